@@ -1,0 +1,102 @@
+"""The names of the classes: read from a file or from the package, counted, index → name.
+
+Knows nothing of models; a model asks for as many names as it has outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from adafocus_cli.errors import ModelError, UsageError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    names: tuple[str, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> str:
+        return self.names[index]
+
+    def checked(self, classes: int) -> LabelSet:
+        """Itself, if it has one name for each of the model's classes."""
+        if len(self) != classes:
+            raise ModelError(
+                f"label list {self.source} has {len(self)} names, but the model answers {classes} classes; "
+                "give the list it was trained with (--labels FILE), or none to see class numbers"
+            )
+        return self
+
+
+def resolve(labels: str | Path | Sequence[str] | None, *, dataset: str | None, classes: int) -> LabelSet:
+    """The names for a model: those asked for, else its data set's packaged list, else `class 17`."""
+    if labels is None:
+        if dataset is not None and dataset in packaged_names():
+            return packaged(dataset).checked(classes)
+        return LabelSet(tuple(f"class {i}" for i in range(classes)), "numbers")
+    if not isinstance(labels, str | Path):
+        return LabelSet(tuple(labels), "the names given").checked(classes)
+    if str(labels) in packaged_names() and not Path(labels).exists():
+        return packaged(str(labels)).checked(classes)
+    return read(labels).checked(classes)
+
+
+def packaged_names() -> tuple[str, ...]:
+    """The data sets whose class names come with the package."""
+    folder = resources.files("adafocus_cli") / "data" / "labels"
+    return tuple(sorted(f.name.removesuffix(".txt") for f in folder.iterdir() if f.name.endswith(".txt")))
+
+
+def packaged(dataset: str) -> LabelSet:
+    if dataset not in packaged_names():
+        raise UsageError(f"no packaged label list {dataset!r}; there are {', '.join(packaged_names())}")
+    text = (resources.files("adafocus_cli") / "data" / "labels" / f"{dataset}.txt").read_text("utf-8")
+    return LabelSet(tuple(text.splitlines()), dataset)
+
+
+def read(path: str | Path) -> LabelSet:
+    """A text file with one name a line, or `index,name` lines in any order."""
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except OSError as error:
+        known = ", ".join(packaged_names())
+        raise UsageError(
+            f"cannot read label list {path}: {error.strerror}; give a text file or one of {known}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"label list {path} is not UTF-8 text; save it as UTF-8, one name a line") from error
+    lines = [line.strip() for line in text.splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise ModelError(f"label list {path} is empty; one name a line is expected")
+    numbered = [_split_index(line) for line in lines if line]
+    if all(entry is not None for entry in numbered):
+        return LabelSet(_in_order([e for e in numbered if e is not None], path), str(path))
+    blank = next((n for n, line in enumerate(lines, 1) if not line), None)
+    if blank is not None:
+        raise ModelError(f"label list {path}, line {blank}: a class has no name; every line must have one")
+    return LabelSet(tuple(lines), str(path))
+
+
+def _split_index(line: str) -> tuple[int, str] | None:
+    """'3,Archery' → (3, 'Archery'); None for a plain name."""
+    index, comma, name = line.partition(",")
+    return (int(index), name.strip()) if comma and index.strip().isdecimal() and name.strip() else None
+
+
+def _in_order(entries: list[tuple[int, str]], path: str | Path) -> tuple[str, ...]:
+    by_index = dict(entries)
+    if len(by_index) != len(entries):
+        twice = next(i for i, _ in entries if sum(j == i for j, _ in entries) > 1)
+        raise ModelError(f"label list {path} names class {twice} twice; every index once, from 0")
+    missing = next((i for i in range(len(by_index)) if i not in by_index), None)
+    if missing is not None:
+        raise ModelError(f"label list {path} has no name for class {missing}; every index once, from 0")
+    return tuple(by_index[i] for i in range(len(by_index)))

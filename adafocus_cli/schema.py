@@ -1,0 +1,178 @@
+"""What the tagger says of a video: frozen results, and the record `adafocus/1` that they become.
+
+Knows nothing of tables, CSV or terminals (output/), nor of how a result came about (tagger.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA = "adafocus/1"
+
+Stage = Literal["open", "decode", "infer"]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """A video as its frames are seen: `width` and `height` are upright, `rotation` is what was undone."""
+
+    path: str
+    width: int
+    height: int
+    fps: float | None
+    frames: int
+    duration: float | None
+    codec: str
+    rotation: int
+    decoder: str
+    frames_replaced: int = 0
+    packets_damaged: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Which model answered; `sha256` is that of the weights file."""
+
+    name: str
+    family: str
+    dataset: str | None
+    sha256: str
+    patch_size: int
+
+
+@dataclass(frozen=True)
+class Tag:
+    label: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True)
+class PatchBox:
+    """One careful look: left, top, right, bottom in upright pixels of the source."""
+
+    step: int
+    frame: int
+    time: float
+    box: Box
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds, in units of 10⁹, of the layers that ran for one video, by stage."""
+
+    stages: Mapping[str, float]
+    full_frame_gmacs: float
+
+    @property
+    def gmacs(self) -> float:
+        return sum(self.stages.values())
+
+    @property
+    def gflops(self) -> float:
+        """Two operations for each multiply-add."""
+        return 2 * self.gmacs
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "gmacs": round(self.gmacs, 4),
+            "stages": {name: round(value, 4) for name, value in self.stages.items()},
+            "full_frame_gmacs": round(self.full_frame_gmacs, 4),
+            "gflops": round(self.gflops, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The step whose answer was taken, counted from 0, and how many steps there are."""
+
+    step: int
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What it ran on and how long that took: the only part of a record that may differ between runs."""
+
+    device: str
+    precision: str
+    runtime: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoResult:
+    """A tagged video. `logits` and `step_logits` are float32 arrays, steps in looking order."""
+
+    video: VideoInfo
+    model: ModelInfo
+    labels: tuple[Tag, ...]
+    cost: Cost
+    trajectory: tuple[PatchBox, ...]
+    exit: Exit
+    frames_decoded: int
+    runtime: RunInfo
+    logits: np.ndarray = field(repr=False, compare=False)
+    step_logits: np.ndarray = field(repr=False, compare=False)
+
+    status: Literal["ok"] = "ok"
+
+    def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
+        """The record, ready for JSON; `logits` adds the raw answers."""
+        record: dict[str, Any] = {
+            "schema": SCHEMA,
+            "status": self.status,
+            "video": _rounded(asdict(self.video)),
+            "model": asdict(self.model),
+            "labels": [{"label": t.label, "index": t.index, "score": round(t.score, 6)} for t in self.labels],
+            "cost": self.cost.to_dict(),
+            "trajectory": [
+                {"step": p.step, "frame": p.frame, "time": round(p.time, 3), "box": [round(v, 2) for v in p.box]}
+                for p in self.trajectory
+            ],
+            "exit": asdict(self.exit),
+            "frames_decoded": self.frames_decoded,
+            "runtime": {
+                "device": self.runtime.device,
+                "precision": self.runtime.precision,
+                "runtime": self.runtime.runtime,
+                "seconds": _rounded(dict(self.runtime.seconds)),
+            },
+        }
+        if logits:
+            record["logits"] = self.logits.tolist()
+            record["step_logits"] = self.step_logits.tolist()
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A video that could not be tagged, and what to do about it, in one sentence."""
+
+    path: str
+    stage: Stage
+    type: str
+    message: str
+
+    status: Literal["error"] = "error"
+
+    def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "status": self.status,
+            "video": {"path": self.path},
+            "error": {"stage": self.stage, "type": self.type, "message": self.message},
+        }
+
+
+Result = VideoResult | Failure
+
+
+def _rounded(values: dict[str, Any], digits: int = 4) -> dict[str, Any]:
+    return {k: round(v, digits) if isinstance(v, float) else v for k, v in values.items()}

@@ -1,0 +1,87 @@
+"""What a model is, apart from its weights: family, data set, networks, sizes and frame counts.
+
+Published checkpoints do not carry these numbers, so each is paired with a spec; files that we write carry
+theirs. The same spec describes the published models and small ones with other backbones and widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import yaml
+
+from adafocus_cli.errors import ModelError
+
+Arch = Literal["mobilenet_v2", "resnet18", "resnet50"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone: its kind, its width as a multiple of the usual, and the side of the pictures it sees."""
+
+    arch: Arch
+    size: int
+    width: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    family: str
+    classes: int
+    dataset: str | None = None
+
+    # What is looked at: the side of a frame, and how many frames each network sees.
+    frame_size: int = 224
+    glance_frames: int = 16
+    focus_frames: int = 16
+    candidate_frames: int = 0  # where the focus frames are chosen among more (Uni); 0: they are not
+
+    # Who looks. The focus network's `size` is the side of a patch.
+    glance: Network = Network("mobilenet_v2", 224)
+    focus: Network = Network("resnet50", 128)
+
+    # Widths of the parts between and after the two.
+    policy_channels: int = 32
+    policy_width: int = 1024
+    classifier_width: int = 1024
+    grid: int = 7  # V1 chooses among grid × grid places
+
+    @property
+    def patch_size(self) -> int:
+        return self.focus.size
+
+    def with_patch_size(self, patch_size: int) -> ModelSpec:
+        if not 32 <= patch_size <= self.frame_size:
+            raise ModelError(f"patch size {patch_size} does not fit; 32 to {self.frame_size} (the side of a frame) do")
+        return replace(self, focus=replace(self.focus, size=patch_size))
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(asdict(self), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> ModelSpec:
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ModelError(f"the model's spec is not YAML: {' '.join(str(error).split())}") from error
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: object) -> ModelSpec:
+        """A spec from plain values, as a YAML file or the header of a weights file gives them."""
+        if not isinstance(values, Mapping) or not {"family", "classes"} <= values.keys():
+            raise ModelError("a model's spec must at least say `family` and `classes`")
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(map(str, values)) - known)
+        if unknown:
+            raise ModelError(f"the model's spec says {unknown[0]!r}, which this version does not know; update adafocus")
+        arguments: dict[str, Any] = dict(values)
+        try:
+            for name in ("glance", "focus"):
+                if name in arguments:
+                    arguments[name] = Network(**arguments[name])
+            return cls(**arguments)
+        except TypeError as error:
+            raise ModelError(f"the model's spec cannot be read: {error}") from error

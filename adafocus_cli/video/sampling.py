@@ -1,0 +1,63 @@
+"""Which frames of a video a model looks at: pure arithmetic on frame counts.
+
+Knows nothing of files or pixels. A family picks one of these rules; the tagger decodes what the plan names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """The frames of one video that a model may look at.
+
+    `frames` are source frame numbers; `glance` and `focus` are positions in it: what the glance sees,
+    and what the focus may choose from.
+    """
+
+    frames: tuple[int, ...]
+    glance: tuple[int, ...]
+    focus: tuple[int, ...]
+
+
+def spread(count: int, wanted: int) -> tuple[int, ...]:
+    """The middle of each of `wanted` equal parts.
+
+    >>> spread(280, 4)
+    (35, 105, 175, 245)
+    """
+    return tuple((2 * i + 1) * count // (2 * wanted) for i in range(wanted))
+
+
+def repeat_last(count: int, wanted: int) -> tuple[int, ...]:
+    """`spread`, or for a short video all its frames and then the last again.
+
+    >>> repeat_last(3, 5)
+    (0, 1, 2, 2, 2)
+    """
+    return spread(count, wanted) if count > wanted else tuple(min(i, count - 1) for i in range(wanted))
+
+
+def repeat_first(count: int, wanted: int) -> tuple[int, ...]:
+    """`spread`, or for a short video its first frame throughout.
+
+    >>> repeat_first(3, 5)
+    (0, 0, 0, 0, 0)
+    """
+    return spread(count, wanted) if count > wanted else (0,) * wanted
+
+
+def same_frames(frames: tuple[int, ...]) -> FramePlan:
+    """Glance and focus share their frames."""
+    everything = tuple(range(len(frames)))
+    return FramePlan(frames, glance=everything, focus=everything)
+
+
+def separate_frames(glance: tuple[int, ...], focus: tuple[int, ...]) -> FramePlan:
+    """Glance and focus sample the video each for itself."""
+    return FramePlan(
+        glance + focus,
+        glance=tuple(range(len(glance))),
+        focus=tuple(range(len(glance), len(glance) + len(focus))),
+    )

@@ -1,0 +1,1 @@
+"""Tests of `adafocus`. `make test` runs them all."""
