@@ -1,0 +1,40 @@
+"""Runs the stages of a model on a batch of clips, on some hardware.
+
+`Runtime` is all that the tagger knows of it; only the modules in this folder name devices.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn
+
+
+class Runtime(Protocol):
+    """The stages of `Family` for `lanes` clips at a time.
+
+    Every call has exactly `lanes` clips (the tagger fills up with copies), so that the shapes, and with them the order
+    of summation and the last bit of every answer, never depend on which clips happen to be tagged together.
+    """
+
+    name: str
+    device: str
+    precision: str
+    lanes: int
+    model: Family
+
+    def upload(self, pixels: np.ndarray) -> Tensor:
+        """uint8 (…, side, side, 3) → normalised (…, 3, side, side) where the stages run."""
+
+    def glance(self, frames: Tensor) -> Tensor: ...
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze: ...
+
+    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor: ...
+
+    def focus(self, patches: Tensor) -> Tensor: ...
+
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor: ...

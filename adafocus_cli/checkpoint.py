@@ -1,0 +1,184 @@
+"""From a checkpoint file to a spec and the tensors of one of our models; nothing in the file is executed.
+
+Tolerant: extra tensors, missing duplicates, CUDA storages, training leftovers. Strict: every tensor that the model
+needs is there with the right shape, or the error names it as the file would. Knows nothing of devices or labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adafocus_cli.errors import ModelError
+from adafocus_cli.models import FAMILIES, build
+from adafocus_cli.models.base import Family
+from adafocus_cli.spec import ModelSpec
+
+# V1 files keep their parts in sections beside a full copy; a section's names lack this beginning.
+_SECTIONS = {"glancer": "glancer.", "focuser": "focuser.", "fc": "classifier.", "policy": "focuser.policy.policy."}
+
+# Full copies, the one to prefer first; a file may also be nothing but its tensors.
+_WHOLE = ("state_dict", "model_state_dict", "")
+
+# How the authors write the patch size into file names: 128s3_checkpoint, 144x144, actnet_p96_mbv2.
+_PATCH_IN_NAME = re.compile(r"(?<!\d)(?:(\d{2,3})s3(?=_)|(\d{2,3})x\2(?!\d)|(?<![A-Za-z0-9])p(\d{2,3})(?=[_.-]|$))")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model is and the tensors that it needs, by our names."""
+
+    spec: ModelSpec
+    tensors: Mapping[str, Tensor]
+
+    def build(self) -> Family:
+        with torch.device("meta"):
+            model = build(self.spec)
+        model.load_state_dict(dict(self.tensors), assign=True)
+        return model.eval()
+
+
+def load(path: Path, *, patch_size: int | None = None) -> Checkpoint:
+    """A published checkpoint, told by its tensors; the patch size comes from the caller or the file's name."""
+    published = _published_tensors(read(path))
+    family = next((f for f in FAMILIES.values() if f.recognises(published)), None)
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise ModelError(f"{path} has {len(published)} tensors, but is no checkpoint of {known}; check the file")
+    try:
+        spec = family.spec_of(published)
+    except KeyError as error:
+        raise _missing(path, family, [error.args[0]], published) from error
+    except (IndexError, ValueError) as error:
+        raise ModelError(f"{path} has tensors of shapes that no {family.name} model has; check the file") from error
+    spec = spec.with_patch_size(patch_size or patch_size_in(path) or _ask_for_patch_size(path))
+    return Checkpoint(spec, _select(path, family, spec, published))
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """The nested dict that a `.pth` file holds, tensors on the CPU, without running anything from the file."""
+    try:
+        with path.open("rb") as file:
+            zipped = zipfile.is_zipfile(file)
+    except OSError as error:
+        raise ModelError(f"cannot read model {path}: {error.strerror or error}; check the path") from error
+    try:
+        with _harmless_extras():
+            root = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code is None:
+            raise _damaged(path) from error
+        raise ModelError(
+            f"{path} asks to run {code[1]} when it is opened; refused, and nothing of it was run. "
+            "A checkpoint of plain tensors is needed (save its state dict)"
+        ) from error
+    except Exception as error:  # whatever a damaged archive makes torch raise; its own text helps nobody
+        raise _damaged(path) from error
+    if not isinstance(root, Mapping):
+        raise ModelError(f"{path} holds a {type(root).__name__}, not the tensors of a model; check the file")
+    return root
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def patch_size_in(path: Path) -> int | None:
+    """The patch size that a published file name tells, if it tells exactly one.
+
+    >>> patch_size_in(Path("128s3_checkpoint.pth.tar")), patch_size_in(Path("best.pth"))
+    (128, None)
+    """
+    sizes = {int(size) for match in _PATCH_IN_NAME.findall(path.name) for size in match if size}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+@contextmanager
+def _harmless_extras() -> Iterator[None]:
+    """Lets numpy's plain numbers pass: training code stores its best accuracy as one."""
+    core = getattr(np, "_core", None) or np.core
+    scalar, encode = core.multiarray.scalar, __import__("_codecs").encode
+    allowed = [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        type(np.dtype(np.float64)),
+        type(np.dtype(np.float32)),
+        type(np.dtype(np.int64)),
+        encode,
+    ]
+    with torch.serialization.safe_globals(allowed):
+        yield
+
+
+def _published_tensors(root: Mapping[str, Any]) -> dict[str, Tensor]:
+    """All tensors under the names of the full model, from whichever copy the file has."""
+    found: dict[str, Tensor] = {}
+    for section, prefix in [*((whole, "") for whole in _WHOLE), *_SECTIONS.items()]:
+        entries = root.get(section) if section else root
+        if isinstance(entries, Mapping):
+            for name, value in entries.items():
+                if isinstance(value, Tensor):
+                    found.setdefault(prefix + str(name).removeprefix("module."), value)
+    for name in [n for n in found if ".policy_old." in n]:  # an equal copy, in some files the only one
+        found.setdefault(name.replace(".policy_old.", ".policy."), found[name])
+    return found
+
+
+def _select(path: Path, family: type[Family], spec: ModelSpec, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that the model needs, checked, copied out of the file and in full precision."""
+    with torch.device("meta"):
+        wanted = build(spec).state_dict()
+    counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # of no use here; often missing
+    theirs = {name: family.published_name(name) for name in wanted if name not in counters}
+    missing = [name for name in theirs.values() if name not in published]
+    if missing:
+        raise _missing(path, family, missing, published)
+    selected = {}
+    for name, their_name in theirs.items():
+        tensor = published[their_name]
+        if tensor.shape != wanted[name].shape:
+            raise ModelError(
+                f"{path}: tensor {their_name} is {_shape(tensor)}, but this {family.name} model needs "
+                f"{_shape(wanted[name])}; the file does not fit together"
+            )
+        selected[name] = tensor.to(wanted[name].dtype, copy=True)
+    return selected | {name: torch.zeros_like(wanted[name], device="cpu") for name in counters}
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a single number"
+
+
+def _missing(path: Path, family: type[Family], names: list[str], published: Mapping[str, Tensor]) -> ModelError:
+    if "policy" in names[0] and not any("policy" in name for name in published):
+        return ModelError(
+            f"{path} has only the first training stage's weights: {family.name} without its policy ({names[0]}); "
+            "use the file of the last stage"
+        )
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return ModelError(f"{path} lacks {names[0]}{others}, which {family.name} needs; the file is incomplete")
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(f"{path} is damaged, cut short or no checkpoint; get it again")
+
+
+def _ask_for_patch_size(path: Path) -> int:
+    raise ModelError(f"neither {path.name} nor its tensors tell the patch size; say it with --patch-size, as in 128")

@@ -1,0 +1,151 @@
+"""What a video costs: the multiply-adds of the layers that run, by turn and stage.
+
+Convolutions, linear and recurrent layers count, which is what papers print as FLOPs; biases, norms, activations,
+pooling, cropping and decoding do not, as there. The model's own stages run once with layers that count instead of
+computing: no weights, no table, and the same numbers on any runtime.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adafocus_cli.models import build
+from adafocus_cli.models.base import Memory, Turn
+from adafocus_cli.nn.shift import TemporalShift
+from adafocus_cli.schema import Cost
+from adafocus_cli.spec import ModelSpec
+
+STAGES = ("glance", "policy", "focus", "classify")
+
+
+class CostMeter:
+    """The cost of one clip for each turn of a model."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        with torch.device("meta"):
+            self._model = build(spec)
+        self._count = 0
+        for name, layer in self._model.named_modules():
+            self._make_counting(name, layer)
+        self._turns: dict[tuple[Turn, ...], list[Counter[str]]] = {}
+
+    def of_turns(self, turns: tuple[Turn, ...]) -> list[Counter[str]]:
+        """Multiply-adds by stage for each of these turns, taken one after the other by the same clip."""
+        if turns not in self._turns:
+            self._turns[turns] = self._run(turns)
+        return self._turns[turns]
+
+    def full_frame(self) -> int:
+        """What the focus network would cost on whole frames instead of patches."""
+        self._zeros(self._model.focus, self.spec.focus_frames, self.spec.frame_size)
+        return self._take()
+
+    def whole_clip(self) -> Cost:
+        """The cost when nothing is skipped."""
+        return as_cost(self.of_turns(self._model.turns()), self.full_frame())
+
+    @torch.inference_mode()
+    def _run(self, turns: tuple[Turn, ...]) -> list[Counter[str]]:
+        model, spec = self._model, self.spec
+        memory: Memory = {}
+        seen = torch.empty(0)
+        costs = []
+        for turn in turns:
+            cost: Counter[str] = Counter()
+            focused = None
+            if turn.glance:
+                seen = self._zeros(model.glance, len(turn.glance), spec.frame_size)
+                cost["glance"] = self._take()
+            if turn.looks:
+                model.locate(turn, seen, memory)
+                cost["policy"] = self._take()
+                focused = self._zeros(model.focus, len(turn.looks), spec.patch_size)
+                cost["focus"] = self._take()
+            model.classify(turn, seen, focused, memory)
+            cost["classify"] = self._take()
+            costs.append(cost)
+        return costs
+
+    @staticmethod
+    def _zeros(stage: Callable[[Tensor], Tensor], pictures: int, side: int) -> Tensor:
+        """A stage's answer to pictures that have a shape but no data; zeros, for the small stages run for real."""
+        return torch.zeros(stage(torch.empty(1, pictures, 3, side, side, device="meta")).shape)
+
+    def _take(self) -> int:
+        count, self._count = self._count, 0
+        return count
+
+    def _make_counting(self, name: str, layer: nn.Module) -> None:
+        counted = _COUNTED.get(type(layer))
+        if counted is not None:
+
+            def forward(*inputs: Tensor) -> Any:
+                output, macs = counted(layer, inputs[0])
+                self._count += macs
+                return output
+
+            vars(layer)["forward"] = forward
+        elif isinstance(layer, _FREE):
+            vars(layer)["forward"] = _unchanged
+        elif next(layer.parameters(recurse=False), None) is not None:
+            raise TypeError(f"do not know what {type(layer).__name__} ({name}) costs; add it to the meter")
+
+
+def cost_of(spec: ModelSpec) -> Cost:
+    """The cost of one video when nothing is skipped; needs no weights."""
+    return CostMeter(spec).whole_clip()
+
+
+def as_cost(turns: list[Counter[str]], full_frame: int) -> Cost:
+    total = sum(turns, Counter())
+    return Cost({stage: total[stage] / 1e9 for stage in STAGES}, full_frame / 1e9)
+
+
+def _convolution(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
+    sides = [
+        (side + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+        for side, pad, dilation, kernel, stride in zip(
+            maps.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+        )
+    ]
+    output = maps.new_zeros(maps.shape[0], layer.out_channels, *sides)
+    return output, output.numel() * layer.in_channels // layer.groups * prod(layer.kernel_size)
+
+
+def _pooling(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
+    side = (maps.shape[-1] + 2 * layer.padding - layer.kernel_size) // layer.stride + 1
+    return maps.new_zeros(*maps.shape[:2], side, side), 0
+
+
+def _linear(layer: Any, vectors: Tensor) -> tuple[Tensor, int]:
+    output = vectors.new_zeros(*vectors.shape[:-1], layer.out_features)
+    return output, output.numel() * layer.in_features
+
+
+def _gru(layer: Any, steps: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
+    """Three gates, each from the input and from the memory, at every step."""
+    output = steps.new_zeros(*steps.shape[:-1], layer.hidden_size)
+    memory = steps.new_zeros(1, len(steps), layer.hidden_size)
+    return (output, memory), output.numel() * 3 * (layer.input_size + layer.hidden_size)
+
+
+def _unchanged(maps: Tensor) -> Tensor:
+    return maps
+
+
+_COUNTED: dict[type[nn.Module], Callable[[Any, Tensor], tuple[Any, int]]] = {
+    nn.Conv2d: _convolution,
+    nn.Conv3d: _convolution,
+    nn.Linear: _linear,
+    nn.GRU: _gru,
+    nn.MaxPool2d: _pooling,
+}
+# They cost nothing here and keep the shape; left to run, some would make torch load its compiler.
+_FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.ReLU6, TemporalShift)

@@ -1,0 +1,129 @@
+"""What a family of models supplies: four stages, the frames it wants, and the turns in which it looks.
+
+    glance    whole frames              → feature maps          the light network
+    locate    feature maps              → a `Gaze`              the policy: which frames, which boxes
+    focus     the patches found there → feature maps          the strong network
+    classify  both                      → one answer a step     what it makes of them so far
+
+The tagger owns the loop around them: it decodes, crops, drops finished clips and adds up the cost. A family never
+sees a file, a device, or another clip; what it must remember of a clip between turns it keeps in that clip's `Memory`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from adafocus_cli.nn import patches
+from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.video.sampling import FramePlan
+
+Memory = dict[str, Tensor]
+"""What clips remember between turns; the first dimension of every tensor is the clip."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One round of the loop: glance at some frames, take some careful looks, give some answers.
+
+    `glance` are places in the plan's glance frames, in looking order; `looks` and `answers` are numbers of steps.
+    A turn may leave out any of the three.
+    """
+
+    glance: tuple[int, ...]
+    looks: range
+    answers: range
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where a turn looks: `frames` (clips, looks) are places in the plan's focus frames, `boxes` (clips, looks, 4)."""
+
+    frames: Tensor
+    boxes: Tensor
+
+
+class Family(nn.Module, ABC):
+    """The base of all families; shapes below: b clips, t frames, l looks, s the side of a frame, p of a patch."""
+
+    name: ClassVar[str]
+    published: ClassVar[ModelSpec]
+    """The sizes of the published models; a checkpoint's own tensors override what they tell."""
+    whole_pixels: ClassVar[bool]
+    """Whether patches are cut out exactly or sampled between pixels."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    # The frames, and the order of looking.
+
+    @abstractmethod
+    def plan(self, count: int) -> FramePlan:
+        """Which frames of a video of `count` frames may be looked at."""
+
+    @abstractmethod
+    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
+        """All the turns: in one go, or in groups of about `group` looks between which a clip may leave."""
+
+    # The stages.
+
+    @abstractmethod
+    def glance(self, frames: Tensor) -> Tensor:
+        """(b, t, 3, s, s) → feature maps (b, t, channels, h, w)."""
+
+    @abstractmethod
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        """From the latest glance: where this turn looks. May use `memory`."""
+
+    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
+        """(n, 3, s, s) and (n, 4) → (n, 3, p, p)."""
+        cut = patches.crop if self.whole_pixels else patches.sample
+        return cut(frames, boxes, self.spec.patch_size)
+
+    @abstractmethod
+    def focus(self, patches: Tensor) -> Tensor:
+        """(b, l, 3, p, p) → feature maps (b, l, channels, h, w)."""
+
+    @abstractmethod
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        """From the latest glance and this turn's looks: logits (b, answers, classes). May use `memory`."""
+
+    # Published checkpoints.
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether a checkpoint with these published names (and shapes) is one of this family."""
+
+    @classmethod
+    @abstractmethod
+    def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
+        """The spec as far as the tensors tell it; the patch size is not among them."""
+
+    @staticmethod
+    @abstractmethod
+    def published_name(name: str) -> str:
+        """The name in a published checkpoint of the tensor that this model calls `name`."""
+
+
+def in_groups(steps: int, group: int | None) -> list[range]:
+    """
+    >>> in_groups(16, 6)
+    [range(0, 6), range(6, 12), range(12, 16)]
+    >>> in_groups(16, None)
+    [range(0, 16)]
+    """
+    size = group or steps
+    return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
+
+
+def frame_by_frame(network: Backbone, frames: Tensor) -> Tensor:
+    """Runs a network on all frames of all clips as one batch: (b, t, …) → (b, t, …)."""
+    out = network(frames.flatten(0, 1))
+    return out.view(*frames.shape[:2], *out.shape[1:])

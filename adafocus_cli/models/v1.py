@@ -1,0 +1,91 @@
+"""AdaFocus (Wang et al., ICCV 2021): a recurrent policy picks one of 49 places in each of 16 frames.
+
+The policy reads the glance only, so all patches of a clip are known before the focus network sees the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame, in_groups
+from adafocus_cli.models.published import with_prefixes
+from adafocus_cli.nn.backbones import build_backbone
+from adafocus_cli.nn.heads import RecurrentClassifier, pooled
+from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.nn.policies import GridPolicy
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.video.sampling import FramePlan, repeat_last, same_frames
+
+
+class AdaFocusV1(Family):
+    name = "adafocus-v1"
+    published = ModelSpec(family=name, classes=200)
+    whole_pixels = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.glance_net = build_backbone(spec.glance)
+        self.focus_net = build_backbone(spec.focus)
+        map_side = -(-spec.glance.size // self.glance_net.stride)
+        self.policy = GridPolicy(self.glance_net.channels, map_side, spec.policy_channels, spec.policy_width, spec.grid)
+        features = self.glance_net.channels + self.focus_net.channels
+        self.classifier = RecurrentClassifier(features, spec.classifier_width, spec.classes)
+
+    def plan(self, count: int) -> FramePlan:
+        return same_frames(repeat_last(count, self.spec.glance_frames))
+
+    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
+        return tuple(Turn(tuple(steps), steps, steps) for steps in in_groups(self.spec.glance_frames, group))
+
+    def glance(self, frames: Tensor) -> Tensor:
+        return frame_by_frame(self.glance_net, frames)
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        places, memory["policy"] = self.policy(seen, memory.get("policy"))
+        boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=True)
+        frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
+        return Gaze(frames, boxes)
+
+    def focus(self, patches: Tensor) -> Tensor:
+        return frame_by_frame(self.focus_net, patches)
+
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        assert focused is not None, "every turn of this family takes looks"
+        features = torch.cat((pooled(seen), pooled(focused)), dim=-1)
+        logits: Tensor
+        logits, memory["classifier"] = self.classifier(features, memory.get("classifier"))
+        return logits
+
+    @classmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
+        return "glancer.net.features.2.conv.0.0.weight" in tensors
+
+    @classmethod
+    def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
+        return replace(
+            cls.published,
+            classes=len(tensors["classifier.fc.weight"]),
+            policy_channels=len(tensors["focuser.policy.policy.state_encoder.0.weight"]),
+            policy_width=len(tensors["focuser.policy.policy.state_encoder.3.weight"]),
+            classifier_width=tensors["classifier.gru.weight_hh_l0"].shape[1],
+            grid=isqrt(len(tensors["focuser.policy.policy.actor.0.weight"])),
+        )
+
+    @staticmethod
+    def published_name(name: str) -> str:
+        return with_prefixes(
+            name,
+            {
+                "glance_net.": "glancer.net.",
+                "focus_net.": "focuser.net.",
+                "policy.encode.": "focuser.policy.policy.state_encoder.",
+                "policy.actor.": "focuser.policy.policy.actor.0.",
+                "policy.gru.": "focuser.policy.policy.gru.",
+                "classifier.": "classifier.",
+            },
+        )

@@ -1,0 +1,198 @@
+"""The networks that see: MobileNetV2 and ResNet, from pixels to feature maps, of any width.
+
+Tensor names are torchvision's, so that its ImageNet weights fit. They are written out here because importing
+torchvision takes longer than tagging a video, and because a clip-wise network needs shifts inside its blocks.
+They know nothing of clips but that (`shift_over`), and nothing of classes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from adafocus_cli.nn.shift import TemporalShift
+from adafocus_cli.spec import Network
+
+
+class Backbone(nn.Module):
+    """(frames, 3, side, side) → (frames, `channels`, h, w); one pixel of the map covers `stride` pixels."""
+
+    channels: int
+    stride: int = 32
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        maps: Tensor = super().__call__(frames)
+        return maps
+
+
+def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
+    """The backbone of a spec; `shift_over` is the clip length for temporal shift, 0 for none."""
+    if network.arch == "mobilenet_v2":
+        return MobileNetV2(network.width, shift_over)
+    if network.arch == "resnet18":
+        return ResNet(BasicBlock, (2, 2, 2, 2), network.width, shift_over)
+    return ResNet(Bottleneck, (3, 4, 6, 3), network.width, shift_over)
+
+
+def _shift(frames: int) -> nn.Module:
+    return TemporalShift(frames) if frames else nn.Identity()
+
+
+def _divisible(channels: float, by: int = 8) -> int:
+    """Rounded to a multiple of `by`, never more than a tenth below what was asked."""
+    rounded = max(by, int(channels + by / 2) // by * by)
+    return rounded if rounded >= 0.9 * channels else rounded + by
+
+
+# MobileNetV2
+
+
+# Per stage: expansion, channels, blocks, stride of the first block.
+_MOBILENET_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project; added to its input where the shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, shift_over: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        self.shift = _shift(shift_over if self.residual and expansion > 1 else 0)
+        self.conv = nn.Sequential(
+            *([_conv_bn_relu6(inputs, inner, 1)] if expansion > 1 else []),
+            _conv_bn_relu6(inner, inner, 3, stride, groups=inner),
+            nn.Conv2d(inner, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.conv(self.shift(maps))
+        if self.residual:
+            out += maps
+        return out
+
+
+class MobileNetV2(Backbone):
+    def __init__(self, width: float, shift_over: int) -> None:
+        super().__init__()
+        channels = _divisible(32 * width)
+        self.channels = _divisible(1280 * max(1.0, width))
+        layers: list[nn.Module] = [_conv_bn_relu6(3, channels, 3, stride=2)]
+        for expansion, base, blocks, first_stride in _MOBILENET_STAGES:
+            outputs = _divisible(base * width)
+            for i in range(blocks):
+                stride = first_stride if i == 0 else 1
+                layers.append(InvertedResidual(channels, outputs, stride, expansion, shift_over))
+                channels = outputs
+        layers.append(_conv_bn_relu6(channels, self.channels, 1))
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        maps: Tensor = self.features(frames)
+        return maps
+
+
+# ResNet
+
+
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, inputs: int, inner: int, stride: int, shift_over: int) -> None:
+        super().__init__()
+        outputs = inner * self.expansion
+        self.shift = _shift(shift_over)
+        self.conv1 = nn.Conv2d(inputs, inner, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = _downsample(inputs, outputs, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.relu(self.bn1(self.conv1(self.shift(maps))))
+        out = self.bn2(self.conv2(out))
+        out += self.downsample(maps)
+        result: Tensor = self.relu(out)
+        return result
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 (which takes the stride), 1×1."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, inner: int, stride: int, shift_over: int) -> None:
+        super().__init__()
+        outputs = inner * self.expansion
+        self.shift = _shift(shift_over)
+        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = _downsample(inputs, outputs, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.relu(self.bn1(self.conv1(self.shift(maps))))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += self.downsample(maps)
+        result: Tensor = self.relu(out)
+        return result
+
+
+def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class ResNet(Backbone):
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], width: float, shift_over: int
+    ) -> None:
+        super().__init__()
+        stem = _divisible(64 * width)
+        self.conv1 = nn.Conv2d(3, stem, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.channels = stem
+        self.layer1 = self._stage(block, stem, depths[0], 1, shift_over)
+        self.layer2 = self._stage(block, stem * 2, depths[1], 2, shift_over)
+        self.layer3 = self._stage(block, stem * 4, depths[2], 2, shift_over)
+        self.layer4 = self._stage(block, stem * 8, depths[3], 2, shift_over)
+
+    def _stage(
+        self, block: type[BasicBlock | Bottleneck], inner: int, depth: int, stride: int, shift_over: int
+    ) -> nn.Sequential:
+        blocks = []
+        for i in range(depth):
+            blocks.append(block(self.channels, inner, stride if i == 0 else 1, shift_over))
+            self.channels = inner * block.expansion
+        return nn.Sequential(*blocks)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        maps: Tensor = self.pool(self.relu(self.bn1(self.conv1(frames))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            maps = stage(maps)
+        return maps

@@ -1,0 +1,50 @@
+"""Where to look, as boxes, and what is seen there, as patches.
+
+Boxes are left, top, right, bottom in pixels of the square frame. Knows nothing of videos or of who chose the place.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def boxes_at(places: Tensor, frame_size: int, patch_size: int, *, whole_pixels: bool) -> Tensor:
+    """Places (…, 2) as (row, col) in 0…1 → boxes (…, 4) that lie inside the frame.
+
+    place 0            place 1/2          place 1
+    |[patch]      |    |   [patch]   |    |      [patch]|
+    """
+    top_left = places * (frame_size - patch_size)
+    if whole_pixels:
+        top_left = top_left.floor()
+    top, left = top_left.unbind(-1)
+    return torch.stack((left, top, left + patch_size, top + patch_size), dim=-1)
+
+
+def crop(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:
+    """Exact pixels: frames (n, c, h, w) and whole-pixel boxes (n, 4) of side `patch_size` → (n, c, p, p)."""
+    steps = torch.arange(patch_size, device=frames.device)
+    corner = boxes.long()
+    rows = (corner[:, 1, None] + steps)[:, None, :, None]
+    cols = (corner[:, 0, None] + steps)[:, None, None, :]
+    clip = torch.arange(len(frames), device=frames.device)[:, None, None, None]
+    channel = torch.arange(frames.shape[1], device=frames.device)[None, :, None, None]
+    return frames[clip, channel, rows, cols]
+
+
+def sample(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:
+    """Bilinear: frames (n, c, s, s) and boxes (n, 4) of any size and place → (n, c, p, p), differentiable in both."""
+    side = frames.shape[-1]
+    left, top, right, bottom = boxes.unbind(-1)
+    zero = torch.zeros_like(left)
+    theta = torch.stack(
+        (
+            torch.stack(((right - left) / side, zero, (left + right) / side - 1), dim=-1),
+            torch.stack((zero, (bottom - top) / side, (top + bottom) / side - 1), dim=-1),
+        ),
+        dim=-2,
+    )
+    grid = F.affine_grid(theta, [len(frames), frames.shape[1], patch_size, patch_size], align_corners=False)
+    return F.grid_sample(frames, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

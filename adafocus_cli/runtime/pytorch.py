@@ -1,0 +1,124 @@
+"""The stages on PyTorch: the only module that names its devices and number formats.
+
+The two backbones may run in half precision; policy and classifier stay in full, for they decide. Knows nothing of
+videos, labels or the loop.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adafocus_cli.errors import DeviceError
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# A processor is busy with the frames of one clip, and slower with more of them, which leave its caches; and one by
+# one, a clip's answer cannot depend on the others.
+CPU_LANES = 1
+ACCELERATOR_LANES = 16
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _stage(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Without gradients, and reproducibly: no reduced-precision multiplication unless asked for, no autotuning."""
+
+    @functools.wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            return function(*args, **kwargs)
+
+    return run
+
+
+class TorchRuntime:
+    name = "torch"
+
+    def __init__(
+        self, model: Family, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    ) -> None:
+        self._device = resolve_device(device)
+        self.device = str(self._device)
+        self.precision = resolve_precision(precision, self._device)
+        self.lanes = CPU_LANES if self._device.type == "cpu" else batch_size or ACCELERATOR_LANES
+        self.model: Family = model.to(device=self._device).eval()
+        self.model.to(memory_format=torch.channels_last)
+        # (pixel/255 − mean) / std as one multiply-add.
+        std = torch.tensor(STD, device=self._device)
+        self._scale = (1 / (255 * std))[:, None, None]
+        self._shift = (-torch.tensor(MEAN, device=self._device) / std)[:, None, None]
+
+    @_stage
+    def upload(self, pixels: np.ndarray) -> Tensor:
+        frames = torch.from_numpy(pixels).to(self._device).movedim(-1, -3)
+        return frames.float() * self._scale + self._shift
+
+    @_stage
+    def glance(self, frames: Tensor) -> Tensor:
+        with self._reduced():
+            return self.model.glance(frames).float()
+
+    @_stage
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        return self.model.locate(turn, seen, memory)
+
+    @_stage
+    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
+        return self.model.patches(frames, boxes)
+
+    @_stage
+    def focus(self, patches: Tensor) -> Tensor:
+        with self._reduced():
+            return self.model.focus(patches).float()
+
+    @_stage
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return self.model.classify(turn, seen, focused, memory)
+
+    def _reduced(self) -> Any:
+        return torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name, if this machine has it; `auto` prefers a CUDA device to the processor."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"no device {name!r}; auto, cpu, cuda, cuda:N and mps are known")
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise DeviceError(
+            f"device {name} is not there: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu, or see `adafocus doctor`"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device mps is not there; use --device cpu, or see `adafocus doctor`")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """The number format of that name, if the device computes in it; `auto` is full precision."""
+    if name == "auto":
+        return "fp32"
+    if name not in PRECISIONS:
+        raise DeviceError(f"no precision {name!r}; auto, {', '.join(PRECISIONS)} are known")
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise DeviceError(f"device {device} does not compute in bf16; use --precision fp16 or fp32")
+    return name

@@ -1,0 +1,67 @@
+"""What all tests share: made-up checkpoints in the published layouts, and the answers of the authors' code to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.oracle import synth
+
+ORACLE = Path(__file__).parent / "oracle"
+
+
+@pytest.fixture(scope="session")
+def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes the checkpoint of an oracle case, once per session."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def path_of(case: str) -> Path:
+        path = folder / f"{case}.pth.tar"
+        if not path.exists():
+            torch.save(synth.checkpoint(case), path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """What the authors' code computed for a case."""
+    return lambda case: dict(np.load(ORACLE / "golden" / f"{case}.npz"))
+
+
+@pytest.fixture(scope="session")
+def tagger_of(checkpoint_file: Callable[[str], Path]) -> Iterator[Callable[[str], Any]]:
+    """The tagger of an oracle case on the processor; the last few are kept."""
+    from adafocus_cli import Tagger
+
+    kept: dict[str, Tagger] = {}
+
+    def load(case: str) -> Tagger:
+        if case not in kept:
+            while len(kept) >= 2:
+                kept.pop(next(iter(kept)))
+            kept[case] = Tagger.load(
+                checkpoint_file(case), patch_size=synth.layout(case)["patch_size"], device="cpu", precision="fp32"
+            )
+        return kept[case]
+
+    yield load
+    kept.clear()
+
+
+def deviation(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference, in units of the spread of the reference."""
+    return float(np.abs(ours - theirs).max() / theirs.std())
+
+
+def without_timings(record: dict[str, Any]) -> dict[str, Any]:
+    """A record but for the only part that may differ between runs."""
+    runtime = {name: value for name, value in record.get("runtime", {}).items() if name != "seconds"}
+    return {**record, "runtime": runtime}

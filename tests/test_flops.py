@@ -1,0 +1,74 @@
+"""Cost: counted from the layers, equal to what really runs, and to what the papers print."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from adafocus_cli.flops import CostMeter, cost_of
+from adafocus_cli.models import FAMILIES, build, default_spec
+
+# G multiply-adds a frame or patch, as the authors' evaluation code has them.
+MOBILENET_224 = 0.299511328
+RESNET_50 = {96: 0.750725056, 128: 1.334601664, 160: 2.08530016, 192: 3.002820544}
+
+
+@pytest.mark.parametrize("patch_size", RESNET_50)
+def test_backbones_cost_what_is_published(patch_size):
+    stages = cost_of(default_spec("adafocus-v1", patch_size=patch_size)).stages
+    assert stages["glance"] / 16 == pytest.approx(MOBILENET_224, rel=5e-3)
+    assert stages["focus"] / 16 == pytest.approx(RESNET_50[patch_size], rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "patch_size", "published"),
+    [
+        ("adafocus-v1", 128, 26.6),
+        ("adafocus-v1-tsm", 144, 23.5),
+        ("adafocus-v1-tsm", 160, 27.5),
+        ("adafocus-v1-tsm", 176, 33.7),
+    ],
+)
+def test_whole_models_cost_what_is_published(family, patch_size, published):
+    assert cost_of(default_spec(family, patch_size=patch_size)).gmacs == pytest.approx(published, rel=0.02)
+
+
+def test_whole_frames_cost_what_a_patch_of_that_size_would():
+    spec = default_spec("adafocus-v1-tsm")
+    whole = cost_of(spec.with_patch_size(spec.frame_size))
+    assert cost_of(spec).full_frame_gmacs == whole.full_frame_gmacs == whole.stages["focus"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_counted_cost_is_that_of_the_layers_that_run(family):
+    """Torch's own counter watches the real stages; it counts a multiply-add as two."""
+    spec = default_spec(family)
+    model = build(spec)
+    (turn,) = model.turns()
+    frames, memory, ran = torch.zeros(1, len(turn.glance), 3, 224, 224), {}, {}
+
+    def watched(stage, function, *arguments):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            answer = function(*arguments)
+        ran[stage] = counter.get_total_flops() / 2
+        return answer
+
+    seen = watched("glance", model.glance, frames)
+    gaze = watched("policy", model.locate, turn, seen, memory)
+    patches = torch.zeros(1, gaze.frames.shape[1], 3, spec.patch_size, spec.patch_size)
+    focused = watched("focus", model.focus, patches)
+    watched("classify", model.classify, turn, seen, focused, memory)
+    (counted,) = CostMeter(spec).of_turns((turn,))
+    assert counted == pytest.approx(ran, rel=1e-3)
+
+
+def test_a_layer_that_the_meter_does_not_know_is_an_error(monkeypatch):
+    class Strange(FAMILIES["adafocus-v1"]):
+        def __init__(self, spec):
+            super().__init__(spec)
+            self.extra = torch.nn.PReLU()
+
+    monkeypatch.setitem(FAMILIES, "adafocus-v1", Strange)
+    with pytest.raises(TypeError, match=r"do not know what PReLU \(extra\) costs"):
+        cost_of(default_spec("adafocus-v1"))

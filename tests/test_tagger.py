@@ -1,0 +1,163 @@
+"""The loop: same record alone or in company, scores, padding, what a clip is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from adafocus_cli.errors import DeviceError, ModelError, UsageError
+from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device, resolve_precision
+from adafocus_cli.schema import VideoInfo
+from adafocus_cli.tagger import Clip, Tagger
+from tests.conftest import without_timings
+from tests.oracle import synth
+
+CASE = "v1-actnet-p128"
+
+
+@pytest.fixture
+def tagger(tagger_of):
+    return tagger_of(CASE)
+
+
+def clip_of(tagger, seed, count=60):
+    """A made-up video of `count` frames, sampled as the model asks."""
+    plan = tagger.family.plan(count)
+    pixels = synth.frames(seed, len(plan.frames))
+    video = VideoInfo(
+        path=f"{seed}.mp4", width=448, height=448, fps=30.0, frames=count, duration=count / 30, codec="h264",
+        rotation=0, decoder="pyav",
+    )  # fmt: skip
+    times = tuple(frame / 30 for frame in plan.frames)
+    return Clip(video, plan, pixels, times, to_source=lambda box: tuple(2 * side for side in box))
+
+
+def test_a_clip_has_the_same_record_alone_in_company_and_again(tagger):
+    clips = [clip_of(tagger, seed) for seed in range(4)]
+    together = [without_timings(r.to_dict(logits=True)) for r in tagger.tag(clips)]
+    backwards = [without_timings(r.to_dict(logits=True)) for r in tagger.tag(clips[::-1])][::-1]
+    alone = [without_timings(tagger.tag([clip])[0].to_dict(logits=True)) for clip in clips]
+    assert together == backwards == alone
+    assert len({str(record["labels"]) for record in alone}) == len(clips)
+
+
+def test_empty_lanes_change_nothing(tagger):
+    """An accelerator's batches are filled up with copies; here the processor stands in for one."""
+    clips = [clip_of(tagger, seed) for seed in range(3)]
+    wide = TorchRuntime(tagger.family, device="cpu")
+    wide.lanes = 2
+    results = Tagger(wide, tagger.labels, tagger.model).tag(clips)
+    for ours, theirs in zip(results, tagger.tag(clips), strict=True):
+        assert ours.trajectory == theirs.trajectory
+        assert ours.cost == theirs.cost
+        np.testing.assert_allclose(ours.step_logits, theirs.step_logits, atol=1e-4)
+
+
+def test_all_patches_of_a_clip_are_one_batch(tagger, monkeypatch):
+    shapes = []
+    focus = tagger.family.focus
+    monkeypatch.setattr(tagger.family, "focus", lambda patches: shapes.append(tuple(patches.shape)) or focus(patches))
+    tagger.tag([clip_of(tagger, 1)])
+    assert shapes == [(1, 16, 3, 128, 128)]
+
+
+def test_the_record_tells_frames_times_and_boxes_of_the_source(tagger):
+    (result,) = tagger.tag([clip_of(tagger, 1, count=60)])
+    assert [look.frame for look in result.trajectory] == [(2 * i + 1) * 60 // 32 for i in range(16)]
+    assert all(look.time == look.frame / 30 for look in result.trajectory)
+    assert all(look.box[2] - look.box[0] == 256 for look in result.trajectory)
+    assert [look.step for look in result.trajectory] == list(range(16))
+    assert (result.exit.step, result.exit.of, result.frames_decoded) == (15, 16, 16)
+    assert result.step_logits.shape == (16, 200)
+    assert result.cost.gmacs == pytest.approx(26.52, abs=0.01)
+
+
+def test_short_videos_repeat_frames_and_count_those_decoded(tagger):
+    (result,) = tagger.tag([clip_of(tagger, 1, count=3)])
+    assert [look.frame for look in result.trajectory] == [0, 1] + [2] * 14
+    assert result.frames_decoded == 3
+
+
+def test_scores_are_probabilities_in_order_and_bounded(tagger):
+    clip = clip_of(tagger, 1)
+    (everything,) = tagger.tag([clip], top_k=200)
+    scores = [tag.score for tag in everything.labels]
+    assert sum(scores) == pytest.approx(1)
+    assert scores == sorted(scores, reverse=True)
+    assert everything.labels[0].index == int(everything.logits.argmax())
+    (few,) = tagger.tag([clip], top_k=3)
+    assert few.labels == everything.labels[:3]
+    (none,) = tagger.tag([clip], min_score=0.99)
+    assert none.labels == ()
+    (some,) = tagger.tag([clip], min_score=scores[1])
+    assert some.labels == everything.labels[:2]
+
+
+def test_labels_by_file_by_name_and_none(checkpoint_file, tmp_path):
+    path = checkpoint_file(CASE)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"thing {i}" for i in range(200)))
+
+    def first(labels):
+        return Tagger.load(path, patch_size=128, labels=labels, device="cpu").labels[17]
+
+    assert first(names) == "thing 17"
+    assert first("minikinetics") != first("activitynet")
+    assert first(None) == "class 17"
+    assert first([str(i) for i in range(200)]) == "17"
+    with pytest.raises(ModelError, match="has 174 names, but the model answers 200 classes"):
+        first("sthv1")
+
+
+def test_frames_of_the_wrong_shape_are_refused(tagger):
+    with pytest.raises(UsageError, match=r"uint8 \(3, 224, 224, 3\), but adafocus-v1 takes uint8 \(16, 224, 224, 3\)"):
+        tagger.tag_frames(np.zeros((3, 224, 224, 3), np.uint8))
+    with pytest.raises(UsageError, match="frames are float32"):
+        tagger.tag_frames(np.zeros((16, 224, 224, 3), np.float32))
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"'.*nothing.pth'"):
+        Tagger.load(tmp_path / "nothing.pth")
+
+
+class TestDevices:
+    def test_unknown_and_absent_ones_are_one_line(self):
+        with pytest.raises(DeviceError, match="no device 'gpu'; auto, cpu, cuda"):
+            resolve_device("gpu")
+        with pytest.raises(DeviceError, match=r"device cuda:99 is not there"):
+            resolve_device("cuda:99")
+        with pytest.raises(DeviceError, match="no precision 'int8'"):
+            resolve_precision("int8", torch.device("cpu"))
+
+    def test_half_precision_agrees_on_the_best_label(self, checkpoint_file, tagger):
+        clip = clip_of(tagger, 1)
+        reduced = Tagger.load(checkpoint_file(CASE), patch_size=128, device="cpu", precision="bf16")
+        (half,), (full,) = reduced.tag([clip]), tagger.tag([clip])
+        assert half.runtime.precision == "bf16"
+        assert half.labels[0].index == full.labels[0].index
+        assert half.labels != full.labels
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_cuda_agrees_with_the_processor(self, checkpoint_file, tagger):
+        clips = [clip_of(tagger, seed) for seed in range(5)]
+        cuda = Tagger.load(checkpoint_file(CASE), patch_size=128, device="cuda", batch_size=4)
+        results = cuda.tag(clips)
+        for ours, theirs in zip(results, tagger.tag(clips), strict=True):
+            assert ours.trajectory == theirs.trajectory
+            assert np.abs(ours.logits - theirs.logits).max() < 1e-3 * theirs.logits.std()
+        again = [without_timings(cuda.tag([clip])[0].to_dict(logits=True)) for clip in clips]
+        assert [without_timings(r.to_dict(logits=True)) for r in results] == again
+
+
+def test_specs_survive_yaml_and_refuse_strangers(tagger):
+    spec = replace(tagger.spec, dataset="activitynet")
+    assert type(spec).from_yaml(spec.to_yaml()) == spec
+    with pytest.raises(ModelError, match="'colour', which this version does not know"):
+        type(spec).from_dict({"family": "adafocus-v1", "classes": 3, "colour": 1})
+    with pytest.raises(ModelError, match="must at least say `family` and `classes`"):
+        type(spec).from_dict([])
