@@ -1,0 +1,287 @@
+"""`adafocus classify`: labels, cost and patch trajectory of videos.
+
+Parses, calls the engine and hands each result to the writers; knows nothing of how a video is decoded or tagged.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.cli.inputs import Counted, expand, is_video_name, read_list
+from adafocus_cli.cli.interrupts import held_back
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.output.escape import printable
+
+if TYPE_CHECKING:
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.output.base import View, Writer
+    from adafocus_cli.schema import Failure, VideoResult
+
+SOME_FAILED = 3
+_LOOK_AHEAD = 10_000  # paths, so that the progress bar knows how many there are
+
+_FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+HELP = """Say what happens in videos, what it cost to find out, and where the model looked.
+
+One result a video, as soon as it is there. A video that cannot be tagged has a result too, and the others go on."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+One video:
+  [cyan]adafocus classify clip.mp4 -w model.pth[/cyan]
+All videos below a folder, one CSV row each:
+  [cyan]adafocus classify videos/ -w model.pth -o tags.csv[/cyan]
+Paths from a pipe, results into a pipe:
+  [cyan]find . -size +1M -print0 | adafocus classify -0 - -w model.pth | jq[/cyan]
+
+[bold]Exit status[/bold]
+
+0 all tagged · 1 nothing could be done · 2 wrong usage
+3 some videos failed, the rest is done · 130 interrupted"""
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="INPUTS", help="Videos, folders of videos, patterns such as '*.mp4', or - for a list."),
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="FILE",
+        rich_help_panel=options.INPUT,
+        help="Read paths from FILE, one a line; - is stdin.",
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option("--null", "-0", metavar="", rich_help_panel=options.INPUT, help="Paths in the list end with NUL."),
+]
+FormatOption = Annotated[
+    options.Format | None,
+    typer.Option(
+        "--format",
+        "-f",
+        rich_help_panel=options.OUTPUT,
+        help="Without it: as FILE is named, else table on a terminal and jsonl into a pipe.",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", rich_help_panel=options.OUTPUT, help="Write to FILE instead of stdout."
+    ),
+]
+Trajectories = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", rich_help_panel=options.OUTPUT, help="Also write a CSV file, one row per patch."),
+]
+Decoder = Annotated[
+    options.Decoder,
+    typer.Option(rich_help_panel=options.INPUT, help="What reads the videos; auto takes the one that suits."),
+]
+DecodeTimeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        callback=options.checked_time,
+        rich_help_panel=options.INPUT,
+        help="Give up on a video that takes longer to decode.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        show_default="half the cores",
+        rich_help_panel=options.INPUT,
+        help="How many videos are decoded at a time.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        show_default="as suits the device",
+        rich_help_panel=options.MODEL,
+        help="How many videos the model takes at a time.",
+    ),
+]
+
+
+def classify(
+    context: typer.Context,
+    inputs: Inputs = None,
+    model: options.ModelName = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    patch_size: options.PatchSize = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: BatchSize = None,
+    top_k: options.TopK = 5,
+    min_score: options.MinScore = 0.0,
+    logits: options.Logits = False,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    decoder: Decoder = "auto",
+    decode_timeout: DecodeTimeout = 60.0,
+    workers: Workers = None,
+    format_: FormatOption = None,
+    output: Output = None,
+    trajectories: Trajectories = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    sources = _Sources(tuple(inputs or ()), files_from, null)
+    choice = options.ModelChoice(
+        source=options.chosen_model(model, weights),
+        patch_size=patch_size,
+        labels=labels,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.output.base import View
+    from adafocus_cli.video.limits import Limits
+
+    engine_options = Options(decoder=decoder, limits=Limits(seconds=decode_timeout), top_k=top_k, min_score=min_score)
+    if workers is not None:
+        engine_options = replace(engine_options, workers=workers)
+    target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score))
+    if _tag(sources.paths(terminal), choice, engine_options, target, terminal):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tag(
+    paths: Counted, choice: options.ModelChoice, engine_options: Options, target: _Target, terminal: Terminal
+) -> int:
+    """Tags and writes them all; how many failed."""
+    from adafocus_cli.engine.local import tag_files
+
+    done = failed = 0
+    with ExitStack() as stack:
+        writers = target.open(stack)
+        stack.enter_context(terminal.showing_log("adafocus"))
+        bar = stack.enter_context(terminal.progress(into_stdout=target.output is None))
+        results = tag_files(paths, choice.load, engine_options)
+        if isinstance(results, Generator):  # closing it ends the decoding processes
+            stack.callback(results.close)
+        for result in results:
+            if done == 0 and result.status == "ok":
+                terminal.detail(_model_line(result))
+            done += 1
+            with held_back(), bar.hidden():
+                for writer in writers:
+                    writer.write(result)
+            if result.status == "error":
+                failed += 1
+                if target.format != "table":
+                    terminal.note(_failure_line(result))
+            bar.update(done=done, total=paths.total, failed=failed)
+    if done == 0:
+        raise AdaFocusError("no videos among the inputs; give files, folders with videos, or a list that is not empty")
+    if failed and target.format != "table":
+        terminal.note(f"{failed} of {done} videos could not be tagged")
+    return failed
+
+
+def _model_line(result: VideoResult) -> str:
+    model, runtime = result.model, result.runtime
+    where = f"{runtime.device}, {runtime.precision}, {runtime.runtime}"
+    return f"{model.name} is {model.family} with patches of {model.patch_size} px, sha256 {model.sha256}, on {where}"
+
+
+def _failure_line(failure: Failure) -> str:
+    """The message, which as a rule opens with the path."""
+    path = printable(failure.path)
+    return failure.message if failure.message.startswith(path) else f"{path}: {failure.message}"
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Where paths come from: arguments, and at most one list."""
+
+    inputs: tuple[str, ...]
+    files_from: str | None
+    null: bool
+
+    def __post_init__(self) -> None:
+        if not self.inputs and self.files_from is None:
+            raise UsageError("no videos were given; name files or folders, or - to read a list of paths from stdin")
+        lists = [entry for entry in (*self.inputs, self.files_from) if entry == "-"]
+        if len(lists) > 1:
+            raise UsageError("standard input can be read only once; give - or --files-from - a single time")
+        if self.null and self.files_from is None and not lists:
+            raise UsageError("--null is about a list of paths; add - or --files-from FILE")
+
+    def paths(self, terminal: Terminal) -> Counted:
+        """Only now is a list opened, and it is read as the paths are asked for."""
+        if "-" in (*self.inputs, self.files_from) and sys.stdin.isatty():
+            terminal.typing = True
+            terminal.note("reading paths from the terminal, one a line; Ctrl-D ends the list")
+        parts: list[Iterator[str]] = []
+        for entry in self.inputs:
+            parts.append(self._list(entry, terminal) if entry == "-" else expand([entry], warn=terminal.warn))
+        if self.files_from is not None:
+            parts.append(self._list(self.files_from, terminal))
+        has_list = self.files_from is not None or "-" in self.inputs
+        # A list may grow while it is read, and its first videos need not wait for its last.
+        return Counted(chain.from_iterable(parts), look_ahead=0 if has_list else _LOOK_AHEAD)
+
+    def _list(self, source: str, terminal: Terminal) -> Iterator[str]:
+        return read_list(source, null=self.null, warn=terminal.warn)
+
+
+class _Target:
+    """Where results go, and as what."""
+
+    def __init__(
+        self, output: str | None, format_: options.Format | None, trajectories: Path | None, view: View
+    ) -> None:
+        self.output = None if output in (None, "-") else Path(str(output))
+        self.format = format_ or self._usual_format()
+        self._trajectories = trajectories
+        self._view = view
+        if view.logits and self.format not in ("json", "jsonl"):
+            raise UsageError(f"--logits does not fit into {self.format}; add --format jsonl or --format json")
+        if str(trajectories) == "-":
+            raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
+        for path in (self.output, trajectories):
+            if path is not None and is_video_name(path.name):
+                raise UsageError(f"{path} is named like a video and would be overwritten; give another output file")
+        if trajectories is not None and trajectories == self.output:
+            raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
+
+    def _usual_format(self) -> options.Format:
+        if self.output is not None:
+            return _FORMAT_OF.get(self.output.suffix.lower(), "jsonl")
+        return "table" if sys.stdout.isatty() else "jsonl"
+
+    def open(self, stack: ExitStack) -> Sequence[Writer]:
+        from adafocus_cli.output.csv_rows import TrajectoryWriter
+        from adafocus_cli.output.formats import WRITERS
+        from adafocus_cli.output.sink import Sink
+
+        sink = Sink.stdout() if self.output is None else Sink.file(self.output)
+        writers = [stack.enter_context(WRITERS[self.format](stack.enter_context(sink), self._view))]
+        if self._trajectories is not None:
+            patches = stack.enter_context(Sink.file(self._trajectories))
+            writers.append(stack.enter_context(TrajectoryWriter(patches, self._view)))
+        return writers

@@ -1,0 +1,162 @@
+"""`adafocus flops`: what a video costs, counted from the layers, without weights.
+
+Knows nothing of how the layers are counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from adafocus_cli.schema import Cost
+    from adafocus_cli.spec import ModelSpec
+
+PATCH_SIZES = (96, 128, 160, 192)
+CONVENTION = (
+    "GMACs are 10⁹ multiply-adds. Papers call them FLOPs; counted as two operations each, they are twice as many."
+)
+
+HELP = """Say what a video costs: multiply-adds by stage, and what whole frames would cost.
+
+Counted from the layers for a video of which nothing is skipped. With neither --family nor --weights: all families."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+  [cyan]adafocus flops[/cyan]
+  [cyan]adafocus flops --family adafocus-v1 --patch-size 128[/cyan]
+  [cyan]adafocus flops --weights model.pth --format json[/cyan]"""
+
+Family = Annotated[str | None, typer.Option(metavar="NAME", help="A family of models at its published sizes.")]
+Frames = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many careful looks, for --family.")]
+Classes = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many classes, for --family.")]
+
+
+def flops(
+    context: typer.Context,
+    family: Family = None,
+    weights: options.Weights = None,
+    patch_size: options.PatchSize = None,
+    frames: Frames = None,
+    classes: Classes = None,
+    format_: options.ReportFormatOption = "table",
+    verbose: options.Verbose = False,
+) -> None:
+    context.obj.verbose = verbose
+    if family is not None and weights is not None:
+        raise UsageError("--family and --weights both say which model; give one of them")
+    if weights is not None and (frames is not None or classes is not None):
+        raise UsageError("a checkpoint has its own frames and classes; give --frames and --classes with --family")
+
+    if weights is not None:
+        source = options.chosen_model(None, weights)
+        counted = [_count(options.ModelChoice(source=source, patch_size=patch_size, device="cpu").load().spec)]
+    elif family is not None:
+        counted = [_count(_sized(family, patch_size, frames, classes))]
+    else:
+        counted = _all_families(patch_size, frames, classes)
+    _show(counted, format_, one_model=weights is not None or family is not None)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    spec: ModelSpec
+    cost: Cost
+
+    def to_dict(self) -> dict[str, Any]:
+        spec, cost = self.spec, self.cost
+        return {
+            "family": spec.family,
+            "classes": spec.classes,
+            "patch_size": spec.patch_size,
+            "glance_frames": spec.glance_frames,
+            "focus_frames": spec.focus_frames,
+            "cost": cost.to_dict(),
+            "gmacs_per_glance": round(cost.stages["glance"] / spec.glance_frames, 4),
+            "gmacs_per_patch": round(cost.stages["focus"] / spec.focus_frames, 4),
+            "ratio": round(cost.gmacs / cost.full_frame_gmacs, 4),
+        }
+
+
+def _count(spec: ModelSpec) -> _Counted:
+    from adafocus_cli.flops import cost_of
+
+    return _Counted(spec, cost_of(spec))
+
+
+def _sized(family: str, patch_size: int | None, frames: int | None, classes: int | None) -> ModelSpec:
+    from adafocus_cli.models import default_spec
+
+    spec = default_spec(family, patch_size=patch_size)
+    if classes is not None:
+        spec = replace(spec, classes=classes)
+    if frames is None:
+        return spec
+    # A family that takes a careful look at every frame it glances at keeps doing so.
+    glance_frames = frames if spec.glance_frames == spec.focus_frames else spec.glance_frames
+    return replace(spec, glance_frames=glance_frames, focus_frames=frames)
+
+
+def _all_families(patch_size: int | None, frames: int | None, classes: int | None) -> list[_Counted]:
+    from adafocus_cli.models import FAMILIES
+
+    sizes = PATCH_SIZES if patch_size is None else (patch_size,)
+    return [_count(_sized(family, size, frames, classes)) for family in FAMILIES for size in sizes]
+
+
+def _show(counted: list[_Counted], format_: options.ReportFormat, *, one_model: bool) -> None:
+    if format_ == "json":
+        from adafocus_cli.output.json_records import dumps
+
+        records = [entry.to_dict() for entry in counted]
+        typer.echo(dumps(records[0] if one_model else records, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_by_stage(counted[0]) if one_model else _by_family(counted))
+    console.print(f"\n{CONVENTION}", style="dim")
+
+
+def _by_stage(counted: _Counted) -> RenderableType:
+    from rich.table import Table
+
+    spec, cost = counted.spec, counted.cost
+    table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    table.title = f"{spec.family}, patches of {spec.patch_size} px, {spec.classes} classes"
+    table.add_column("stage")
+    table.add_column("GMACs", justify="right")
+    table.add_column("")
+    times = {
+        "glance": f"{spec.glance_frames} frames × {cost.stages['glance'] / spec.glance_frames:.4f}",
+        "focus": f"{spec.focus_frames} patches × {cost.stages['focus'] / spec.focus_frames:.4f}",
+    }
+    for name, gmacs in cost.stages.items():
+        table.add_row(name, f"{gmacs:.4f}", times.get(name, ""), style="cyan")
+    table.add_row("total", f"{cost.gmacs:.4f}", "a video", style="bold")
+    share = 100 * cost.gmacs / cost.full_frame_gmacs
+    table.add_row("whole frames", f"{cost.full_frame_gmacs:.4f}", f"so the total is {share:.0f} % of them", style="dim")
+    return table
+
+
+def _by_family(counted: list[_Counted]) -> RenderableType:
+    """One line a family, one column a patch size."""
+    from rich.table import Table
+
+    sizes = sorted({entry.spec.patch_size for entry in counted})
+    table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    table.title = "GMACs a video, by side of the patch"
+    for name in ("family", *(f"{size} px" for size in sizes), "whole frames"):
+        table.add_column(name, justify="left" if name == "family" else "right")
+    for family in dict.fromkeys(entry.spec.family for entry in counted):
+        row = [entry for entry in counted if entry.spec.family == family]
+        costs = [f"{entry.cost.gmacs:.2f}" for entry in sorted(row, key=lambda entry: entry.spec.patch_size)]
+        table.add_row(f"[cyan]{family}[/cyan]", *costs, f"[dim]{row[0].cost.full_frame_gmacs:.2f}[/dim]")
+    return table

@@ -1,0 +1,161 @@
+"""From what was typed to the paths of videos: files, folders, patterns and lists of paths.
+
+Knows nothing of videos but their file name extensions. A path that does not exist is passed on: the one who opens it
+says so, and the other videos are still tagged.
+"""
+
+# ruff: noqa: PTH112, PTH116, PTH207 (paths stay as they were typed; `Path` would tidy them)
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
+from itertools import chain, islice
+from pathlib import Path
+from typing import Protocol
+
+from adafocus_cli.errors import UsageError
+
+VIDEO_EXTENSIONS = frozenset(
+    (
+        *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".hevc", ".m2t"),
+        *(".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg"),
+        *(".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+    )
+)
+_CHUNK = 1 << 16
+
+Warn = Callable[[str], None]
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+def is_video_name(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_EXTENSIONS and not name.startswith(".")
+
+
+def expand(inputs: Iterable[str], *, warn: Warn) -> Iterator[str]:
+    """Arguments as typed: a pattern that the shell did not expand is expanded, a folder is walked."""
+    for entry in inputs:
+        if glob.has_magic(entry) and not os.path.lexists(entry):
+            matches = sorted(glob.glob(entry, recursive=True))
+            # `**` brings what is in a folder already; one without a match is passed on as it is.
+            files = [m for m in matches if not os.path.isdir(m)] if "**" in entry else matches
+            yield from expand_listed(files or [entry], warn=warn)
+        else:
+            yield from expand_listed([entry], warn=warn)
+
+
+def expand_listed(paths: Iterable[str], *, warn: Warn) -> Iterator[str]:
+    """Paths as they are; only folders are walked."""
+    for path in paths:
+        if os.path.isdir(path):
+            yield from _walk(path, warn=warn)
+        else:
+            yield path
+
+
+def _walk(folder: str, *, warn: Warn) -> Iterator[str]:
+    found = False
+    for path in _videos_below(folder, frozenset(), warn):
+        found = True
+        yield path
+    if not found:
+        warn(
+            f"no video files in the folder {folder}; it was searched for names such as .mp4, .mkv, .webm, .avi or .mov"
+        )
+
+
+def _videos_below(folder: str, above: frozenset[tuple[int, int]], warn: Warn) -> Iterator[str]:
+    """In the order of names; `above` are the folders it lies in, for a link that leads back to one of them."""
+    try:
+        status = os.stat(folder)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        warn(f"cannot look into the folder {folder}: {error.strerror}; its videos are left out")
+        return
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if os.path.isdir(entry.path):
+            yield from _videos_below(entry.path, above | {here}, warn)
+        elif is_video_name(entry.name) and not _is_special(entry):
+            yield entry.path
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """A pipe or a device: reading it might wait for ever. A dangling link is not, and is reported when opened."""
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return False
+
+
+def read_list(source: str, *, null: bool, warn: Warn) -> Iterator[str]:
+    """The paths of a list, from a file or (`-`) standard input, each as soon as it is there."""
+    if source == "-":
+        # Unbuffered: Python cannot end while another thread waits in its buffered standard input.
+        stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+        return expand_listed(split_list(stdin, null=null), warn=warn)
+    try:
+        stream = Path(source).open("rb", buffering=0)  # noqa: SIM115 — closed by the generator below
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the list {source}: {error.strerror}; give a text file with one path a line, or - for "
+            "standard input"
+        ) from error
+    return expand_listed(_closing(stream, null=null), warn=warn)
+
+
+def _closing(stream: FileIO, *, null: bool) -> Iterator[str]:
+    with stream:
+        yield from split_list(stream, null=null)
+
+
+def split_list(stream: _Readable, *, null: bool) -> Iterator[str]:
+    """One path a line or up to a NUL; blank lines are skipped, bytes that are no text survive.
+
+    From an unbuffered stream each path comes out as soon as it is there.
+    """
+    separator = b"\0" if null else b"\n"
+    rest = b""
+    while chunk := stream.read(_CHUNK):
+        *whole, rest = (rest + chunk).split(separator)
+        yield from filter(None, (_decoded(entry, null=null) for entry in whole))
+    if last := _decoded(rest, null=null):
+        yield last
+
+
+def _decoded(entry: bytes, *, null: bool) -> str:
+    if null:
+        return os.fsdecode(entry)
+    # Lists written on Windows may open with a byte order mark and end their lines with a carriage return.
+    entry = entry.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\r")
+    return os.fsdecode(entry) if entry.strip() else ""
+
+
+class Counted(Iterator[str]):
+    """The same paths, counted: `total` is known from the start if there are few, else once they are all out."""
+
+    def __init__(self, paths: Iterator[str], *, look_ahead: int = 0) -> None:
+        ahead = list(islice(paths, look_ahead))
+        self._paths = chain(ahead, paths)
+        self._count = 0
+        self.total = len(ahead) if len(ahead) < look_ahead else None
+
+    def __next__(self) -> str:
+        try:
+            path = next(self._paths)
+        except StopIteration:
+            self.total = self._count
+            raise
+        self._count += 1
+        return path

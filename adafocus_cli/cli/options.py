@@ -1,0 +1,143 @@
+"""The options that commands share, and what follows from them alone.
+
+Knows nothing of what a command does with them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from adafocus_cli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from adafocus_cli.tagger import Tagger
+
+# The model that is used when none is asked for. None: one must be asked for.
+DEFAULT_MODEL: str | None = None
+
+Format = Literal["table", "json", "jsonl", "csv"]
+ReportFormat = Literal["table", "json"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Decoder = Literal["auto", "pyav", "decord"]
+
+# Panels of the help.
+MODEL = "Model"
+ANSWER = "Answer"
+OUTPUT = "Output"
+INPUT = "Videos"
+
+
+def _checked_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise typer.BadParameter(f"{value!r} is not a device; auto, cpu, cuda, cuda:0 (1, …) and mps are")
+    return value
+
+
+def checked_time(value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value:g} is not a time; give seconds above 0")
+    return value
+
+
+ModelName = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="NAME", rich_help_panel=MODEL, help="A model by name, or a file.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", "-w", metavar="FILE", rich_help_panel=MODEL, help="A checkpoint file; wins over a name."),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|NAME",
+        rich_help_panel=MODEL,
+        help="The names of the classes: a text file with one a line, or the data set of a packaged list.",
+    ),
+]
+PatchSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS", min=1, rich_help_panel=MODEL, help="The side of a patch, where the file does not say it."
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        callback=_checked_device,
+        rich_help_panel=MODEL,
+        help="Where the model runs: auto, cpu, cuda, cuda:N or mps.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", rich_help_panel=MODEL, help="What it calculates with; auto suits the device."),
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="How many labels at most.")
+]
+MinScore = Annotated[
+    float,
+    typer.Option(
+        metavar="SCORE", min=0, max=1, rich_help_panel=ANSWER, help="Leave out labels with a lower score (0 to 1)."
+    ),
+]
+Logits = Annotated[
+    bool, typer.Option("--logits", metavar="", rich_help_panel=ANSWER, help="Add the raw answers to json and jsonl.")
+]
+ReportFormatOption = Annotated[
+    ReportFormat, typer.Option("--format", "-f", rich_help_panel=OUTPUT, help="For people or for programs.")
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", metavar="", rich_help_panel=OUTPUT, help="Say nothing but errors."),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", metavar="", rich_help_panel=OUTPUT, help="Say more, with a traceback for errors."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """Which model, as asked for; `load` brings in torch."""
+
+    source: str
+    patch_size: int | None = None
+    labels: str | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    batch_size: int | None = None
+
+    def load(self) -> Tagger:
+        from adafocus_cli.tagger import Tagger
+
+        return Tagger.load(
+            self.source,
+            patch_size=self.patch_size,
+            labels=self.labels,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+        )
+
+
+def chosen_model(model: str | None, weights: Path | None) -> str:
+    """A name or a file; the file is known to be there, before anything is started for it."""
+    if weights is None:
+        name = model or DEFAULT_MODEL
+        if name is None:
+            raise ModelError("no model was given; name a checkpoint file with --weights FILE")
+        return name
+    if str(weights) == "-":
+        raise UsageError("--weights - is not possible: weights are not read from standard input; give a file")
+    if weights.is_dir():
+        raise ModelError(f"{weights} is a folder, not a checkpoint; name the file in it with --weights FILE")
+    if not weights.exists():
+        raise ModelError(f"there is no checkpoint {weights}; check the path after --weights")
+    return str(weights)

@@ -1,0 +1,142 @@
+"""What is said beside the results: messages and a progress bar, all on standard error.
+
+Knows nothing of results. Every message is one line, with names from outside made safe to show.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adafocus_cli.output.escape import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@dataclass
+class Terminal:
+    quiet: bool = False
+    verbose: bool = False
+    typing: bool = False
+    """Whether paths are typed at this terminal."""
+    _bar: ProgressBar | None = None
+
+    def error(self, message: str) -> None:
+        self._say(f"adafocus: error: {_one_line(message)}")
+
+    def warn(self, message: str) -> None:
+        if not self.quiet:
+            self._say(f"adafocus: warning: {_one_line(message)}")
+
+    def note(self, message: str) -> None:
+        if not self.quiet:
+            self._say(f"adafocus: {_one_line(message)}")
+
+    def detail(self, message: str) -> None:
+        if self.verbose:
+            self.note(message)
+
+    @contextmanager
+    def progress(self, *, into_stdout: bool) -> Iterator[ProgressBar]:
+        """A bar for the time of the block; one that shows nothing where nobody would see it, or where it would run
+        into what is being typed or into what the other end of a pipe writes to the same terminal.
+        """
+        in_the_way = self.typing or (into_stdout and _stdout_is_pipe())
+        self._bar = ProgressBar(visible=not (self.quiet or in_the_way) and _can_redraw())
+        try:
+            yield self._bar
+        finally:
+            self._bar.stop()
+            self._bar = None
+
+    @contextmanager
+    def showing_log(self, name: str) -> Iterator[None]:
+        """What is logged under a name, as warnings, for the time of the block."""
+        handler = _LogHandler(self)
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
+    def _say(self, line: str) -> None:
+        # Results matter more than messages: a closed standard error does not stop them.
+        with self._bar.hidden() if self._bar else nullcontext(), suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.warn(record.getMessage())
+
+
+class ProgressBar:
+    """Videos done, of those known so far."""
+
+    def __init__(self, *, visible: bool) -> None:
+        self._lock = threading.RLock()  # messages come from other threads, too
+        self._progress = _rich_progress() if visible else None
+        if self._progress:
+            self._task = self._progress.add_task("starting", total=None)
+            self._progress.start()
+
+    def update(self, *, done: int, total: int | None, failed: int) -> None:
+        if self._progress:
+            of = "" if total is None else f" of {total}"
+            broken = f", [red]{failed} failed[/red]" if failed else ""
+            self._progress.update(self._task, completed=done, total=total, description=f"{done}{of} done{broken}")
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Off the screen for the time of the block, so that what is written does not run into it."""
+        if self._progress is None:
+            yield
+            return
+        with self._lock:
+            self._progress.stop()
+            try:
+                yield
+            finally:
+                self._progress.start()
+
+    def stop(self) -> None:
+        if self._progress:
+            self._progress.stop()
+
+
+def _rich_progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    return Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    )
+
+
+def _can_redraw() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _stdout_is_pipe() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _one_line(message: str) -> str:
+    return printable(" ".join(message.split()))

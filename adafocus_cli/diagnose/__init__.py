@@ -1,0 +1,78 @@
+"""What works on this machine, found out by trying it.
+
+Knows nothing of how it is shown. Nothing here raises: what is missing or broken is a finding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adafocus_cli.diagnose.decoding import CodecCheck, check_codecs
+from adafocus_cli.diagnose.machine import Accelerator, Machine, find_accelerators, has_nvidia_driver, look_at_machine
+from adafocus_cli.diagnose.versions import OPTIONAL, REQUIRED, import_problem, installed_versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """`advice` says what to do, the most urgent first; `ready` is whether videos can be tagged at all."""
+
+    versions: dict[str, str | None]
+    machine: Machine
+    accelerators: tuple[Accelerator, ...]
+    codecs: tuple[CodecCheck, ...]
+    advice: tuple[str, ...]
+    ready: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema": "adafocus-doctor/1", **asdict(self)}
+
+
+def diagnose() -> Report:
+    versions = installed_versions()
+    problems = {name: problem for name in REQUIRED if (problem := import_problem(name)) is not None}
+    torch_works = "torch" not in problems
+    accelerators = find_accelerators() if torch_works else ()
+    codecs = () if "av" in problems else check_codecs()
+    readable = any(result == "ok" for check in codecs for result in check.decoders.values())
+    return Report(
+        versions=versions,
+        machine=look_at_machine(),
+        accelerators=accelerators,
+        codecs=codecs,
+        advice=(
+            *(
+                f"{name} cannot be loaded ({problem}): pip install --force-reinstall {name}"
+                for name, problem in problems.items()
+            ),
+            *_advice_on_devices(accelerators, torch_works=torch_works),
+            *_advice_on_decoding(codecs, versions),
+        ),
+        ready=not problems and readable,
+    )
+
+
+def _advice_on_devices(accelerators: tuple[Accelerator, ...], *, torch_works: bool) -> list[str]:
+    if torch_works and not accelerators and has_nvidia_driver():
+        return [
+            "an NVIDIA driver is here, but torch finds no GPU: install a CUDA build, see https://pytorch.org/get-started"
+        ]
+    return []
+
+
+def _advice_on_decoding(codecs: tuple[CodecCheck, ...], versions: dict[str, str | None]) -> list[str]:
+    advice = []
+    unreadable = [check.codec for check in codecs if check.tested and "ok" not in check.decoders.values()]
+    if unreadable:
+        advice.append(f"no decoder reads {', '.join(unreadable)}: pip install --upgrade av")
+    wrong = [check.codec for check in codecs if check.decoders.get("pyav") == "wrong frames"]
+    if wrong:
+        advice.append(
+            f"PyAV returns wrong frames of {', '.join(wrong)}: use --decoder decord, and pip install --upgrade av"
+        )
+    if versions["decord"] is None:
+        advice.append("decord, the second decoder, is not here; that is fine, and on x86-64 pip install decord adds it")
+    return advice
+
+
+__all__ = ["OPTIONAL", "Accelerator", "CodecCheck", "Machine", "Report", "diagnose"]

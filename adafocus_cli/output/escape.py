@@ -1,0 +1,38 @@
+"""Names from outside, made safe to show: what a terminal or a spreadsheet would act on is spelled out instead.
+
+Knows nothing of what the names mean or where they go.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Joiners are invisible, but Persian, Hindi and many emoji are misspelt without them.
+_JOINERS = "\u200c\u200d"
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text on one line, with control characters, bidi overrides and broken bytes as escapes.
+
+    >>> printable("a\\x1b[31mb\\n")
+    'a\\\\x1b[31mb\\\\n'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _is_unseen(c) else _spelled_out(c) for c in text)
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN and character not in _JOINERS
+
+
+def _spelled_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def cell(text: str) -> str:
+    """The text as a CSV cell: lines stay lines, and no spreadsheet takes it for a formula."""
+    shown = printable(text, keep="\n\r\t")
+    return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown

@@ -1,0 +1,171 @@
+"""Results for people at a terminal: one block a video, printed when the video is done.
+
+Knows nothing of how results are made. Names from outside are never taken for markup or control sequences.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from time import monotonic
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from adafocus_cli.output.base import View, Writer
+from adafocus_cli.output.escape import printable
+from adafocus_cli.output.sink import Sink
+from adafocus_cli.output.sketch import looks
+from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
+
+_WIDEST = 100  # wider lines are hard to read across
+_BAR = "━"
+_HALF_BAR = "╸"
+
+
+class TableWriter(Writer):
+    def __init__(self, sink: Sink, view: View) -> None:
+        super().__init__(sink, view)
+        # It lays out; the sink writes. From its file it learns how wide and how colourful the other end is.
+        self._console = Console(file=sys.stdout if sink.is_terminal else io.StringIO())
+        self._console.width = min(self._console.width, _WIDEST)
+        self._began = monotonic()
+        self._tagged = 0
+        self._failed = 0
+        self._gmacs = 0.0
+        self._full_gmacs = 0.0
+
+    def write(self, result: Result) -> None:
+        if isinstance(result, Failure):
+            self._failed += 1
+            self._print(_failure_block(result, self._console.width))
+        else:
+            self._tagged += 1
+            self._gmacs += result.cost.gmacs
+            self._full_gmacs += result.cost.full_frame_gmacs
+            self._print(_result_block(result, self.view, self._console.width))
+
+    def close(self) -> None:
+        if self._tagged + self._failed > 1:
+            self._print(self._summary())
+
+    def _print(self, block: RenderableType) -> None:
+        with self._console.capture() as capture:
+            self._console.print(block)
+            self._console.print()
+        self.sink.write("".join(f"{line.rstrip(' ')}\n" for line in capture.get().splitlines()))
+
+    def _summary(self) -> Text:
+        parts = [f"{self._tagged} tagged"]
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        parts.append(_duration(monotonic() - self._began))
+        if self._tagged:
+            mean = self._gmacs / self._tagged
+            parts.append(f"{mean:.1f} GMACs a video{_share_of_full(self._gmacs, self._full_gmacs)}")
+        text = Text(" · ".join(parts), style="bold")
+        if self._failed:
+            text.highlight_words([parts[1]], "red")
+        return text
+
+
+def _failure_block(failure: Failure, width: int) -> RenderableType:
+    verb = {"open": "could not be opened", "decode": "could not be decoded", "infer": "could not be tagged"}
+    # As a rule the message opens with the path, which stands above it already.
+    message = printable(failure.message).removeprefix(f"{printable(failure.path)}: ")
+    return Group(
+        _heading(failure.path, Text(f"✗ {verb[failure.stage]}", style="bold red"), width),
+        _indented(Text(message, style="red")),
+    )
+
+
+def _result_block(result: VideoResult, view: View, width: int) -> RenderableType:
+    video = result.video
+    return Group(
+        _heading(video.path, Text(_about(video), style="dim"), width),
+        _indented(_scores(result, view, bar_width=width // 3)),
+        _indented(_details(result)),
+    )
+
+
+def _heading(path: str, about: Text, width: int) -> RenderableType:
+    """The name on the left and what it is on the right; below each other where that is too narrow."""
+    name = Text(printable(path), style="bold", overflow="fold")
+    gap = width - name.cell_len - about.cell_len
+    if gap < 2:
+        return Group(name, _indented(about))
+    return Text.assemble(name, " " * gap, about)
+
+
+def _scores(result: VideoResult, view: View, *, bar_width: int) -> RenderableType:
+    if not result.labels:
+        return Text(f"no label above {view.min_score:g}", style="yellow")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(overflow="fold")
+    grid.add_column(width=bar_width, no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    for rank, tag in enumerate(result.labels):
+        style = "bold green" if rank == 0 else ""
+        grid.add_row(
+            Text(printable(tag.label), style=style),
+            _bar(tag.score, bar_width, "green" if rank == 0 else "cyan"),
+            Text(f"{100 * tag.score:.1f} %", style=style),
+        )
+    return grid
+
+
+def _bar(share: float, width: int, style: str) -> Text:
+    halves = round(2 * width * min(max(share, 0.0), 1.0))
+    return Text(_BAR * (halves // 2) + _HALF_BAR * (halves % 2), style=style)
+
+
+def _details(result: VideoResult) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    cost = result.cost
+    grid.add_row("cost", Text(f"{cost.gmacs:.1f} GMACs{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}"))
+    if result.trajectory:
+        grid.add_row("looked", looks(result.trajectory, result.video))
+    if result.exit.step + 1 < result.exit.of:
+        grid.add_row("sure", Text(f"after {result.exit.step + 1} of {result.exit.of} steps"))
+    grid.add_row("frames", _frames(result))
+    seconds = " + ".join(f"{name} {value:.2f}" for name, value in result.runtime.seconds.items())
+    grid.add_row("seconds", Text(f"{seconds}, on {printable(result.runtime.device)}"))
+    return grid
+
+
+def _frames(result: VideoResult) -> Text:
+    video = result.video
+    text = Text(f"{result.frames_decoded} of {video.frames} decoded with {printable(video.decoder)}")
+    if video.frames_replaced:
+        text.append(f", {video.frames_replaced} damaged and replaced", style="yellow")
+    return text
+
+
+def _about(video: VideoInfo) -> str:
+    facts = [f"{video.width}×{video.height}"]
+    if video.fps is not None:
+        facts.append(f"{video.fps:.4g} fps")
+    if video.duration is not None:
+        facts.append(_duration(video.duration))
+    facts.append(printable(video.codec))
+    return " · ".join(facts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def _share_of_full(gmacs: float, full: float) -> str:
+    return f", {100 * gmacs / full:.0f} % of whole frames" if full > 0 else ""
+
+
+def _indented(block: RenderableType) -> Padding:
+    return Padding(block, (0, 0, 0, 2))

@@ -1,0 +1,190 @@
+"""`adafocus classify` with an engine that tags nothing: options, formats, files, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from adafocus_cli.engine.local import Options
+from adafocus_cli.errors import DeviceError, ModelError
+from tests.cli.conftest import Adafocus
+from tests.cli.fake_engine import FakeEngine
+
+
+def test_results_come_as_json_lines_into_a_pipe(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
+    outcome = adafocus("classify", "a.mp4", "b.mp4", "-w", weights)
+    assert outcome.code == 0
+    assert outcome.paths == ["a.mp4", "b.mp4"]
+    assert outcome.err == ""
+    assert engine.closed
+
+
+def test_some_failures_are_records_and_exit_status_3(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
+    outcome = adafocus("classify", "a.mp4", "broken.mp4", "b.mp4", "-w", weights)
+    assert outcome.code == 3
+    assert [record["status"] for record in outcome.records] == ["ok", "error", "ok"]
+    assert outcome.err.splitlines() == [
+        "adafocus: broken.mp4: the file is cut off; download it again",
+        "adafocus: 1 of 3 videos could not be tagged",
+    ]
+
+
+def test_only_failures_are_exit_status_3_too(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
+    assert adafocus("classify", "broken.mp4", "-w", weights).code == 3
+
+
+def test_quiet_says_nothing(adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path) -> None:
+    outcome = adafocus("classify", "broken.mp4", tmp_path / "nothing", "-w", weights, "-q")
+    assert outcome.err == ""
+
+
+def test_the_usual_options_are_those_of_the_engine(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
+    adafocus("classify", "a.mp4", "-w", weights)
+    assert engine.options == Options()
+
+
+def test_options_reach_the_engine_and_the_model(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("adafocus_cli.tagger.Tagger.load", lambda model, **options: asked.update(options, model=model))
+    adafocus(
+        *("classify", "a.mp4", "-w", weights, "-m", "other", "--decoder", "pyav", "--decode-timeout", "7"),
+        *("--workers", "3", "--batch-size", "4", "-k", "2", "--min-score", "0.25"),
+        *("--patch-size", "96", "--labels", "names.txt", "--device", "cuda:1", "--precision", "fp16"),
+    )
+    assert engine.options is not None
+    assert engine.options.decoder == "pyav"
+    assert engine.options.limits.seconds == 7
+    assert (engine.options.workers, engine.options.top_k, engine.options.min_score) == (3, 2, 0.25)
+    assert engine.load is not None
+    engine.load()
+    assert asked == {
+        "model": weights,
+        "patch_size": 96,
+        "labels": "names.txt",
+        "device": "cuda:1",
+        "precision": "fp16",
+        "batch_size": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("t.csv", "path,"), ("t.JSON", "["), ("t.jsonl", '{"schema"'), ("tags", '{"schema"')]
+)
+def test_the_output_file_says_the_format(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, name: str, begins: str
+) -> None:
+    outcome = adafocus("classify", "a.mp4", "-w", weights, "-o", tmp_path / name)
+    assert outcome.out == ""
+    assert (tmp_path / name).read_text().startswith(begins)
+
+
+def test_trajectories_have_a_file_of_their_own(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path
+) -> None:
+    patches = tmp_path / "patches.csv"
+    outcome = adafocus("classify", "a.mp4", "broken.mp4", "-w", weights, "--trajectories", patches, "-f", "csv")
+    assert len(list(csv.DictReader(io.StringIO(outcome.out)))) == 2
+    assert len(list(csv.DictReader(patches.open()))) == 16
+
+
+def test_the_table_shows_failures_itself(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
+    outcome = adafocus("classify", "a.mp4", "broken.mp4", "-w", weights, "-f", "table")
+    assert "1 tagged · 1 failed" in outcome.out
+    assert outcome.err == ""
+
+
+def test_logits_are_added(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
+    assert adafocus("classify", "a.mp4", "-w", weights, "--logits").records[0]["logits"] == [0.5, -1.25]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["classify"], 2, "no videos were given"),
+        (["classify", "a.mp4"], 1, "--weights FILE"),
+        (["classify", "a.mp4", "-w", "gone.pth"], 1, "there is no checkpoint gone.pth"),
+        (["classify", "a.mp4", "-w", "."], 1, "is a folder"),
+        (["classify", "a.mp4", "-w", "-"], 2, "not read from standard input"),
+        (["classify", "-", "--files-from", "-"], 2, "only once"),
+        (["classify", "a.mp4", "-0"], 2, "add - or --files-from"),
+        (["classify", "a.mp4", "-w", "{weights}", "-o", "b.mp4"], 2, "would be overwritten"),
+        (["classify", "a.mp4", "-w", "{weights}", "-o", "/no/where"], 2, "cannot write to /no/where"),
+        (["classify", "a.mp4", "-w", "{weights}", "-o", "x", "--trajectories", "x"], 2, "give two files"),
+        (["classify", "a.mp4", "-w", "{weights}", "--trajectories", "-"], 2, "give a file"),
+        (["classify", "a.mp4", "-w", "{weights}", "--logits", "-f", "csv"], 2, "--format jsonl"),
+        (["classify", "--files-from", "gone.txt", "-w", "{weights}"], 2, "cannot read the list gone.txt"),
+        (["classify", "a.mp4", "--top-k", "0"], 2, "--top-k"),
+        (["classify", "a.mp4", "--min-score", "2"], 2, "--min-score"),
+        (["classify", "a.mp4", "--device", "gpu"], 2, "cuda:0"),
+        (["classify", "a.mp4", "--format", "xml"], 2, "'jsonl'"),
+        (["classify", "a.mp4", "--decode-timeout", "0"], 2, "seconds above 0"),
+        (["classify", "a.mp4", "--wights", "x"], 2, "--weights"),
+        (["clip.mp4"], 2, "adafocus classify clip.mp4"),
+    ],
+)
+def test_errors_are_one_line(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, arguments: list[str], code: int, part: str
+) -> None:
+    outcome = adafocus(*(argument.format(weights=weights) for argument in arguments))
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.startswith("adafocus: error: ")
+    assert outcome.err.count("\n") == 1
+    assert part in outcome.err
+
+
+def test_a_name_that_begins_with_a_dash(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-x.mp4").touch()
+    assert "./-x.mp4" in adafocus("classify", "-x.mp4", "-w", weights).err
+    assert adafocus("classify", "-w", weights, "--", "-x.mp4").paths == ["-x.mp4"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(ModelError("odd \x1b[31m file"), 1), (DeviceError("no cuda"), 1)])
+def test_errors_of_the_model_are_one_line(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, error: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> object:
+        raise error
+
+    monkeypatch.setattr("adafocus_cli.cli.classify._tag", fails)
+    outcome = adafocus("classify", "a.mp4", "-w", weights)
+    assert outcome.code == code
+    assert outcome.err.count("\n") == 1
+    assert "\x1b" not in outcome.err
+
+
+def test_a_mistake_of_ours_shows_its_traceback_only_when_asked(
+    adafocus: Adafocus, engine: FakeEngine, weights: str
+) -> None:
+    brief = adafocus("classify", "crash.mp4", "-w", weights)
+    assert brief.code == 1
+    assert brief.err == "adafocus: error: ZeroDivisionError: a mistake; run it again with --verbose for the details\n"
+    assert "Traceback" in adafocus("classify", "crash.mp4", "-w", weights, "-v").err
+
+
+@pytest.mark.parametrize("name", ["tags.jsonl", "tags.json", "tags.csv"])
+def test_an_earlier_file_survives_a_run_that_has_nothing_to_say(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, name: str
+) -> None:
+    earlier = tmp_path / name
+    earlier.write_text("results\n")
+    assert adafocus("classify", "crash.mp4", "-w", weights, "-o", earlier).code == 1
+    assert earlier.read_text() == "results\n"
+
+
+def test_no_videos_among_the_inputs(adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = adafocus("classify", tmp_path / "empty", "-w", weights, "-f", "json")
+    assert outcome.code == 1
+    assert json.loads(outcome.out) == []
+    warning, error = outcome.err.splitlines()
+    assert "warning: no video files in the folder" in warning
+    assert "no videos among the inputs" in error

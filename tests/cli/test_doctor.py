@@ -1,0 +1,55 @@
+"""`adafocus doctor`, and what it finds out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adafocus_cli import __version__
+from adafocus_cli.diagnose import CodecCheck, Machine, Report, decoding
+from tests.cli.conftest import Adafocus
+
+
+def report(*, ready: bool) -> Report:
+    return Report(
+        versions={"adafocus": "1.0", "torch": "2.9" if ready else None, "ray": None},
+        machine=Machine("Linux", "a processor", 2, 8.0, ("avx2",), "AVX2"),
+        accelerators=(),
+        codecs=(CodecCheck("h264", "libx264", {"pyav": "ok", "decord": "not installed"}), CodecCheck("av1", None, {})),
+        advice=() if ready else ("torch cannot be loaded",),
+        ready=ready,
+    )
+
+
+def test_this_machine_can_tag(adafocus: Adafocus) -> None:
+    outcome = adafocus("doctor", "--format", "json")
+    found = json.loads(outcome.out)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert found["ready"] is True
+    assert found["versions"]["adafocus"] == __version__
+    assert found["versions"]["torch"]
+    h264 = next(check for check in found["codecs"] if check["codec"] == "h264")
+    assert h264["decoders"]["pyav"] == "ok"
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_it_says_so_in_words_and_by_its_exit_status(
+    adafocus: Adafocus, monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    monkeypatch.setattr("adafocus_cli.diagnose.diagnose", lambda: report(ready=ready))
+    outcome = adafocus("doctor")
+    assert outcome.code == (0 if ready else 1)
+    assert ("✓ Videos can be tagged here." in outcome.out) is ready
+    assert ("torch cannot be loaded" in outcome.out) is not ready
+    assert "not tried" in outcome.out
+
+
+def test_a_wrong_frame_shows() -> None:
+    import numpy as np
+
+    right = decoding._brightness(decoding._ASKED)
+    shifted = decoding._brightness([frame + 1 for frame in decoding._ASKED])
+    pixels = [np.broadcast_to(grey[:, None, None, None], (3, 4, 4, 3)) for grey in (right, shifted)]
+    assert decoding._are_the_frames_asked_for(pixels[0])
+    assert not decoding._are_the_frames_asked_for(pixels[1])
