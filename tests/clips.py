@@ -80,11 +80,13 @@ def numbered_clip(
     start: int = 0,
     rotation: int = 0,
     first_number: int = 0,
+    colorspace: int | None = None,
 ) -> Path:
     """Writes a clip of numbered frames and gives its path back.
 
     `size` is width and height as stored; `times` are milliseconds of each frame (variable frame rate), `start`
-    milliseconds before the first; `rotation` is for MP4 and MOV, in degrees clockwise that a player turns the picture.
+    milliseconds before the first; `rotation` is for MP4 and MOV, in degrees clockwise that a player turns the picture;
+    `colorspace` is the number of the colour matrix that the file names.
     """
     if not has_encoder(codec):
         pytest.skip(f"this PyAV has no {codec} encoder")
@@ -93,6 +95,8 @@ def numbered_clip(
         stream: Any = output.add_stream(codec, rate=fps, options=dict(options or {}))
         stream.width, stream.height = size
         stream.pix_fmt = pixel_format
+        if colorspace is not None:
+            stream.codec_context.colorspace = colorspace
         base = Fraction(1, 1000) if times else Fraction(1, fps)
         stream.codec_context.time_base = base
         offset = int(Fraction(start, 1000) / base)

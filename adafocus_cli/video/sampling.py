@@ -6,6 +6,7 @@ Knows nothing of files or pixels. A family picks one of these rules; the tagger 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,27 @@ def repeat_first(count: int, wanted: int) -> tuple[int, ...]:
     return spread(count, wanted) if count > wanted else (0,) * wanted
 
 
+def coarse_to_fine(count: int) -> tuple[int, ...]:
+    """The order in which every step refines: the middle, the ends, then the middles of what lies between.
+
+    >>> coarse_to_fine(16)
+    (7, 0, 15, 3, 11, 1, 5, 9, 13, 2, 4, 6, 8, 10, 12, 14)
+    """
+    order = list(dict.fromkeys(((count - 1) // 2, 0, count - 1)))
+    while len(order) < count:
+        seen = sorted(order)
+        order += [(a + b) // 2 for a, b in pairwise(seen) if b - a > 1]
+    return tuple(order)
+
+
+def one_list(frames: tuple[int, ...], *, glance: tuple[int, ...]) -> FramePlan:
+    """The focus may choose among all the frames, of which the glance sees some."""
+    return FramePlan(frames, glance=glance, focus=tuple(range(len(frames))))
+
+
 def same_frames(frames: tuple[int, ...]) -> FramePlan:
     """Glance and focus share their frames."""
-    everything = tuple(range(len(frames)))
-    return FramePlan(frames, glance=everything, focus=everything)
+    return one_list(frames, glance=tuple(range(len(frames))))
 
 
 def separate_frames(glance: tuple[int, ...], focus: tuple[int, ...]) -> FramePlan:

@@ -1,0 +1,153 @@
+"""Opens a video with the reader that is asked for, and answers requests for its frames.
+
+`auto` is PyAV, and decord where PyAV is missing or cannot open or decode a file. Runs in the child process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+
+from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video.limits import Deadline, LimitError, Limits, check_file, problem
+from adafocus_cli.video.reading import Reader, Reading
+
+Decoder = Literal["auto", "pyav", "decord"]
+DECODERS: tuple[Decoder, ...] = ("auto", "pyav", "decord")
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Frames in the order asked for; see `process.Frames`."""
+
+    pixels: np.ndarray
+    times: tuple[float, ...]
+    replaced: int
+    damaged: int
+    decoder: str
+
+
+class Video:
+    """An open video, whichever reader has it."""
+
+    def __init__(self, path: str, *, name: str, decoder: Decoder, limits: Limits, deadline: Deadline) -> None:
+        self._path, self._name, self._limits = path, name, limits
+        self._may_change = False
+        check_file(path, name)
+        if decoder == "auto":
+            self._reader = self._open_any(deadline)
+        else:
+            self._reader = _READERS[decoder](path, name, limits, deadline)
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._reader.info
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._reader.warnings
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def frames(self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None) -> Pictures:
+        """Frames by number, in any order, any of them more than once."""
+        deadline = deadline or Deadline(self._name, self._limits, "decode")
+        for index in indices:
+            if not 0 <= index < self.info.frames:
+                raise problem(
+                    self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
+                )
+        reading = self._read(tuple(sorted(set(indices))), size, deadline)
+        pixels = np.empty((len(indices), size, size, 3), np.uint8)
+        for place, index in enumerate(indices):
+            pixels[place] = reading.pictures[index].pixels
+        return Pictures(
+            pixels=pixels,
+            times=tuple(self._reader.time_of(index) for index in indices),
+            replaced=reading.replaced,
+            damaged=reading.damaged,
+            decoder=self.info.decoder,
+        )
+
+    def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline) -> Reading:
+        try:
+            return self._reader.read(wanted, size=size, deadline=deadline)
+        except LimitError:
+            raise
+        except VideoError as error:
+            if not self._may_change:
+                raise
+            self._may_change = False
+            try:
+                second = _open_decord(self._path, self._name, self._limits, deadline)
+            except VideoError:
+                raise error from None
+        # The numbers asked for are PyAV's; decord may know fewer frames.
+        last = second.info.frames - 1
+        shifted = {number: min(number, last) for number in wanted}
+        reading = second.read(tuple(sorted(set(shifted.values()))), size=size, deadline=deadline)
+        self._reader.close()
+        self._reader = second
+        return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)
+
+    def _open_any(self, deadline: Deadline) -> Reader:
+        if not _installed("av"):
+            return _open_decord(self._path, self._name, self._limits, deadline)
+        try:
+            reader = _open_pyav(self._path, self._name, self._limits, deadline)
+        except LimitError:
+            raise
+        except VideoError as error:
+            try:
+                return _open_decord(self._path, self._name, self._limits, deadline)
+            except VideoError:
+                raise error from None
+        self._may_change = _installed("decord")
+        return reader
+
+
+def open_video(
+    path: str,
+    *,
+    name: str | None = None,
+    decoder: Decoder = "auto",
+    limits: Limits | None = None,
+    deadline: Deadline | None = None,
+) -> Video:
+    """Opens `path`; errors call it `name`."""
+    if decoder not in DECODERS:
+        raise UsageError(f"no decoder is called {decoder!r}; choose one of {', '.join(DECODERS)}")
+    name = path if name is None else name
+    limits = limits or Limits()
+    return Video(path, name=name, decoder=decoder, limits=limits, deadline=deadline or Deadline(name, limits, "open"))
+
+
+def _open_pyav(path: str, name: str, limits: Limits, deadline: Deadline) -> Reader:
+    if not _installed("av"):
+        raise problem(name, "the decoder pyav is not installed; pip install av, or use --decoder decord")
+    from adafocus_cli.video.pyav_reader import PyAVReader
+
+    return PyAVReader(path, name=name, limits=limits, deadline=deadline)
+
+
+def _open_decord(path: str, name: str, limits: Limits, deadline: Deadline) -> Reader:
+    if not _installed("decord"):
+        raise problem(
+            name, "the decoder decord is not installed; pip install decord (x86-64 only) or use --decoder pyav"
+        )
+    from adafocus_cli.video.decord_reader import DecordReader
+
+    return DecordReader(path, name=name, limits=limits, deadline=deadline)
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+_READERS = {"pyav": _open_pyav, "decord": _open_decord}

@@ -1,0 +1,260 @@
+"""The parent's side of the decoding child: asks for videos and frames, and outlives whatever the child does.
+
+Loads no decoder. Every failure is a `VideoError` of the one video; the next request gets a new child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video import wire
+from adafocus_cli.video.decode import DECODERS, Decoder
+from adafocus_cli.video.limits import LimitError, Limits, problem, shown, too_slow
+from adafocus_cli.video.worker import LOG_VARIABLE
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class OpenVideo:
+    """A video that can be asked for frames."""
+
+    info: VideoInfo
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Squares in the order asked for; `replaced` counts the distinct frames for which a neighbour stands in."""
+
+    pixels: np.ndarray
+    times: tuple[float, ...]
+    replaced: int
+    damaged: int
+    decoder: str
+    seconds: float
+
+
+class VideoProcess:
+    """One child that decodes, one request at a time. Not thread-safe: one thread starts, uses and closes it."""
+
+    _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.video.worker")
+    # For Python and its libraries to load, on a busy machine.
+    _startup_seconds: ClassVar[float] = 60.0
+
+    def __init__(self, *, decoder: Decoder = "auto", limits: Limits | None = None) -> None:
+        if decoder not in DECODERS:
+            raise UsageError(f"no decoder is called {decoder!r}; choose one of {', '.join(DECODERS)}")
+        self._decoder = decoder
+        self._limits = limits or Limits()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._greeted = False
+
+    def __enter__(self) -> VideoProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Launches the child without waiting for it."""
+        if self._child is not None and self._child.poll() is None:
+            return
+        self.close()
+        log = None if os.environ.get(LOG_VARIABLE) == "1" else subprocess.DEVNULL
+        self._child = subprocess.Popen(
+            [*self._command, str(os.getpid()), str(self._limits.memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(),
+            cwd=_home(),  # `-m` looks there first: never among the user's files
+        )
+        self._greeted = False
+
+    def close(self) -> None:
+        """The child is gone when this returns, whatever it was doing."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def open(self, path: str) -> OpenVideo:
+        """What the file says of itself, its frames counted."""
+        header, _ = self._ask("open", path, {})
+        return self._understand("open", path, lambda: _open_video(header, path))
+
+    def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224) -> Frames:
+        """Frames by number, in any order, any of them more than once."""
+        path, wanted = video.info.path, [int(index) for index in indices]
+        for index in wanted:
+            if not 0 <= index < video.info.frames:
+                raise IndexError(f"frame {index} of {shown(path)}: it has {video.info.frames} frames, counted from 0")
+        if size < 1:
+            raise ValueError(f"size is {size}; it must be at least 1")
+        shape = (len(wanted), size, size, 3)
+        payload_bytes = int(np.prod(shape))
+        header, payload = self._ask("decode", path, {"indices": wanted, "size": size}, payload_bytes)
+        return self._understand("decode", path, lambda: _frames(header, payload, shape))
+
+    def _ask(self, do: str, path: str, more: dict[str, Any], payload_bytes: int = 0) -> tuple[dict[str, Any], bytes]:
+        """One question, one answer; the child is killed if it does not answer in time."""
+        request = {
+            "do": do,
+            "path": os.path.abspath(path),  # noqa: PTH100  (Path.absolute keeps `..`)
+            "name": path,
+            "decoder": self._decoder,
+            "limits": asdict(self._limits),
+            **more,
+        }
+        try:
+            header, payload = self._exchange(request, payload_bytes)
+        except TimeoutError:
+            raise too_slow(path, self._limits, do) from None
+        except (wire.WireError, EOFError, OSError) as error:
+            raise problem(path, self._post_mortem(error), do) from None
+        except BaseException:
+            self.close()  # it may be in the middle of an answer
+            raise
+        if "error" in header:
+            self._raise_reported(header, do)
+        return header, payload
+
+    def _exchange(self, request: dict[str, Any], payload_bytes: int) -> tuple[dict[str, Any], bytes]:
+        self.start()
+        child = self._child
+        assert child is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
+        stdin, stdout = child.stdin, child.stdout
+
+        def ask() -> tuple[dict[str, Any], bytes]:
+            wire.send(stdin, request)
+            return wire.receive(stdout, payload_bytes=payload_bytes)
+
+        if not self._greeted:
+            self._within(self._startup_seconds, lambda: wire.receive(stdout))
+            self._greeted = True
+        return self._within(self._limits.seconds, ask)
+
+    def _within(self, seconds: float, action: Callable[[], _T]) -> _T:
+        """Pipes know no time limit on every platform, so a thread waits for them; the child's death frees it."""
+        results: list[_T] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(action())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            self.close()
+            thread.join()
+            raise TimeoutError
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def _understand(self, do: str, path: str, read: Callable[[], _T]) -> _T:
+        """What the child said, unless it is not what was asked for."""
+        try:
+            return read()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise problem(path, self._post_mortem(error), do) from None
+
+    def _raise_reported(self, header: dict[str, Any], do: str) -> None:
+        message, stage = str(header["error"]), str(header.get("stage", do))
+        if header.get("limit"):
+            raise LimitError(message, stage=stage)
+        raise VideoError(message, stage=stage)
+
+    def _post_mortem(self, error: Exception) -> str:
+        """Why there is no answer, and what to do; leaves no child."""
+        child, greeted = self._child, self._greeted
+        status: int | None = None
+        if child is not None and isinstance(error, (EOFError, OSError)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = child.wait(timeout=2.0)
+        self.close()
+        if not greeted:
+            return f"no decoder process could be started ({error}); set {LOG_VARIABLE}=1 to see why"
+        if status is None:
+            return "the decoder process gave an answer that makes no sense; re-encode the file or try another --decoder"
+        if status == -getattr(signal, "SIGKILL", 9):
+            return "the decoder process was killed, perhaps for want of memory; run fewer at once or re-encode the file"
+        if status == -getattr(signal, "SIGABRT", 6):
+            return "the decoder gave up (SIGABRT), perhaps at its memory limit; re-encode the file or make it smaller"
+        if status < 0:
+            return f"the decoder crashed ({_signal_name(-status)}) on it; re-encode the file or try another --decoder"
+        return f"the decoder process ended early (status {status}); set {LOG_VARIABLE}=1 to see why"
+
+
+def _open_video(header: dict[str, Any], path: str) -> OpenVideo:
+    info = VideoInfo(**{**header["info"], "path": path})
+    whole = (info.width, info.height, info.frames, info.rotation)
+    if not all(type(value) is int for value in whole) or min(info.width, info.height, info.frames) < 1:
+        raise ValueError("sizes are positive whole numbers")
+    return OpenVideo(info, tuple(str(each) for each in header["warnings"]))
+
+
+def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> Frames:
+    times = tuple(float(time) for time in header["times"])
+    if len(times) != shape[0]:
+        raise ValueError("one time for each frame")
+    return Frames(
+        pixels=np.frombuffer(payload, np.uint8).reshape(shape),
+        times=times,
+        replaced=int(header["replaced"]),
+        damaged=int(header["damaged"]),
+        decoder=str(header["decoder"]),
+        seconds=float(header["seconds"]),
+    )
+
+
+def _home() -> str:
+    """The folder that holds this package."""
+    return str(Path(__file__).resolve().parents[2])
+
+
+def _environment() -> dict[str, str]:
+    """The child finds modules where this process does, however that came about, and starts no threads of its own."""
+    here = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  ('' is the current folder)
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([_home(), *here]),
+        "PYTHONSAFEPATH": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,50 @@
+"""What every reader answers, and the form of a reader.
+
+Knows nothing of containers or codecs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video.limits import Deadline
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One frame as the model sees it; `number` is another than the one asked for where it stands in for that."""
+
+    number: int
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Pictures by the frame number asked for."""
+
+    pictures: Mapping[int, Picture]
+    damaged: int
+
+    @property
+    def replaced(self) -> int:
+        return sum(number != picture.number for number, picture in self.pictures.items())
+
+
+class Reader(Protocol):
+    """One open video; answers any frames in any order of requests."""
+
+    info: VideoInfo
+    warnings: tuple[str, ...]
+
+    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline) -> Reading:
+        """The frames with these numbers, ascending and distinct."""
+
+    def time_of(self, number: int) -> float:
+        """Seconds from the first frame."""
+
+    def close(self) -> None: ...

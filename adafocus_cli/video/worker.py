@@ -1,0 +1,178 @@
+"""The decoding child: answers requests on its standard input with messages on its standard output.
+
+Run as `python -m adafocus_cli.video.worker PARENT_PID MEMORY_BYTES`. Whatever a decoder does here (crash, hang, print,
+eat memory), the program that started it goes on. Knows nothing of models; loads decoders when the first file comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from adafocus_cli.video import wire
+
+if TYPE_CHECKING:
+    from adafocus_cli.video.decode import Video
+    from adafocus_cli.video.limits import Limits
+
+# Open videos kept for further requests.
+KEPT = 8
+LOG_VARIABLE = "ADAFOCUS_DECODER_LOG"
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    requests, answers = _take_protocol()
+    parent, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
+    _die_with(parent)
+    _bound(memory_bytes)
+    inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
+    wire.send(answers, {"ready": True})
+    office = _Office()
+    while True:
+        header, payload = office.answer(inbox.get())
+        wire.send(answers, header, payload)
+
+
+class _Office:
+    """Answers requests; keeps the videos last used open."""
+
+    def __init__(self) -> None:
+        self._videos: OrderedDict[str, Video] = OrderedDict()
+
+    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        from adafocus_cli.errors import AdaFocusError
+        from adafocus_cli.video.limits import LimitError, Limits, problem, too_much_memory
+
+        started = time.monotonic()
+        stage, limits = request["do"], Limits(**request["limits"])
+        try:
+            header, payload = self._answer(request, limits)
+        except AdaFocusError as error:
+            limit = isinstance(error, LimitError)
+            return {"error": str(error), "stage": getattr(error, "stage", stage), "limit": limit}, b""
+        except MemoryError:
+            self._forget_all()
+            return {"error": str(too_much_memory(request["name"], limits, stage)), "stage": stage}, b""
+        except Exception as error:  # a decoder may raise anything
+            self._forget(request["path"])
+            if "failed to map segment" in str(error):  # a library did not fit into what is allowed
+                return {"error": str(too_much_memory(request["name"], limits, stage)), "stage": stage}, b""
+            text = (
+                f"the decoder failed ({type(error).__name__}: {str(error)[:200]}); re-encode it, for instance as H.264"
+            )
+            return {"error": str(problem(request["name"], text)), "stage": stage}, b""
+        return {**header, "seconds": time.monotonic() - started}, payload
+
+    def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        answer = self._open if request["do"] == "open" else self._frames
+        try:
+            return answer(request, limits)
+        except MemoryError:
+            others = len(self._videos) > 1
+            self._forget_all()
+            if not others:
+                raise
+        return answer(request, limits)  # now that it is alone
+
+    def _open(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        self._forget(request["path"])
+        video = self._video(request, limits, "open")
+        return {"info": asdict(video.info), "warnings": list(video.warnings)}, b""
+
+    def _frames(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        from adafocus_cli.video.limits import Deadline
+
+        deadline = Deadline(request["name"], limits, "decode")
+        video = self._video(request, limits, "decode")
+        pictures = video.frames(request["indices"], size=request["size"], deadline=deadline)
+        header = {
+            "times": pictures.times,
+            "replaced": pictures.replaced,
+            "damaged": pictures.damaged,
+            "decoder": pictures.decoder,
+        }
+        return header, pictures.pixels.tobytes()
+
+    def _video(self, request: dict[str, Any], limits: Limits, stage: Any) -> Video:
+        from adafocus_cli.video.decode import open_video
+        from adafocus_cli.video.limits import Deadline
+
+        path, name = request["path"], request["name"]
+        if path not in self._videos:
+            while len(self._videos) >= KEPT:
+                self._videos.popitem(last=False)[1].close()
+            deadline = Deadline(name, limits, stage)
+            self._videos[path] = open_video(
+                path, name=name, decoder=request["decoder"], limits=limits, deadline=deadline
+            )
+        self._videos.move_to_end(path)
+        return self._videos[path]
+
+    def _forget(self, path: str) -> None:
+        video = self._videos.pop(path, None)
+        if video is not None:
+            video.close()
+
+    def _forget_all(self) -> None:
+        for path in list(self._videos):
+            self._forget(path)
+
+
+def _take_protocol() -> tuple[BinaryIO, BinaryIO]:
+    """Moves the protocol away from where libraries print, and silences them unless they are asked for."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    silence = os.open(os.devnull, os.O_RDWR)
+    os.dup2(silence, 0)
+    if os.environ.get(LOG_VARIABLE) == "1":
+        os.dup2(2, 1)
+    else:
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+    os.close(silence)
+    return requests, answers
+
+
+def _listen(requests: BinaryIO, inbox: queue.Queue[dict[str, Any]]) -> None:
+    """Ends the process as soon as the parent has gone, even in the middle of a frame."""
+    with contextlib.suppress(Exception):
+        while True:
+            inbox.put(wire.receive(requests)[0])
+    os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Linux kills this process when its parent dies; elsewhere the closed pipe ends it."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before that took effect
+        os._exit(0)
+
+
+def _bound(memory_bytes: int) -> None:
+    """Bounds the address space, and leaves no core files behind."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(kind, (value, value))
+
+
+if __name__ == "__main__":
+    main()

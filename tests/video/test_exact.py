@@ -1,0 +1,114 @@
+"""Every frame is the one asked for, in every kind of stream, in any order of asking."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.decode import Video, open_video
+from adafocus_cli.video.sampling import spread
+from tests.clips import read_number
+from tests.video.conftest import ClipMaker
+from tests.video.kinds import BY_NAME, FRAMES, KINDS, Kind, uneven_times
+
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+def pyav(path: Path) -> Video:
+    return open_video(str(path), decoder="pyav")
+
+
+def numbers(video: Video, indices: tuple[int, ...]) -> list[int]:
+    return [read_number(picture) for picture in video.frames(indices).pixels]
+
+
+@each_kind
+def test_sampled_frames_are_exact(clip: ClipMaker, kind: Kind) -> None:
+    video = pyav(clip(kind.name))
+    wanted = spread(kind.frames, 16)
+
+    result = video.frames(wanted)
+
+    assert video.info.frames == kind.frames
+    assert [read_number(picture) for picture in result.pixels] == [kind.first + number for number in wanted]
+    assert (result.replaced, result.damaged, result.decoder) == (0, 0, "pyav")
+
+
+@each_kind
+def test_frames_equal_those_of_decoding_everything(clip: ClipMaker, kind: Kind) -> None:
+    path = clip(kind.name)
+    with av.open(str(path)) as container:
+        everything = [preprocess(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    video, rng = pyav(path), random.Random(kind.name)
+
+    for count in (5, 1, 1, 3, 1, 16, 2):
+        wanted = [rng.randrange(kind.frames) for _ in range(count)]
+        for number, picture in zip(wanted, video.frames(wanted).pixels, strict=True):
+            assert np.array_equal(picture, everything[number]), f"frame {number} differs"
+    assert np.array_equal(video.frames([kind.frames - 1, 0]).pixels, [everything[-1], everything[0]])
+
+
+@pytest.mark.parametrize("name", ["h264.ts", "intra-refresh.mp4", "h264.avi", "mpeg2-b.mpg"])
+def test_a_reader_that_seeks_by_time_gets_these_wrong(clip: ClipMaker, name: str) -> None:
+    """So the clips are hard enough for the tests above to mean something."""
+    wanted = spread(FRAMES, 16)
+    assert [_frame_by_time(clip(name), number) for number in wanted] != list(wanted)
+
+
+def _frame_by_time(path: Path, number: int) -> int | None:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        base, rate = stream.time_base, stream.average_rate
+        assert base is not None
+        assert rate is not None
+        target = (stream.start_time or 0) + round(number / rate / base)
+        try:
+            container.seek(target, stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= target:
+                    return read_number(np.asarray(frame.to_ndarray(format="rgb24")), whole=True)
+        except (av.error.FFmpegError, ValueError):
+            return None
+    return None
+
+
+def test_frames_come_in_the_order_asked_for(clip: ClipMaker) -> None:
+    video = pyav(clip("b-frames.mp4"))
+    assert numbers(video, (200, 3, 3, 299, 0, 200)) == [200, 3, 3, 299, 0, 200]
+    assert video.frames(()).pixels.shape == (0, 224, 224, 3)
+
+
+@pytest.mark.parametrize("name", ["b-frames.mp4", "h264.ts", "h264.avi", "av1.mkv"])
+def test_a_video_is_read_on_from_where_it_is(clip: ClipMaker, name: str) -> None:
+    video = pyav(clip(name))
+    for number in (*range(10, 40, 3), 41, 40, 41, 250, 0, 299):
+        assert numbers(video, (number,)) == [number]
+
+
+@pytest.mark.parametrize("name", ["uneven.mp4", "uneven.mkv"])
+def test_times_are_those_of_the_frames(clip: ClipMaker, name: str) -> None:
+    video, times = pyav(clip(name)), uneven_times()
+    wanted = spread(FRAMES, 16)
+    assert video.frames(wanted).times == pytest.approx([times[number] / 1000 for number in wanted], abs=0.0015)
+    assert video.info.fps == pytest.approx((FRAMES - 1) / (times[-1] / 1000), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["b-frames.mp4", "late.mp4", "late.mkv", "h264.ts", "h264.avi", "edited.mp4"])
+def test_times_count_from_the_first_frame(clip: ClipMaker, name: str) -> None:
+    video = pyav(clip(name))
+    assert video.frames((0, 50)).times == pytest.approx((0.0, 2.0), abs=0.002)
+    assert video.info.fps == pytest.approx(25)
+    assert video.info.duration == pytest.approx(BY_NAME[name].frames / 25)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("b-frames.mp4", "h264"), ("hevc-open-gop.mp4", "hevc"), ("av1.mkv", "av1"), ("vp9.webm", "vp9")],
+)
+def test_codecs_are_called_by_their_names(clip: ClipMaker, name: str, codec: str) -> None:
+    assert pyav(clip(name)).info.codec == codec
