@@ -37,13 +37,19 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """Which model answered; `sha256` is that of the weights file."""
+    """Which model answered; `sha256` is its file's, `source_sha256` that of the file it was converted from."""
 
     name: str
     family: str
     dataset: str | None
     sha256: str
     patch_size: int
+    source_sha256: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The same for a published file and for what was converted from it."""
+        return self.source_sha256 or self.sha256
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class ModelSpec:
     # Who looks. The focus network's `size` is the side of a patch.
     glance: Network = Network("mobilenet_v2", 224)
     focus: Network = Network("resnet50", 128)
+    smallest_patch: int = 96  # where patches may be of any size in the frame (Uni) before they are resampled
 
     # Widths of the parts between and after the two.
     policy_channels: int = 32

@@ -1,61 +1,32 @@
-"""Clips → stages → answers → results: owns the loop, the trajectory and the cost.
+"""Says what happens in videos: a model, its labels, and results from what the loop makes of their clips.
 
-The only place that crops, decides when a clip is done, and turns an answer into a record. Knows nothing of files
-but through `Tagger.load` and `tag_video`, nothing of devices, and of a family only its stages.
+Knows nothing of files but through `Tagger.load` and the engine, nothing of devices, and of a family only its name
+and its frames.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from adafocus_cli import checkpoint
 from adafocus_cli import labels as label_lists
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.exits import ExitRule, read_thresholds, schedule
+from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.models.base import Family, Memory, Turn
+from adafocus_cli.loop import Clip, Loop, Run
+from adafocus_cli.models.base import Family
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.pytorch import TorchRuntime
-from adafocus_cli.schema import Box, Exit, Failure, ModelInfo, PatchBox, RunInfo, Tag, VideoInfo, VideoResult
+from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, Tag, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
+from adafocus_cli.store import find_model
 from adafocus_cli.video.sampling import FramePlan
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """One video's sampled frames, as the model will see them; `pixels` and `times` follow `plan.frames`.
-
-    `to_source` takes a box in those frames to upright pixels of the video.
-    """
-
-    video: VideoInfo
-    plan: FramePlan
-    pixels: np.ndarray
-    times: tuple[float, ...]
-    to_source: Callable[[Box], Box]
-    decode_seconds: float = 0.0
-
-
-@dataclass(eq=False)
-class _Run:
-    """A clip on its way through the turns."""
-
-    clip: Clip
-    memory: Memory = field(default_factory=dict)
-    seen: Tensor | None = None
-    answers: list[Tensor] = field(default_factory=list)
-    looks: list[PatchBox] = field(default_factory=list)
-    costs: list[Counter[str]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Tagger:
@@ -67,6 +38,7 @@ class Tagger:
         self.model = model
         self._meter = CostMeter(self.spec)
         self._full_frame_macs = self._meter.full_frame()
+        self._steps = self.family.turns()[-1].answers.stop
 
     @classmethod
     def load(
@@ -79,25 +51,26 @@ class Tagger:
         precision: str = "auto",
         batch_size: int | None = None,
     ) -> Tagger:
-        """A tagger from a checkpoint file: name, tensors, spec, labels, module, device.
+        """A tagger from the name of a model or its file: file, tensors, spec, labels, module, device.
 
         `batch_size` is how many clips an accelerator takes at once; a processor takes them one by one.
         """
-        path = Path(model)
-        if not path.is_file():
-            raise UsageError(f"no model file {str(path)!r}; give the path of a checkpoint (--weights FILE)")
+        path = find_model(model)
         with ThreadPoolExecutor(1) as background:
-            digest = background.submit(checkpoint.sha256_of, path)
+            digest = background.submit(sha256_of, path)
             loaded = checkpoint.load(path, patch_size=patch_size)
             spec = loaded.spec
+            if labels is None and loaded.about and loaded.about.labels:
+                labels = loaded.about.labels
             names = label_lists.resolve(labels, dataset=spec.dataset, classes=spec.classes)
             runtime = TorchRuntime(loaded.build(), device=device, precision=precision, batch_size=batch_size)
             info = ModelInfo(
-                name=path.name,
+                name=(loaded.about and loaded.about.name) or path.name,
                 family=spec.family,
                 dataset=spec.dataset,
                 sha256=digest.result(),
                 patch_size=spec.patch_size,
+                source_sha256=loaded.about.source_sha256 if loaded.about else None,
             )
         return cls(runtime, names, info)
 
@@ -111,19 +84,39 @@ class Tagger:
 
     # From files: decoding happens in child processes (engine/).
 
-    def tag_video(self, path: str | Path, *, top_k: int = 5, min_score: float = 0.0) -> VideoResult:
+    def tag_video(
+        self,
+        path: str | Path,
+        *,
+        top_k: int = 5,
+        min_score: float = 0.0,
+        exits: str | Path | None = None,
+        max_gmacs: float | None = None,
+    ) -> VideoResult:
         """The result for one video file; raises `VideoError` where `tag_videos` would give a failure."""
-        from adafocus_cli.engine.local import tag_one
-
-        return tag_one(self, str(path), top_k=top_k, min_score=min_score)
+        (result,) = self.tag_videos([path], top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs)
+        if isinstance(result, Failure):
+            raise VideoError(result.message, stage=result.stage)
+        return result
 
     def tag_videos(
-        self, paths: Iterable[str | Path], *, top_k: int = 5, min_score: float = 0.0
+        self,
+        paths: Iterable[str | Path],
+        *,
+        top_k: int = 5,
+        min_score: float = 0.0,
+        exits: str | Path | None = None,
+        max_gmacs: float | None = None,
     ) -> Iterator[VideoResult | Failure]:
-        """Results and failures, one a path, in their order, while later videos are being decoded."""
+        """Results and failures, one a path, in their order, while later videos are being decoded.
+
+        `exits` is a file of thresholds for this model and `max_gmacs` a hard cap on every video's cost; without them
+        nothing is skipped.
+        """
         from adafocus_cli.engine.local import Options, tag_files
 
-        return tag_files(map(str, paths), lambda: self, Options(top_k=top_k, min_score=min_score))
+        options = Options(top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs)
+        return tag_files(map(str, paths), lambda: self, options)
 
     # From pixels.
 
@@ -147,78 +140,57 @@ class Tagger:
             path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
             decoder="none",
         )  # fmt: skip
-        own_plan = FramePlan(tuple(range(count)), plan.glance, plan.focus)
-        clip = Clip(video, own_plan, pixels, times=(0.0,) * count, to_source=lambda box: box)
+        clip = Clip(video, FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box)
+        for frame, picture in enumerate(pixels):
+            clip.add(frame, picture, 0.0)
         return self.tag([clip], top_k=top_k, min_score=min_score)[0]
 
-    def tag(self, clips: Sequence[Clip], *, top_k: int = 5, min_score: float = 0.0) -> list[VideoResult]:
-        """Results for decoded clips, in their order."""
-        runs = [_Run(clip) for clip in clips]
-        turns = self.family.turns()
-        costs = self._meter.of_turns(turns)
-        for start in range(0, len(runs), self.runtime.lanes):
-            batch = runs[start : start + self.runtime.lanes]
-            for turn, cost in zip(turns, costs, strict=True):
-                self._take_turn(batch, turn, cost)
-        steps = turns[-1].answers.stop
-        return [self._result(run, steps, top_k, min_score) for run in runs]
+    def tag(
+        self, clips: Sequence[Clip], *, top_k: int = 5, min_score: float = 0.0, rule: ExitRule | None = None
+    ) -> list[VideoResult]:
+        """Results for clips whose frames are at hand, in their order."""
+        loop = self.loop(rule or ExitRule())
+        for place, clip in enumerate(clips):
+            loop.add(clip, place)
+        over: dict[int, Run] = {}
+        while len(loop):
+            over |= {run.place: run for run in loop.step()}
+        return [self.result(over[place], top_k=top_k, min_score=min_score) for place in range(len(clips))]
 
-    # The loop.
+    # What the engine works with.
 
-    def _take_turn(self, batch: Sequence[_Run], turn: Turn, cost: Counter[str]) -> None:
-        """One turn for some clips, all at the same point; empty lanes see what the last clip sees."""
-        started = time.perf_counter()
-        runtime = self.runtime
-        lanes = [*batch, *[batch[-1]] * (runtime.lanes - len(batch))]
-        memory = {name: torch.stack([run.memory[name] for run in lanes]) for name in batch[0].memory}
-        seen = self._glance(lanes, turn)
-        focused = None
-        if turn.looks:
-            gaze = runtime.locate(turn, seen, memory)
-            chosen = gaze.frames.cpu().numpy()
-            sources = [
-                run.clip.pixels[np.take(run.clip.plan.focus, frames)] for run, frames in zip(lanes, chosen, strict=True)
-            ]
-            frames = runtime.upload(np.stack(sources))
-            cut = runtime.patches(frames.flatten(0, 1), gaze.boxes.flatten(0, 1))
-            focused = runtime.focus(cut.view(*frames.shape[:2], *cut.shape[1:]))
-            boxes = gaze.boxes.cpu().numpy()
-            for run, run_frames, run_boxes in zip(batch, chosen, boxes, strict=False):
-                run.looks += _looks(run.clip, turn, run_frames, run_boxes)
-        answers = runtime.classify(turn, seen, focused, memory).cpu()
-        seconds = (time.perf_counter() - started) / len(batch)
-        for lane, run in enumerate(batch):
-            run.memory = {name: value[lane] for name, value in memory.items()}
-            run.seen = seen[lane]
-            run.answers.append(answers[lane])
-            run.costs.append(cost)
-            run.seconds += seconds
+    def exit_rule(self, exits: str | Path | None, max_gmacs: float | None) -> ExitRule:
+        """When clips may be left, checked against this model."""
+        if max_gmacs is not None and not max_gmacs > 0:
+            raise UsageError(f"--max-gmacs {max_gmacs:g} is no cost; give a number above 0")
+        if exits is None:
+            return ExitRule(max_gmacs=max_gmacs)
+        thresholds, group = read_thresholds(Path(exits), self.model)
+        return ExitRule(thresholds=thresholds, max_gmacs=max_gmacs, group=group)
 
-    def _glance(self, lanes: Sequence[_Run], turn: Turn) -> Tensor:
-        """The feature maps of this turn's frames, or those of the last turn that had any."""
-        if not turn.glance:
-            return torch.stack([run.seen for run in lanes if run.seen is not None])
-        pixels = [run.clip.pixels[np.take(run.clip.plan.glance, turn.glance)] for run in lanes]
-        return self.runtime.glance(self.runtime.upload(np.stack(pixels)))
+    def loop(self, rule: ExitRule) -> Loop:
+        return Loop(self.runtime, schedule(self.family, self._meter, rule), rule)
 
-    def _result(self, run: _Run, steps: int, top_k: int, min_score: float) -> VideoResult:
-        step_logits = torch.cat(run.answers).float().numpy()
-        logits = step_logits[-1]
+    def result(self, run: Run, *, top_k: int, min_score: float) -> VideoResult:
+        """What a run that is over says of its video; raises the error that ended it."""
+        if run.error is not None:
+            raise run.error
+        step_logits = np.concatenate(run.answers)
         return VideoResult(
             video=run.clip.video,
             model=self.model,
-            labels=self._tags(logits, top_k, min_score),
+            labels=self._tags(step_logits[-1], top_k, min_score),
             cost=as_cost(run.costs, self._full_frame_macs),
             trajectory=tuple(run.looks),
-            exit=Exit(len(step_logits) - 1, steps),
-            frames_decoded=len(set(run.clip.plan.frames)),
+            exit=Exit(len(step_logits) - 1, self._steps),
+            frames_decoded=run.clip.frames_decoded,
             runtime=RunInfo(
                 device=self.runtime.device,
                 precision=self.runtime.precision,
                 runtime=self.runtime.name,
                 seconds={"decode": run.clip.decode_seconds, "infer": run.seconds},
             ),
-            logits=logits,
+            logits=step_logits[-1],
             step_logits=step_logits,
         )
 
@@ -228,20 +200,3 @@ class Tagger:
         scores = spread / spread.sum()
         best = np.argsort(-scores, kind="stable")[:top_k]
         return tuple(Tag(self.labels[i], int(i), float(scores[i])) for i in best if scores[i] >= min_score)
-
-
-def _looks(clip: Clip, turn: Turn, frames: np.ndarray, boxes: np.ndarray) -> list[PatchBox]:
-    """A turn's looks as the record tells them: source frame numbers, seconds, upright source pixels."""
-    looks = []
-    for step, frame, box in zip(turn.looks, frames, boxes, strict=True):
-        position = clip.plan.focus[frame]
-        left, top, right, bottom = (float(side) for side in box)
-        looks.append(
-            PatchBox(
-                step=step,
-                frame=clip.plan.frames[position],
-                time=clip.times[position],
-                box=clip.to_source((left, top, right, bottom)),
-            )
-        )
-    return looks

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__", "cli"},
     {"diagnose", "engine", "output"},
-    {"tagger"},
+    {"tagger", "loop", "exits"},
     {"runtime"},
     {"checkpoint", "flops"},
     {"models"},

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from adafocus_cli.errors import DeviceError, ModelError, UsageError
+from adafocus_cli.loop import Clip
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device, resolve_precision
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.tagger import Clip, Tagger
+from adafocus_cli.tagger import Tagger
 from tests.conftest import without_timings
 from tests.oracle import synth
 
@@ -31,8 +32,10 @@ def clip_of(tagger, seed, count=60):
         path=f"{seed}.mp4", width=448, height=448, fps=30.0, frames=count, duration=count / 30, codec="h264",
         rotation=0, decoder="pyav",
     )  # fmt: skip
-    times = tuple(frame / 30 for frame in plan.frames)
-    return Clip(video, plan, pixels, times, to_source=lambda box: tuple(2 * side for side in box))
+    clip = Clip(video, plan, to_source=lambda box: tuple(2 * side for side in box))
+    for frame, picture in zip(plan.frames, pixels, strict=True):
+        clip.add(frame, picture, frame / 30)
+    return clip
 
 
 def test_a_clip_has_the_same_record_alone_in_company_and_again(tagger):

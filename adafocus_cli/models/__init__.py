@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
+from adafocus_cli.models.uni import UniAdaFocus
+from adafocus_cli.models.uni_tsm import UniAdaFocusTSM
 from adafocus_cli.models.v1 import AdaFocusV1
 from adafocus_cli.models.v1_tsm import AdaFocusV1TSM
+from adafocus_cli.models.v2 import AdaFocusV2
+from adafocus_cli.models.v2_tsm import AdaFocusV2TSM
 from adafocus_cli.spec import ModelSpec
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (AdaFocusV1, AdaFocusV1TSM)}
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family
+    for family in (AdaFocusV1, AdaFocusV1TSM, AdaFocusV2, AdaFocusV2TSM, UniAdaFocus, UniAdaFocusTSM)
+}
 
 
 def build(spec: ModelSpec) -> Family:

@@ -71,6 +71,10 @@ class Family(nn.Module, ABC):
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         """All the turns: in one go, or in groups of about `group` looks between which a clip may leave."""
 
+    def frames_of(self, turn: Turn, plan: FramePlan) -> tuple[int, ...]:
+        """The positions in `plan.frames` that a turn is sure to need, before anything of it has run."""
+        return tuple(plan.glance[i] for i in turn.glance)
+
     # The stages.
 
     @abstractmethod

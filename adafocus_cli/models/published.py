@@ -6,7 +6,9 @@ import re
 
 # A nested block of two (conv, bn) and two single layers; older MobileNetV2 code kept all layers in one flat list,
 # activations included, so that unit i begins at 3·i.
-_INVERTED_RESIDUAL = re.compile(r"features\.(?P<block>\d+)\.conv\.(?P<unit>\d+)(\.(?P<layer>[01]))?\.(?P<leaf>\w+)")
+_INVERTED_RESIDUAL = re.compile(
+    r"(?P<before>.*)features\.(?P<block>\d+)\.conv\.(?P<unit>\d+)(\.(?P<layer>[01]))?\.(?P<leaf>\w+)"
+)
 
 _SHIFTED_BLOCKS = frozenset({3, 5, 6, 8, 9, 10, 12, 13, 15, 16})  # those with an expansion and a residual
 
@@ -29,7 +31,7 @@ def flat_mobilenet(name: str, *, shifted: bool = False) -> str:
         last_unit = 1 if block == 1 else 2  # the first block has no expansion
         index = 3 * last_unit + (unit - last_unit)
     wrapper = "net." if shifted and block in _SHIFTED_BLOCKS and index == 0 else ""
-    return f"features.{block}.conv.{index}.{wrapper}{match['leaf']}"
+    return f"{match['before']}features.{block}.conv.{index}.{wrapper}{match['leaf']}"
 
 
 _RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}

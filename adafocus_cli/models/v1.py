@@ -16,7 +16,7 @@ from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame,
 from adafocus_cli.models.published import with_prefixes
 from adafocus_cli.nn.backbones import build_backbone
 from adafocus_cli.nn.heads import RecurrentClassifier, pooled
-from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.nn.patches import boxes_at, resize
 from adafocus_cli.nn.policies import GridPolicy
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan, repeat_last, same_frames
@@ -31,7 +31,7 @@ class AdaFocusV1(Family):
         super().__init__(spec)
         self.glance_net = build_backbone(spec.glance)
         self.focus_net = build_backbone(spec.focus)
-        map_side = -(-spec.glance.size // self.glance_net.stride)
+        map_side = self.glance_net.map_side(spec.glance.size)
         self.policy = GridPolicy(self.glance_net.channels, map_side, spec.policy_channels, spec.policy_width, spec.grid)
         features = self.glance_net.channels + self.focus_net.channels
         self.classifier = RecurrentClassifier(features, spec.classifier_width, spec.classes)
@@ -43,7 +43,7 @@ class AdaFocusV1(Family):
         return tuple(Turn(tuple(steps), steps, steps) for steps in in_groups(self.spec.glance_frames, group))
 
     def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, frames)
+        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
 
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         places, memory["policy"] = self.policy(seen, memory.get("policy"))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame
 from adafocus_cli.models.published import flat_mobilenet, numbered_resnet, shifted_resnet, with_prefixes
 from adafocus_cli.nn.backbones import build_backbone
-from adafocus_cli.nn.heads import pooled
-from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.nn.heads import mean_answer
+from adafocus_cli.nn.patches import boxes_at, resize
 from adafocus_cli.nn.policies import ClipPolicy
 from adafocus_cli.spec import ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames
@@ -40,7 +40,7 @@ class AdaFocusV1TSM(Family):
         super().__init__(spec)
         self.glance_net = build_backbone(spec.glance, shift_over=spec.glance_frames)
         self.focus_net = build_backbone(spec.focus, shift_over=spec.focus_frames)
-        map_side = -(-spec.glance.size // self.glance_net.stride)
+        map_side = self.glance_net.map_side(spec.glance.size)
         self.policy = ClipPolicy(
             self.glance_net.channels, spec.glance_frames, map_side, spec.policy_channels, spec.policy_width
         )
@@ -55,8 +55,11 @@ class AdaFocusV1TSM(Family):
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         return (Turn(tuple(range(self.spec.glance_frames)), range(self.spec.focus_frames), range(1)),)
 
+    def frames_of(self, turn: Turn, plan: FramePlan) -> tuple[int, ...]:
+        return (*plan.glance, *plan.focus)
+
     def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, frames)
+        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
 
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         box = boxes_at(self.policy(seen), self.spec.frame_size, self.spec.patch_size, whole_pixels=True)
@@ -68,8 +71,7 @@ class AdaFocusV1TSM(Family):
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"
-        logits: Tensor = self.glance_fc(pooled(seen)).mean(dim=1) + self.focus_fc(pooled(focused)).mean(dim=1)
-        return logits[:, None]
+        return (mean_answer(self.glance_fc, seen) + mean_answer(self.focus_fc, focused))[:, None]
 
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
@@ -88,13 +90,12 @@ class AdaFocusV1TSM(Family):
 
     @staticmethod
     def published_name(name: str) -> str:
-        if name.startswith("glance_net."):
-            return "glancer.net." + flat_mobilenet(name.removeprefix("glance_net."), shifted=True)
         if name.startswith("focus_net."):
             return "focuser.net.base_model." + numbered_resnet(shifted_resnet(name.removeprefix("focus_net.")))
         return with_prefixes(
-            name,
+            flat_mobilenet(name, shifted=True),
             {
+                "glance_net.": "glancer.net.",
                 "policy.encode.": _ENCODER,
                 "policy.actor.": "focuser.policy.policy.actor.0.",
                 "policy.gru.": "focuser.policy.policy.gru.",

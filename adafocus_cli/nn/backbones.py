@@ -19,6 +19,10 @@ class Backbone(nn.Module):
     channels: int
     stride: int = 32
 
+    def map_side(self, side: int) -> int:
+        """How wide the map of a picture is."""
+        return -(-side // self.stride)
+
     def __call__(self, frames: Tensor) -> Tensor:
         maps: Tensor = super().__call__(frames)
         return maps

@@ -23,6 +23,22 @@ def boxes_at(places: Tensor, frame_size: int, patch_size: int, *, whole_pixels: 
     return torch.stack((left, top, left + patch_size, top + patch_size), dim=-1)
 
 
+def boxes_of_any_size(actions: Tensor, frame_size: int, smallest: int) -> Tensor:
+    """Actions (…, 4) as (row, col, height, width) in 0…1 → boxes (…, 4), from `smallest` to the whole frame."""
+    size = smallest + actions[..., 2:] * (frame_size - smallest)
+    top, left = (actions[..., :2] * (frame_size - size)).unbind(-1)
+    height, width = size.unbind(-1)
+    return torch.stack((left, top, left + width, top + height), dim=-1)
+
+
+def resize(frames: Tensor, side: int) -> Tensor:
+    """Frames (b, t, c, s, s) → (b, t, c, side, side), corner pixels kept in the corners."""
+    if frames.shape[-1] == side:
+        return frames
+    small = F.interpolate(frames.flatten(0, 1), (side, side), mode="bilinear", align_corners=True)
+    return small.view(*frames.shape[:3], side, side)
+
+
 def crop(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:
     """Exact pixels: frames (n, c, h, w) and whole-pixel boxes (n, 4) of side `patch_size` → (n, c, p, p)."""
     steps = torch.arange(patch_size, device=frames.device)

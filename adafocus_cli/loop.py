@@ -1,0 +1,246 @@
+"""The loop: clips take turns of glancing, looking and answering, until each has its answer.
+
+Clips at the same point go together, a finished one leaves at once, and frames are asked for when they are due. Knows
+nothing of files, labels, scores or devices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adafocus_cli.exits import ExitRule, Schedule
+from adafocus_cli.models.base import Gaze, Memory, Turn
+from adafocus_cli.runtime import Runtime
+from adafocus_cli.schema import Box, PatchBox, VideoInfo
+from adafocus_cli.video.sampling import FramePlan
+
+
+@dataclass(eq=False)
+class Clip:
+    """One video: its sampled frames as the model will see them, decoded when they are first asked for.
+
+    `decode` takes positions in `plan.frames` and, when they are there, has called `add` for each. `to_source` takes a
+    box in those frames to upright pixels of the video.
+    """
+
+    video: VideoInfo
+    plan: FramePlan
+    to_source: Callable[[Box], Box]
+    decode: Callable[[Clip, Sequence[int]], Future[None]] | None = None
+    decode_seconds: float = 0.0
+    _frames: dict[int, tuple[np.ndarray, float]] = field(default_factory=dict)
+
+    def add(self, frame: int, pixels: np.ndarray, seconds: float) -> None:
+        """A decoded frame, by its number in the video, and when it is shown."""
+        self._frames[frame] = (pixels, seconds)
+
+    def missing(self, positions: Sequence[int]) -> list[int]:
+        """Which of these positions have not been decoded; each frame once."""
+        wanted = {self.plan.frames[position]: position for position in reversed(positions)}
+        return sorted(position for frame, position in wanted.items() if frame not in self._frames)
+
+    def pixels(self, positions: Sequence[int]) -> np.ndarray:
+        return np.stack([self._frames[self.plan.frames[position]][0] for position in positions])
+
+    def seconds_at(self, position: int) -> float:
+        return self._frames[self.plan.frames[position]][1]
+
+    @property
+    def frames_decoded(self) -> int:
+        return len(self._frames)
+
+
+class Point(NamedTuple):
+    """Where a clip is: its turn, and whether it has glanced and knows where to look, so that the answer is next."""
+
+    turn: int = 0
+    located: bool = False
+
+
+@dataclass(eq=False)
+class Run:
+    """A clip on its way through the turns. `place` is the caller's number for it."""
+
+    clip: Clip
+    place: int
+    point: Point = field(default_factory=Point)
+    memory: Memory = field(default_factory=dict)
+    seen: Tensor | None = None
+    gaze: Gaze | None = None
+    answers: list[np.ndarray] = field(default_factory=list)
+    looks: list[PatchBox] = field(default_factory=list)
+    costs: list[Counter[str]] = field(default_factory=list)
+    seconds: float = 0.0
+    finished: bool = False
+    error: Exception | None = None
+    frames: Future[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.frames is None or self.frames.done()
+
+
+class Loop:
+    """Clips in flight. `add` them, `step` until they come out."""
+
+    def __init__(self, runtime: Runtime, schedule: Schedule, rule: ExitRule) -> None:
+        self._runtime = runtime
+        self._schedule = schedule
+        self._rule = rule
+        self._runs: list[Run] = []
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def lanes(self) -> int:
+        """How many clips take a turn together."""
+        return self._runtime.lanes
+
+    @property
+    def frame_size(self) -> int:
+        return self._runtime.model.spec.frame_size
+
+    def plan(self, count: int) -> FramePlan:
+        """Which frames of a video of `count` frames may be looked at."""
+        return self._runtime.model.plan(count)
+
+    def first_frames(self, plan: FramePlan) -> tuple[int, ...]:
+        """The positions that a clip needs for its first turn."""
+        return self._runtime.model.frames_of(self._schedule.turns[0], plan)
+
+    def add(self, clip: Clip, place: int) -> None:
+        run = Run(clip, place)
+        self._runs.append(run)
+        self._ask_for_frames(run)
+
+    def waiting(self) -> list[Future[None]]:
+        """The frames that clips wait for; empty if a step can be taken."""
+        if any(run.ready for run in self._runs):
+            return []
+        return [run.frames for run in self._runs if run.frames is not None]
+
+    def step(self) -> list[Run]:
+        """Takes the fullest batch one point further, later points first; the runs that are over."""
+        ready = [run for run in self._runs if run.ready]
+        points = Counter(run.point for run in ready)
+        if points:
+            point = max(points, key=lambda p: (min(points[p], self._runtime.lanes), p))
+            batch = [run for run in ready if run.point == point][: self._runtime.lanes]
+            self._advance(batch, point)
+        over = [run for run in self._runs if run.finished or run.error]
+        self._runs = [run for run in self._runs if not (run.finished or run.error)]
+        return over
+
+    def _advance(self, batch: list[Run], point: Point) -> None:
+        """One point further; an error on several clips is looked for one by one."""
+        for run in [run for run in batch if run.frames and run.frames.exception()]:
+            run.error = _exception(run.frames)
+            batch.remove(run)
+        if not batch:
+            return
+        started = time.perf_counter()
+        try:
+            (self._answer if point.located else self._see)(batch, self._schedule.turns[point.turn])
+        except Exception as error:
+            if len(batch) > 1:
+                for run in batch:
+                    self._advance([run], point)
+            else:
+                batch[0].error = error
+            return
+        for run in batch:
+            run.seconds += (time.perf_counter() - started) / len(batch)
+            if point.located:
+                run.costs.append(self._schedule.costs[point.turn])
+                run.finished = run.finished or point.turn + 1 == len(self._schedule.turns)
+                run.point = Point(point.turn + 1)
+            else:
+                run.point = Point(point.turn, located=True)
+            if not run.finished:
+                self._ask_for_frames(run)
+
+    def _ask_for_frames(self, run: Run) -> None:
+        """Has the frames decoded that the next point needs and that are not there yet."""
+        turn, plan = self._schedule.turns[run.point.turn], run.clip.plan
+        if not run.point.located:
+            needed: Sequence[int] = self._runtime.model.frames_of(turn, plan)
+        elif run.gaze is not None and turn.looks:
+            needed = [plan.focus[i] for i in run.gaze.frames.tolist()]
+        else:
+            needed = ()
+        missing = run.clip.missing(needed)
+        run.frames = None
+        if missing:
+            assert run.clip.decode is not None, "a clip that cannot decode has all its frames"
+            run.frames = run.clip.decode(run.clip, missing)
+
+    def _see(self, batch: list[Run], turn: Turn) -> None:
+        """Glance at this turn's frames and locate its looks."""
+        lanes = self._filled(batch)
+        memory = _stacked([run.memory for run in lanes])
+        if turn.glance:
+            pixels = [run.clip.pixels([run.clip.plan.glance[i] for i in turn.glance]) for run in lanes]
+            seen = self._runtime.glance(self._runtime.upload(np.stack(pixels)))
+        else:
+            seen = torch.stack([run.seen for run in lanes if run.seen is not None])
+        gaze = self._runtime.locate(turn, seen, memory) if turn.looks else None
+        for lane, run in enumerate(batch):
+            run.seen = seen[lane]
+            run.gaze = None if gaze is None else Gaze(gaze.frames[lane].cpu(), gaze.boxes[lane].cpu())
+            run.memory = {name: value[lane] for name, value in memory.items()}
+
+    def _answer(self, batch: list[Run], turn: Turn) -> None:
+        """Look where the glance said, and answer each of the turn's steps."""
+        lanes = self._filled(batch)
+        memory = _stacked([run.memory for run in lanes])
+        seen = torch.stack([run.seen for run in lanes if run.seen is not None])
+        focused = self._focus([(run.clip, run.gaze) for run in lanes if run.gaze is not None]) if turn.looks else None
+        answers = self._runtime.classify(turn, seen, focused, memory).float().cpu().numpy()
+        for lane, run in enumerate(batch):
+            run.memory = {name: value[lane] for name, value in memory.items()}
+            if run.gaze is not None:
+                run.looks += _looks(run.clip, turn, run.gaze)
+            left = self._rule.first_exit(turn.answers, answers[lane])
+            run.finished = left is not None
+            run.answers.append(answers[lane] if left is None else answers[lane][: left - turn.answers.start + 1])
+
+    def _focus(self, gazes: list[tuple[Clip, Gaze]]) -> Tensor:
+        """All patches of all clips, as one batch."""
+        runtime = self._runtime
+        sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
+        frames = runtime.upload(np.stack(sources))
+        boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(frames.device)
+        patches = runtime.patches(frames.flatten(0, 1), boxes.flatten(0, 1))
+        return runtime.focus(patches.view(*frames.shape[:2], *patches.shape[1:]))
+
+    def _filled(self, batch: list[Run]) -> list[Run]:
+        """As many runs as the runtime has lanes; the empty ones see what the last clip sees."""
+        return [*batch, *[batch[-1]] * (self._runtime.lanes - len(batch))]
+
+
+def _stacked(memories: list[Memory]) -> Memory:
+    return {name: torch.stack([memory[name] for memory in memories]) for name in memories[0]}
+
+
+def _exception(future: Future[None] | None) -> Exception:
+    error = future.exception() if future else None
+    return error if isinstance(error, Exception) else RuntimeError("the decoder was stopped")
+
+
+def _looks(clip: Clip, turn: Turn, gaze: Gaze) -> list[PatchBox]:
+    """A turn's looks as the record tells them: source frame numbers, seconds, upright source pixels."""
+    looks = []
+    for step, frame, box in zip(turn.looks, gaze.frames.tolist(), gaze.boxes.tolist(), strict=True):
+        position = clip.plan.focus[frame]
+        looks.append(PatchBox(step, clip.plan.frames[position], clip.seconds_at(position), clip.to_source((*box,))))
+    return looks
