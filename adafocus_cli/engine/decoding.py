@@ -47,6 +47,7 @@ class Decoding:
         self._room = threading.Semaphore(2 * len(self._processes))
         self._pending: queue.Queue[tuple[int, str, Future[Clip]] | Exception | None] = queue.Queue()
         self._over = False
+        self._broken_off: Exception | None = None
         self._loop: Future[Loop] = Future()
 
     def __enter__(self) -> Decoding:
@@ -75,15 +76,18 @@ class Decoding:
         self._loop.set_result(loop)
 
     def next_opened(self, *, wait: bool) -> Opened | None:
-        """The next video, in the order of the paths; None if there are no more or, without `wait`, none yet."""
+        """The next video, in the order of the paths; None if there are no more or, without `wait`, none yet.
+
+        If the paths broke off with an error, the last `wait` raises it.
+        """
+        if self._broken_off and wait:
+            raise self._broken_off
         if self._over or not (wait or self._next_is_ready()):
             return None
         item = self._pending.get()
-        if item is None:
-            self._over = True
-            return None
-        if isinstance(item, Exception):
-            raise item
+        if not isinstance(item, tuple):
+            self._over, self._broken_off = True, item
+            return self.next_opened(wait=wait)
         place, path, clip = item
         self._room.release()
         error = clip.exception()

@@ -1,0 +1,193 @@
+"""From paths to results: real clips, real decoding processes, a tiny model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from adafocus_cli.engine import local
+from adafocus_cli.engine.local import Options, tag_files
+from adafocus_cli.errors import ModelError, VideoError
+from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.process import VideoProcess
+from tests.clips import numbered_clip
+from tests.conftest import without_timings
+from tests.tiny import tiny_tagger
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return [str(numbered_clip(folder / f"{n}.mp4", frames=20 + 5 * n, first_number=100 * n)) for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    return tiny_tagger("adafocus-v2")
+
+
+def children():
+    done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if "adafocus_cli.video.worker" in line]
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left():
+    before = children()
+    yield
+    assert children() == before
+
+
+def test_results_come_in_the_order_of_the_paths_whatever_fails_between(clips, tagger):
+    paths = [clips[3], "absent.mp4", clips[0], __file__, clips[1]]
+    results = list(tag_files(paths, lambda: tagger, Options(workers=3)))
+    assert [r.status for r in results] == ["ok", "error", "ok", "error", "ok"]
+    assert [r.to_dict()["video"]["path"] for r in results] == paths
+    assert results[1].stage == "open"
+    assert "there is no such file" in results[1].message
+
+
+@pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v2-tsm", "uni-adafocus", "uni-adafocus-tsm"])
+def test_a_video_has_the_same_record_alone_among_others_and_again(clips, family):
+    tagger = tiny_tagger(family)
+    together = [without_timings(r.to_dict(logits=True)) for r in tag_files(clips, lambda: tagger, Options(workers=2))]
+    again = [without_timings(r.to_dict(logits=True)) for r in tagger.tag_videos(clips)]
+    alone = [without_timings(tagger.tag_video(path).to_dict(logits=True)) for path in clips]
+    assert together == again == alone
+    assert all(record["video"]["frames_replaced"] == 0 for record in alone)
+
+
+def test_frames_are_decoded_when_they_are_needed(clips, tagger, monkeypatch):
+    asked = []
+    original = VideoProcess.frames
+
+    def spy(self, video, indices, *, size):
+        asked.append(list(indices))
+        return original(self, video, indices, size=size)
+
+    monkeypatch.setattr(VideoProcess, "frames", spy)
+    options = Options(max_gmacs=tagger._meter.of_turns(tagger.family.turns(4))[0].total() / 1e9 * 1.01)
+    (result,) = tag_files(clips[:1], lambda: tagger, options)
+    assert len(asked) == 1
+    assert len(asked[0]) == result.frames_decoded == 4
+
+
+def test_decoding_begins_before_the_model_is_there(clips, tagger):
+    opened = threading.Event()
+    original = VideoProcess.open
+
+    def load():
+        assert opened.wait(30), "no video was opened while the model was loading"
+        return tagger
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoProcess, "open", lambda self, path: opened.set() or original(self, path))
+        (result,) = tag_files(clips[:1], load)
+    assert result.status == "ok"
+
+
+def test_a_model_that_cannot_be_loaded_ends_it_at_once(clips):
+    def load():
+        raise ModelError("no such weights")
+
+    with pytest.raises(ModelError, match="no such weights"):
+        list(tag_files(clips, load))
+
+
+def test_paths_may_come_slowly_and_are_not_waited_for(clips, tagger):
+    """The second path comes only when the first result is out."""
+    out = threading.Event()
+
+    def slowly():
+        yield clips[0]
+        assert out.wait(30)
+        yield clips[1]
+
+    results = tag_files(slowly(), lambda: tagger)
+    assert next(results).video.path == clips[0]
+    out.set()
+    assert next(results).video.path == clips[1]
+    assert list(results) == []
+
+
+def test_paths_that_break_off_end_the_run_with_their_error(clips, tagger):
+    def broken():
+        yield clips[0]
+        raise OSError("the list is gone")
+
+    results = tag_files(broken(), lambda: tagger)
+    assert next(results).status == "ok"
+    with pytest.raises(OSError, match="the list is gone"):
+        next(results)
+
+
+def test_an_error_of_the_model_costs_its_video_only(clips, tagger, monkeypatch):
+    original = tagger.family.focus
+    calls = []
+
+    def fails_once(patches):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of\n  memory")
+        return original(patches)
+
+    monkeypatch.setattr(tagger.family, "focus", fails_once)
+    results = list(tag_files(clips[:3], lambda: tagger))
+    assert sorted(r.status for r in results) == ["error", "ok", "ok"]
+    (failure,) = [r for r in results if r.status == "error"]
+    assert (failure.stage, failure.type, failure.message) == ("infer", "RuntimeError", "out of memory")
+
+
+CRASHES = "import ctypes; ctypes.string_at(0)"
+HANGS = "import time; time.sleep(1000)"
+
+
+@pytest.mark.parametrize(("fault", "complaint"), [(CRASHES, "crashed .SIGSEGV."), (HANGS, "took longer than 3 sec")])
+def test_a_decoder_that_crashes_or_hangs_costs_one_record(clips, tagger, monkeypatch, fault, complaint, tmp_path):
+    """The child is the real one but for what it does on a file called poison."""
+    poison = tmp_path / "poison.mp4"
+    poison.write_bytes(b"x" * 100)
+    child = (
+        "from adafocus_cli.video import worker, decode\n"
+        "original = decode.open_video\n"
+        "def open_video(path, *args, **kwargs):\n"
+        f"    if 'poison' in path: {fault}\n"
+        "    return original(path, *args, **kwargs)\n"
+        "decode.open_video = worker.open_video = open_video\n"
+        "worker.main()\n"
+    )
+    monkeypatch.setattr(VideoProcess, "_command", (sys.executable, "-c", child))
+    options = Options(workers=1, limits=Limits(seconds=3.0))
+    results = list(tag_files([clips[0], str(poison), clips[1]], lambda: tagger, options))
+    assert [r.status for r in results] == ["ok", "error", "ok"]
+    assert complaint.replace(".", "") in results[1].message.replace("(", "").replace(")", "")
+
+
+def test_stopping_in_the_middle_leaves_no_process(clips, tagger):
+    results = tag_files(clips * 5, lambda: tagger, Options(workers=3))
+    next(results)
+    assert children()
+    started = time.monotonic()
+    results.close()
+    assert children() == []
+    assert time.monotonic() - started < 5
+
+
+def test_one_video_raises_its_error(tagger):
+    with pytest.raises(VideoError, match="there is no such file") as caught:
+        tagger.tag_video("absent.mp4")
+    assert caught.value.stage == "open"
+
+
+def test_the_engine_loads_neither_torch_nor_a_decoder():
+    script = (
+        "import sys; import adafocus_cli.engine.local\n"
+        "print([m for m in ('torch', 'av', 'decord') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert local.Options().workers >= 1

@@ -1,0 +1,50 @@
+"""Models of every family that are small enough to run in milliseconds, with random weights that are always the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from adafocus_cli.labels import LabelSet
+from adafocus_cli.models import build, default_spec
+from adafocus_cli.models.base import Family
+from adafocus_cli.runtime.pytorch import TorchRuntime
+from adafocus_cli.schema import ModelInfo
+from adafocus_cli.spec import ModelSpec, Network
+from adafocus_cli.tagger import Tagger
+
+CLASSES = 7
+
+
+def tiny_spec(family: str) -> ModelSpec:
+    return replace(
+        default_spec(family),
+        classes=CLASSES,
+        frame_size=64,
+        glance=Network("mobilenet_v2", 64, width=0.1),
+        focus=Network("resnet18", 32, width=0.125),
+        smallest_patch=32,
+        policy_channels=8,
+        policy_width=16,
+        classifier_width=32,
+    )
+
+
+def tiny_model(family: str) -> Family:
+    """Weights spread so widely that different clips get different answers."""
+    torch.manual_seed(0)
+    model = build(tiny_spec(family))
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.fill_(0.25)
+        elif name.endswith("running_mean"):
+            tensor.uniform_(-0.1, 0.1)
+    return model
+
+
+def tiny_tagger(family: str, *, lanes: int = 1) -> Tagger:
+    runtime = TorchRuntime(tiny_model(family), device="cpu")
+    runtime.lanes = lanes
+    info = ModelInfo(name=f"tiny {family}", family=family, dataset=None, sha256="0" * 64, patch_size=32)
+    return Tagger(runtime, LabelSet(tuple(f"class {i}" for i in range(CLASSES)), "numbers"), info)
