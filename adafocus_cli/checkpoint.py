@@ -6,13 +6,12 @@ needs is there with the right shape, or the error names it as the file would. Kn
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adafocus_cli import weights_file
 from adafocus_cli.errors import ModelError
 from adafocus_cli.models import FAMILIES, build
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
+from adafocus_cli.weights_file import About
 
 # V1 files keep their parts in sections beside a full copy; a section's names lack this beginning.
 _SECTIONS = {"glancer": "glancer.", "focuser": "focuser.", "fc": "classifier.", "policy": "focuser.policy.policy."}
@@ -41,16 +42,22 @@ class Checkpoint:
 
     spec: ModelSpec
     tensors: Mapping[str, Tensor]
+    skeleton: Family = field(repr=False, compare=False)
+    about: About | None = None  # what a file of our own says of itself
 
     def build(self) -> Family:
-        with torch.device("meta"):
-            model = build(self.spec)
-        model.load_state_dict(dict(self.tensors), assign=True)
-        return model.eval()
+        """The model with these tensors; always the same one, for half of loading is to build it."""
+        self.skeleton.load_state_dict(dict(self.tensors), assign=True)
+        return self.skeleton.eval()
 
 
-def load(path: Path, *, patch_size: int | None = None) -> Checkpoint:
-    """A published checkpoint, told by its tensors; the patch size comes from the caller or the file's name."""
+def load(path: Path, *, patch_size: int | None = None, changes: Mapping[str, Any] | None = None) -> Checkpoint:
+    """A file of our own, or a published checkpoint, told by its tensors and its name.
+
+    `changes` are values of the spec that the caller knows and the file may not tell.
+    """
+    if weights_file.is_one(path):
+        return _load_own(path, patch_size, changes or {})
     published = _published_tensors(read(path))
     family = next((f for f in FAMILIES.values() if f.recognises(published)), None)
     if family is None:
@@ -62,8 +69,27 @@ def load(path: Path, *, patch_size: int | None = None) -> Checkpoint:
         raise _missing(path, family, [error.args[0]], published) from error
     except (IndexError, ValueError) as error:
         raise ModelError(f"{path} has tensors of shapes that no {family.name} model has; check the file") from error
+    spec = _changed(path, spec, changes or {})
     spec = spec.with_patch_size(patch_size or patch_size_in(path) or _ask_for_patch_size(path))
-    return Checkpoint(spec, _select(path, family, spec, published))
+    skeleton = _skeleton(path, spec)
+    return Checkpoint(spec, _select(path, skeleton, published), skeleton)
+
+
+def _load_own(path: Path, patch_size: int | None, changes: Mapping[str, Any]) -> Checkpoint:
+    about, tensors = weights_file.read(path)
+    spec = _changed(path, about.spec, changes)
+    if spec.family not in FAMILIES:
+        raise ModelError(f"{path} holds a model of family {spec.family!r}, which this version does not know; update it")
+    skeleton = _skeleton(path, spec.with_patch_size(patch_size or spec.patch_size))
+    return Checkpoint(skeleton.spec, _select(path, skeleton, tensors, own=True), skeleton, about)
+
+
+def _changed(path: Path, spec: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:
+    family = changes.get("family", spec.family)
+    if family != spec.family:
+        raise ModelError(f"{path} is a checkpoint of {spec.family}, but {family} is expected; take the right file")
+    known = {name: value for name, value in changes.items() if value is not None}
+    return ModelSpec.from_dict(asdict(spec) | known)
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -89,14 +115,6 @@ def read(path: Path) -> Mapping[str, Any]:
     if not isinstance(root, Mapping):
         raise ModelError(f"{path} holds a {type(root).__name__}, not the tensors of a model; check the file")
     return root
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def patch_size_in(path: Path) -> int | None:
@@ -141,12 +159,14 @@ def _published_tensors(root: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-def _select(path: Path, family: type[Family], spec: ModelSpec, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that the model needs, checked, copied out of the file and in full precision."""
-    with torch.device("meta"):
-        wanted = build(spec).state_dict()
+def _select(path: Path, skeleton: Family, published: Mapping[str, Tensor], *, own: bool = False) -> dict[str, Tensor]:
+    """The tensors that the model needs, checked and in full precision.
+
+    Copied out of the file, but for one of our own: nobody writes into those, they are only ever replaced.
+    """
+    family, wanted = type(skeleton), skeleton.state_dict()
     counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # of no use here; often missing
-    theirs = {name: family.published_name(name) for name in wanted if name not in counters}
+    theirs = {name: name if own else family.published_name(name) for name in wanted if name not in counters}
     missing = [name for name in theirs.values() if name not in published]
     if missing:
         raise _missing(path, family, missing, published)
@@ -158,8 +178,19 @@ def _select(path: Path, family: type[Family], spec: ModelSpec, published: Mappin
                 f"{path}: tensor {their_name} is {_shape(tensor)}, but this {family.name} model needs "
                 f"{_shape(wanted[name])}; the file does not fit together"
             )
-        selected[name] = tensor.to(wanted[name].dtype, copy=True)
+        selected[name] = tensor.to(wanted[name].dtype, copy=not own)
     return selected | {name: torch.zeros_like(wanted[name], device="cpu") for name in counters}
+
+
+def _skeleton(path: Path, spec: ModelSpec) -> Family:
+    """The model, whose tensors have no values yet."""
+    try:
+        with torch.device("meta"):
+            return build(spec)
+    except (ValueError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} tells sizes of which no {spec.family} model can be made; get the file again"
+        ) from error
 
 
 def _shape(tensor: Tensor) -> str:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
+
+import yaml
 
 from adafocus_cli.errors import ModelError, UsageError
 
@@ -32,6 +35,16 @@ class LabelSet:
                 "give the list it was trained with (--labels FILE), or none to see class numbers"
             )
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a packaged list is from, and how sure it is that its order is that of the models' classes."""
+
+    title: str
+    order: str
+    sureness: Literal["high", "medium"]
+    reason: str
 
 
 def resolve(labels: str | Path | Sequence[str] | None, *, dataset: str | None, classes: int) -> LabelSet:
@@ -58,6 +71,12 @@ def packaged(dataset: str) -> LabelSet:
         raise UsageError(f"no packaged label list {dataset!r}; there are {', '.join(packaged_names())}")
     text = (resources.files("adafocus_cli") / "data" / "labels" / f"{dataset}.txt").read_text("utf-8")
     return LabelSet(tuple(text.splitlines()), dataset)
+
+
+def origin(dataset: str) -> Origin:
+    """What is known about a packaged list."""
+    text = (resources.files("adafocus_cli") / "data" / "labels.yaml").read_text("utf-8")
+    return Origin(**yaml.safe_load(text)[dataset])
 
 
 def read(path: str | Path) -> LabelSet:

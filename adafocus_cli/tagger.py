@@ -19,13 +19,13 @@ from adafocus_cli.exits import ExitRule, read_thresholds, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.labels import LabelSet
+from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, Tag, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.store import find_model
 from adafocus_cli.video.sampling import FramePlan
 
 

@@ -63,5 +63,6 @@ def deviation(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def without_timings(record: dict[str, Any]) -> dict[str, Any]:
     """A record but for the only part that may differ between runs."""
-    runtime = {name: value for name, value in record.get("runtime", {}).items() if name != "seconds"}
-    return {**record, "runtime": runtime}
+    if "runtime" not in record:
+        return record
+    return {**record, "runtime": {name: value for name, value in record["runtime"].items() if name != "seconds"}}

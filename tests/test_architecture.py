@@ -18,11 +18,11 @@ LAYERS = [
     {"__main__", "cli"},
     {"diagnose", "engine", "output"},
     {"tagger", "loop", "exits"},
-    {"runtime"},
+    {"runtime", "library"},
     {"checkpoint", "flops"},
-    {"models"},
+    {"models", "weights_file"},
     {"nn"},
-    {"errors", "schema", "spec", "labels", "video"},
+    {"errors", "schema", "spec", "labels", "video", "files"},
 ]
 HEAVY = ("torch", "torchvision", "av", "decord", "PIL", "numpy", "adafocus_cli.tagger")
 

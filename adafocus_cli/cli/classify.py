@@ -44,6 +44,8 @@ All videos below a folder, one CSV row each:
   [cyan]adafocus classify videos/ -w model.pth -o tags.csv[/cyan]
 Paths from a pipe, results into a pipe:
   [cyan]find . -size +1M -print0 | adafocus classify -0 - -w model.pth | jq[/cyan]
+No video may cost more than 10 billion multiply-adds:
+  [cyan]adafocus classify videos/ -w model.pth --max-gmacs 10[/cyan]
 
 [bold]Exit status[/bold]
 
@@ -134,6 +136,8 @@ def classify(
     top_k: options.TopK = 5,
     min_score: options.MinScore = 0.0,
     logits: options.Logits = False,
+    exit_: options.ExitFile = None,
+    max_gmacs: options.MaxGmacs = None,
     files_from: FilesFrom = None,
     null: Null = False,
     decoder: Decoder = "auto",
@@ -161,7 +165,14 @@ def classify(
     from adafocus_cli.output.base import View
     from adafocus_cli.video.limits import Limits
 
-    engine_options = Options(decoder=decoder, limits=Limits(seconds=decode_timeout), top_k=top_k, min_score=min_score)
+    engine_options = Options(
+        decoder=decoder,
+        limits=Limits(seconds=decode_timeout),
+        top_k=top_k,
+        min_score=min_score,
+        exits=exit_,
+        max_gmacs=max_gmacs,
+    )
     if workers is not None:
         engine_options = replace(engine_options, workers=workers)
     target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score))

@@ -27,6 +27,7 @@ Decoder = Literal["auto", "pyav", "decord"]
 
 # Panels of the help.
 MODEL = "Model"
+EXITS = "Leaving early"
 ANSWER = "Answer"
 OUTPUT = "Output"
 INPUT = "Videos"
@@ -89,6 +90,23 @@ MinScore = Annotated[
 ]
 Logits = Annotated[
     bool, typer.Option("--logits", metavar="", rich_help_panel=ANSWER, help="Add the raw answers to json and jsonl.")
+]
+ExitFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--exit",
+        metavar="FILE",
+        rich_help_panel=EXITS,
+        help="Thresholds calibrated for this model: stop looking at a video once the answer is good enough.",
+    ),
+]
+MaxGmacs = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=EXITS,
+        help="A hard cap on every video's cost, in 10⁹ multiply-adds: the best answer that fits under it.",
+    ),
 ]
 ReportFormatOption = Annotated[
     ReportFormat, typer.Option("--format", "-f", rich_help_panel=OUTPUT, help="For people or for programs.")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
+from adafocus_cli.nn.backbones import Backbone
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -56,7 +57,9 @@ class TorchRuntime:
         self.precision = resolve_precision(precision, self._device)
         self.lanes = CPU_LANES if self._device.type == "cpu" else batch_size or ACCELERATOR_LANES
         self.model: Family = model.to(device=self._device).eval()
-        self.model.to(memory_format=torch.channels_last)
+        for part in self.model.modules():
+            if isinstance(part, Backbone):
+                part.to(memory_format=torch.channels_last)
         # (pixel/255 − mean) / std as one multiply-add.
         std = torch.tensor(STD, device=self._device)
         self._scale = (1 / (255 * std))[:, None, None]

@@ -1,0 +1,290 @@
+"""`adafocus models`: the published models and those installed here, by name.
+
+Parses, calls and says what was done; knows nothing of files, addresses or formats.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from adafocus_cli.cli.terminal import Terminal
+    from adafocus_cli.library.catalogue import Catalogue
+    from adafocus_cli.library.download import Progress
+    from adafocus_cli.library.store import Record, Store
+
+NOTHING_INTACT = 1
+SOME_CHANGED = 3
+
+HELP = """List, get, check and convert models.
+
+A model that is installed is used by its name: adafocus classify --model NAME"""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+What there is, and what is installed:
+  [cyan]adafocus models list[/cyan]
+A published model, downloaded and checked:
+  [cyan]adafocus models pull v2-activitynet-p128-mbv2[/cyan]
+One that only a browser can download, or one of your own:
+  [cyan]adafocus models add 128s3_checkpoint.pth.tar --name v1-activitynet-p128[/cyan]
+
+Models are kept below [cyan]ADAFOCUS_HOME[/cyan], else in the usual folder for data."""
+
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a model.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names of installed models.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A published checkpoint, or a file that convert wrote.")]
+CatalogueOption = Annotated[
+    str | None,
+    typer.Option("--catalogue", metavar="FILE|URL", help="Another list of models, beside the packaged one."),
+]
+AcceptChanged = Annotated[
+    bool,
+    typer.Option("--accept-changed", metavar="", help="Take the file even if it is not the one that was seen first."),
+]
+NewName = Annotated[str, typer.Option("--name", metavar="NAME", help="The name it is to have here.")]
+NameInside = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="The name that it is to carry; one of the catalogue tells what it is."),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
+All = Annotated[bool, typer.Option("--all", metavar="", help="All that are installed.")]
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+
+
+@app.command("list", help="List the published models, and those installed here.")
+def list_(
+    context: typer.Context,
+    catalogue: CatalogueOption = None,
+    format_: options.ReportFormatOption = "table",
+    verbose: options.Verbose = False,
+) -> None:
+    context.obj.verbose = verbose
+    from adafocus_cli.cli.models_view import list_record, print_list
+    from adafocus_cli.library.store import Store
+
+    entries, store = _catalogue(catalogue), Store()
+    if format_ == "json":
+        _print_json(list_record(entries, store))
+    else:
+        print_list(entries, store)
+
+
+@app.command(help="Say all that is known of a model: results, files, labels and how sure their order is.")
+def show(
+    context: typer.Context,
+    name: Name,
+    catalogue: CatalogueOption = None,
+    format_: options.ReportFormatOption = "table",
+    verbose: options.Verbose = False,
+) -> None:
+    context.obj.verbose = verbose
+    from adafocus_cli.cli.models_view import print_model, show_record
+    from adafocus_cli.library.store import Store
+
+    entries, store = _catalogue(catalogue), Store()
+    _check_known(name, entries, store)
+    if format_ == "json":
+        _print_json(show_record(name, entries, store))
+    else:
+        print_model(name, entries, store)
+
+
+@app.command(help="Download a published model, check it and install it. A broken download is continued.")
+def pull(
+    context: typer.Context,
+    name: Name,
+    catalogue: CatalogueOption = None,
+    accept_changed: AcceptChanged = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    from adafocus_cli.library.store import Store
+
+    entry, store = _catalogue(catalogue)[name], Store()
+    if not accept_changed and store.has(name) and store.state_of(name) == "intact":
+        terminal.note(f"{name} is installed already, and intact")
+        return
+    if entry.url is not None:
+        terminal.detail(f"downloading {entry.url}")
+    from adafocus_cli.library import install
+
+    with _download_bar(terminal, entry.file) as on_progress:
+        record = install.pull(store, entry, accept_changed=accept_changed, on_progress=on_progress)
+    _note_installed(terminal, store, record)
+
+
+@app.command(help="Install a checkpoint file under a name.")
+def add(
+    context: typer.Context,
+    file: File,
+    name: NewName,
+    patch_size: options.PatchSize = None,
+    labels: options.Labels = None,
+    catalogue: CatalogueOption = None,
+    accept_changed: AcceptChanged = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    from adafocus_cli.library.catalogue import check_name
+    from adafocus_cli.library.store import Store
+
+    source = _existing(file)
+    entry, store = _catalogue(catalogue).find(check_name(name)), Store()
+    if store.has(name) and not accept_changed and store.state_of(name) == "intact":
+        raise ModelError(f"{name} is installed already; remove it first: adafocus models remove {name}")
+    from adafocus_cli.library import install
+
+    record = install.add(
+        store, source, name, entry, patch_size=patch_size, labels=labels, accept_changed=accept_changed
+    )
+    _note_installed(terminal, store, record)
+
+
+@app.command(help="Check that installed models are still what was installed.")
+def verify(
+    context: typer.Context,
+    names: Names = None,
+    all_: All = False,
+    format_: options.ReportFormatOption = "table",
+    verbose: options.Verbose = False,
+) -> None:
+    context.obj.verbose = verbose
+    from adafocus_cli.cli.models_view import print_states
+    from adafocus_cli.library.store import Store
+
+    store = Store()
+    if all_ == bool(names):
+        raise UsageError("say which models to verify: names, or --all")
+    chosen = list(names or store.installed())
+    if not chosen:
+        raise ModelError("no models are installed; see `adafocus models list`")
+    states = {name: store.state_of(name) for name in chosen}
+    if format_ == "json":
+        _print_json([{"name": name, "state": state} for name, state in states.items()])
+    else:
+        print_states(states)
+    bad = [name for name, state in states.items() if state != "intact"]
+    if bad:
+        raise typer.Exit(SOME_CHANGED if len(bad) < len(states) else NOTHING_INTACT)
+
+
+@app.command(help="Write a checkpoint as one safetensors file that says what it is, and loads faster.")
+def convert(
+    context: typer.Context,
+    file: File,
+    output: Output,
+    name: NameInside = None,
+    patch_size: options.PatchSize = None,
+    labels: options.Labels = None,
+    catalogue: CatalogueOption = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    source = _existing(file)
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output} is not named like a safetensors file; end its name with .safetensors")
+    from adafocus_cli.library.catalogue import check_name
+    from adafocus_cli.library.conversion import convert_file
+
+    entry = _catalogue(catalogue).find(check_name(name)) if name else None
+    about = convert_file(source, output, name=name, entry=entry, patch_size=patch_size, labels=labels)
+    spec = about.spec
+    terminal.note(f"wrote {output}: {spec.family}, {spec.classes} classes, patches of {spec.patch_size} px")
+
+
+@app.command(help="Remove an installed model. The hash of a published file stays known.")
+def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    from adafocus_cli.library import catalogue
+    from adafocus_cli.library.store import Store
+
+    entries, store = catalogue.packaged(), Store()
+    if not store.has(name):
+        _check_known(name, entries, store)
+        raise ModelError(f"{name} is not installed; there is nothing to remove")
+    with store.exclusively(name):
+        record = store.record_of(name)
+        published = entries.find(name) is not None or (record is not None and record.url is not None)
+        store.remove(name, keep_record=published)
+    terminal.note(f"removed {name}")
+
+
+def _catalogue(source: str | None) -> Catalogue:
+    """The packaged models, with those of another list before them."""
+    from adafocus_cli.library import catalogue
+
+    packaged = catalogue.packaged()
+    return packaged if source is None else catalogue.read(source).before(packaged)
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise ModelError(f"there is no file {file}; check the path")
+    return file
+
+
+def _check_known(name: str, entries: Catalogue, store: Store) -> None:
+    from adafocus_cli.library.catalogue import unknown
+
+    if entries.find(name) is None and name not in store.installed():
+        raise unknown(name, [*store.installed(), *entries.by_name])
+
+
+def _note_installed(terminal: Terminal, store: Store, record: Record) -> None:
+    terminal.note(f"{record.name} is installed; use it with --model {record.name}")
+    terminal.detail(f"file {store.path_of(record.name)}, SHA-256 of the original {record.source_sha256}")
+
+
+def _print_json(record: Any) -> None:
+    from adafocus_cli.output.json_records import dumps
+
+    typer.echo(dumps(record, indent=2))
+
+
+@contextmanager
+def _download_bar(terminal: Terminal, title: str) -> Iterator[Progress]:
+    """Shows how much has arrived, where somebody sees it."""
+    if terminal.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        DownloadColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+
+        def show_progress(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield show_progress

@@ -1,0 +1,213 @@
+"""How models are shown: the list, one model, and what verifying found; for people and as plain values.
+
+Knows nothing of how they are got or installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from adafocus_cli import labels as label_lists
+from adafocus_cli.output.escape import printable
+
+if TYPE_CHECKING:
+    from adafocus_cli.library.catalogue import Catalogue, Entry
+    from adafocus_cli.library.store import Record, State, Store
+
+INSTALLED = Text("✓ installed", style="green")
+PULL = Text("↓ pull", style="cyan")
+BY_HAND = Text("by hand", style="dim")
+
+CONVENTION = (
+    "Accuracy and cost as published. GMACs are 10⁹ multiply-adds a video without decoding; papers call them FLOPs."
+)
+NEXT_STEPS = "adafocus models show NAME says more · pull NAME downloads · by hand: show NAME says how"
+
+_MARGIN = 11
+
+_STATES: Mapping[str, tuple[str, str]] = {
+    "intact": ("✓ intact", "green"),
+    "changed": ("✗ changed since it was installed; remove it and get it again", "red"),
+    "missing": ("✗ not installed", "red"),
+}
+
+
+def list_record(entries: Catalogue, store: Store) -> list[dict[str, Any]]:
+    installed = store.installed()
+    published = [{**_published(entry), "installed": entry.name in installed} for entry in entries.entries]
+    own = [_installed_only(store, name) for name in installed if entries.find(name) is None]
+    return [*published, *own]
+
+
+def show_record(name: str, entries: Catalogue, store: Store) -> dict[str, Any]:
+    entry = entries.find(name)
+    described = _published(entry) if entry else _installed_only(store, name)
+    record = store.record_of(name)
+    labels = described["labels"]
+    origin = asdict(label_lists.origin(labels)) if labels in label_lists.packaged_names() else None
+    return {
+        **described,
+        "labels_origin": origin,
+        "installed": store.has(name),
+        "path": str(store.path_of(name)) if store.has(name) else None,
+        "record": asdict(record) if record else None,
+    }
+
+
+def _published(entry: Entry) -> dict[str, Any]:
+    return {**asdict(entry), "spec": dict(entry.spec)}
+
+
+def _installed_only(store: Store, name: str) -> dict[str, Any]:
+    record = store.record_of(name)
+    known = {field: getattr(record, field, None) for field in ("family", "dataset", "patch_size", "labels")}
+    return {"name": name, **known, "metric": None, "accuracy": None, "gmacs": None, "installed": True}
+
+
+def print_list(entries: Catalogue, store: Store) -> None:
+    """One table a data set."""
+    console = Console(highlight=False)
+    records = list_record(entries, store)
+    for dataset in dict.fromkeys(record["dataset"] for record in records):
+        members = [record for record in records if record["dataset"] == dataset]
+        console.print(_heading(dataset))
+        console.print(_members(members, name_width=max(len(record["name"]) for record in records)))
+        console.print()
+    console.print(Text(CONVENTION, style="dim"))
+    console.print(Text(NEXT_STEPS, style="dim"))
+
+
+def _heading(dataset: str | None) -> Text:
+    if dataset is None:
+        return Text("Others", style="bold")
+    if dataset not in label_lists.packaged_names():
+        return Text(printable(dataset), style="bold")
+    title = label_lists.origin(dataset).title.partition(",")[0]
+    return Text.assemble((title, "bold"), (f"  {len(label_lists.packaged(dataset))} classes", "dim"))
+
+
+def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
+    metric = next((record["metric"] for record in records if record["metric"]), "accuracy")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("name", style="cyan", min_width=min(name_width, 26), overflow="fold")
+    for title, width in (("patch", 5), (printable(str(metric)), 5), ("GMACs", 5)):
+        table.add_column(title, justify="right", min_width=width, no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for record in records:
+        status = INSTALLED if record["installed"] else PULL if record.get("url") else BY_HAND
+        numbers = (record["patch_size"], _one_digit(record["accuracy"]), _one_digit(record["gmacs"]))
+        table.add_row(printable(record["name"]), *(_or_dash(number) for number in numbers), status)
+    return table
+
+
+def _one_digit(number: float | None) -> str | None:
+    return None if number is None else f"{number:.1f}"
+
+
+def _or_dash(value: object) -> Text:
+    return Text("–", style="dim") if value is None else Text(str(value))
+
+
+def print_model(name: str, entries: Catalogue, store: Store) -> None:
+    console = Console(highlight=False)
+    entry, record = entries.find(name), store.record_of(name)
+    console.print(Text(name, style="bold cyan"))
+    rows = [*_entry_rows(entry), *_published_file_rows(entry)] if entry else _own_rows(store, name)
+    for title, text in [*rows, *_installation_rows(name, entry, record, store)]:
+        console.print(_row(title, printable(text), console.width), soft_wrap=True)
+
+
+def _row(title: str, text: str, width: int) -> Text:
+    """Wrapped between words only, so that addresses and hashes can be copied."""
+    margin = " " * _MARGIN
+    lines = wrap(text, max(width - _MARGIN, 20), break_long_words=False, break_on_hyphens=False)
+    return Text.assemble((title.ljust(_MARGIN), "dim"), f"\n{margin}".join(lines))
+
+
+def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
+    yield "family", entry.family
+    yield "data set", _dataset(entry.dataset)
+    yield "patches", f"{entry.patch_size} × {entry.patch_size} px" if entry.patch_size else "see the file"
+    glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
+    if glance and focus:
+        chosen = f", chosen among {candidates} frames" if candidates else ""
+        yield "frames", f"{glance} glanced at, {focus} careful looks{chosen}"
+    if entry.accuracy is not None:
+        yield "accuracy", f"{entry.accuracy:.1f} {entry.metric or ''}"
+    if entry.gmacs is not None:
+        yield "cost", f"{entry.gmacs:.1f} GMACs a video (the paper's GFLOPs), decoding excluded"
+    if entry.accuracy is None:
+        yield "accuracy", "not published in a table"
+    if entry.table:
+        yield "source", entry.table
+    yield from _label_rows(entry.labels)
+    if entry.licence:
+        yield "licence", entry.licence
+    if entry.note:
+        yield "note", entry.note
+
+
+def _published_file_rows(entry: Entry) -> Iterable[tuple[str, str]]:
+    yield "file", entry.file
+    if entry.url:
+        yield "address", entry.url
+    if entry.page:
+        yield "page", entry.page
+    if entry.sha256:
+        yield "SHA-256", f"{entry.sha256} (of the published file, says the catalogue)"
+
+
+def _own_rows(store: Store, name: str) -> Iterable[tuple[str, str]]:
+    record = store.record_of(name)
+    if record is None:
+        return
+    yield "family", record.family
+    yield "data set", _dataset(record.dataset)
+    yield "patches", f"{record.patch_size} × {record.patch_size} px"
+    yield "classes", str(record.classes)
+    yield from _label_rows(record.labels)
+
+
+def _dataset(name: str | None) -> str:
+    if name in label_lists.packaged_names():
+        return f"{label_lists.origin(str(name)).title} ({name})"
+    return name or "not known"
+
+
+def _label_rows(labels: str | None) -> Iterable[tuple[str, str]]:
+    if labels not in label_lists.packaged_names():
+        yield "labels", labels or "none; classes are shown as numbers"
+        return
+    origin = label_lists.origin(str(labels))
+    yield "labels", f"{labels}, {len(label_lists.packaged(str(labels)))} names, {origin.order}"
+    yield "", f"sureness of the order: {origin.sureness}; {origin.reason}"
+
+
+def _installation_rows(
+    name: str, entry: Entry | None, record: Record | None, store: Store
+) -> Iterable[tuple[str, str]]:
+    if store.has(name):
+        yield "installed", str(store.path_of(name))
+        if record:
+            yield "", f"{record.bytes / 1e6:.1f} MB, since {record.added[:10]}"
+            yield "SHA-256", record.sha256
+    elif entry:
+        yield "installed", f"no; {entry.how_to_get}"
+    if record:
+        yield "made from", record.source
+        yield "SHA-256", f"{record.source_sha256} (first seen {record.added[:10]})"
+
+
+def print_states(states: Mapping[str, State]) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, state in states.items():
+        text, style = _STATES[state]
+        table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
+    Console(highlight=False).print(table)

@@ -1,0 +1,108 @@
+"""From a checkpoint file to a file of our own, strictly loaded before anything is written.
+
+Knows nothing of where files are kept or come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from adafocus_cli import checkpoint, weights_file
+from adafocus_cli import labels as label_lists
+from adafocus_cli.checkpoint import Checkpoint
+from adafocus_cli.errors import ModelError
+from adafocus_cli.files import replacing, sha256_of
+from adafocus_cli.labels import LabelSet
+from adafocus_cli.library.catalogue import Entry
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.weights_file import About, Writable
+
+
+@dataclass(frozen=True)
+class Converted:
+    about: About
+    tensors: Mapping[str, Tensor]
+
+    def write(self, file: Writable) -> None:
+        weights_file.write(file, self.about, self.tensors)
+
+
+def convert(
+    source: Path,
+    *,
+    name: str | None = None,
+    entry: Entry | None = None,
+    patch_size: int | None = None,
+    labels: str | None = None,
+    source_sha256: str,
+) -> Converted:
+    """`entry` is what a catalogue says of this very file."""
+    if entry is not None:
+        patch_size = _agreed_patch_size(source, entry, patch_size)
+    loaded = checkpoint.load(source, patch_size=patch_size, changes=entry.changes if entry else None)
+    names = _labels(labels, entry, loaded)
+    spec = _with_dataset(loaded.spec, labels)
+    about = About(
+        spec=spec,
+        name=name,
+        labels=names.names if names else None,
+        labels_source=names.source if names else None,
+        source=source.name,
+        source_sha256=source_sha256,
+    )
+    return Converted(about, loaded.tensors)
+
+
+def convert_file(
+    source: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    entry: Entry | None = None,
+    patch_size: int | None = None,
+    labels: str | None = None,
+) -> About:
+    """Writes `target`, which takes its place only when all of it is there."""
+    converted = convert(
+        source, name=name, entry=entry, patch_size=patch_size, labels=labels, source_sha256=sha256_of(source)
+    )
+    try:
+        with replacing(target) as file:
+            converted.write(file)
+    except OSError as error:
+        raise ModelError(f"cannot write {target}: {error.strerror}; give another file after --output") from error
+    return converted.about
+
+
+def _agreed_patch_size(source: Path, entry: Entry, asked: int | None) -> int | None:
+    """The catalogue's; a file or an option that says otherwise is about another model."""
+    for size, who in ((asked, "--patch-size is"), (checkpoint.patch_size_in(source), f"{source.name} is of")):
+        if size and entry.patch_size and size != entry.patch_size:
+            raise ModelError(
+                f"{entry.name} has patches of {entry.patch_size} pixels, but {who} {size}; "
+                "take the file of that model, or give it a name that is not in the catalogue"
+            )
+    return entry.patch_size or asked
+
+
+def _labels(asked: str | None, entry: Entry | None, loaded: Checkpoint) -> LabelSet | None:
+    """Those asked for, else the catalogue's, else the file's own, else its data set's."""
+    spec = loaded.spec
+    if asked is not None:
+        return label_lists.resolve(asked, dataset=None, classes=spec.classes)
+    names = entry.label_set() if entry else None
+    names = names or (loaded.about.label_set if loaded.about else None)
+    if names is None and spec.dataset in label_lists.packaged_names():
+        names = label_lists.packaged(str(spec.dataset))
+    return names.checked(spec.classes) if names else None
+
+
+def _with_dataset(spec: ModelSpec, labels: str | None) -> ModelSpec:
+    """Who asks for the list of a data set says which data set it is."""
+    if spec.dataset is None and labels in label_lists.packaged_names() and not Path(str(labels)).exists():
+        return replace(spec, dataset=labels)
+    return spec

@@ -1,0 +1,304 @@
+"""Files over HTTPS: continued where they broke off, complete or not at all.
+
+Proxies are those of the environment. Knows nothing of models; the caller says what else a user can do.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from adafocus_cli import __version__
+from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.library.addresses import is_safe, place_of
+
+Progress = Callable[[int, int | None], None]
+
+PAUSES = (1.0, 3.0, 9.0)  # seconds, while nothing more arrives
+TIMEOUT = 30.0
+_BLOCK = 1 << 18
+_TEXT_LIMIT = 1 << 20
+_PAGE_STARTS = (b"<!doctype html", b"<html")
+
+
+class DownloadError(AdaFocusError):
+    """A file could not be had."""
+
+
+class _BrokenError(Exception):
+    """It went wrong in a way that may not last."""
+
+
+class _StaleError(_BrokenError):
+    """What we have is no beginning of what the server has."""
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    on_progress: Progress = lambda done, total: None,
+    otherwise: str = "try again later",
+    pauses: Sequence[float] | None = None,
+    timeout: float = TIMEOUT,
+) -> None:
+    """Downloads to `target`, which is there when all of it is; until then, a partial file beside it is.
+
+    `otherwise` is what a user can do instead, as the end of a sentence.
+    """
+    part = _Part(target, url)
+    left = iter(PAUSES if pauses is None else pauses)
+    while True:
+        before = part.size
+        try:
+            _receive(url, part, on_progress, timeout)
+            break
+        except _BrokenError as error:
+            if isinstance(error, _StaleError):
+                part.discard()
+            if part.size > before:
+                left = iter(PAUSES if pauses is None else pauses)
+            pause = next(left, None)
+            if pause is None:
+                raise DownloadError(_gave_up(url, part, error)) from error
+            time.sleep(pause)
+        except DownloadError as error:
+            raise DownloadError(f"{error}; {otherwise}") from error.__cause__
+    part.finish()
+
+
+def read_text(url: str, *, timeout: float = TIMEOUT) -> str:
+    """A small text file."""
+    try:
+        with _open(url, {}, timeout) as response:
+            content = response.read(_TEXT_LIMIT + 1)
+        if _is_page(response, content):
+            raise DownloadError(f"{url} is a web page, not a file; give the address of the file itself")
+        if len(content) > _TEXT_LIMIT:
+            raise DownloadError(f"{url} is longer than {_TEXT_LIMIT >> 20} MB, too long for a text; check the address")
+        return str(content.decode())
+    except UnicodeDecodeError as error:
+        raise DownloadError(f"{url} is not UTF-8 text; check the address") from error
+    except (_BrokenError, OSError, http.client.HTTPException) as error:
+        raise DownloadError(f"cannot read {url}: {_reason(error)}; try again later") from error
+
+
+def check_address(url: str, *, redirected_from: str | None = None) -> None:
+    """Refuses to speak where others can listen; also when sent there by somebody who spoke safely."""
+    if redirected_from is None:
+        if not is_safe(url):
+            raise DownloadError(f"{url!r} is not an address that begins with https://")
+    elif not is_safe(url) or (redirected_from.startswith("https:") and not url.startswith("https:")):
+        raise DownloadError(f"{redirected_from} sends us on to {place_of(url)}, which is not https; refused")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Which version of a file the partial one is of."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+class _Part:
+    """A partial file, and beside it a note of what it is a part of."""
+
+    def __init__(self, target: Path, url: str) -> None:
+        self.target = target
+        self.path = target.with_name(target.name + ".part")
+        self._note = target.with_name(target.name + ".part.json")
+        self.version = self._noted_version()
+        if self.version is None or self.version.validator is None or self.version.url != url:
+            self.discard()
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def begin(self, version: _Version) -> None:
+        self.discard()
+        self.version = version
+        with _disk(self.path):
+            self._note.write_text(json.dumps(asdict(version)), "utf-8")
+
+    def discard(self) -> None:
+        self.version = None
+        self._note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        with _disk(self.target):
+            self.path.replace(self.target)
+            self._note.unlink(missing_ok=True)
+
+    def _noted_version(self) -> _Version | None:
+        try:
+            return _Version(**json.loads(self._note.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def discard_partial(target: Path) -> None:
+    """Removes what a broken download to `target` left."""
+    _Part(target, "").discard()
+
+
+def _receive(url: str, part: _Part, on_progress: Progress, timeout: float) -> None:
+    """One request: the whole file, or the rest of it."""
+    done = part.size
+    if part.version and done == part.version.total:
+        return
+    headers = {}
+    if done and part.version and part.version.validator:
+        headers = {"Range": f"bytes={done}-", "If-Range": part.version.validator}
+    with _open(url, headers, timeout) as response:
+        if response.status == 206:
+            _check_continuation(response, part, done)
+        else:
+            done = 0
+            length = response.headers.get("Content-Length", "")
+            total = int(length) if length.isdecimal() else None
+            part.begin(_Version(url, _validator(response), total))
+        _append(response, part, done, on_progress)
+
+
+def _check_continuation(response: Any, part: _Part, done: int) -> None:
+    """The rest must be that of the same file: servers may not heed If-Range."""
+    version = part.version
+    start, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    same = (
+        version is not None
+        and start.partition("-")[0] == str(done)
+        and total in ("*", str(version.total))
+        and _validator(response) in (None, version.validator)
+    )
+    if not same:
+        raise _StaleError("the file changed meanwhile")
+
+
+def _append(response: Any, part: _Part, done: int, on_progress: Progress) -> None:
+    total = part.version.total if part.version else None
+    with _disk(part.path), part.path.open("ab") as file:
+        on_progress(done, total)
+        for block in _blocks(response):
+            if done == 0 and _is_page(response, block):
+                part.discard()
+                raise DownloadError(f"{place_of(response.url)} gave a web page instead of the file")
+            file.write(block)
+            done += len(block)
+            on_progress(done, total)
+    if total is not None and done != total:
+        raise _BrokenError("the connection was closed early")
+    if done == 0:
+        raise DownloadError(f"{place_of(response.url)} gave an empty file")
+
+
+def _blocks(response: Any) -> Iterator[bytes]:
+    while True:
+        try:
+            block = response.read1(_BLOCK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _BrokenError(_reason(error)) from error
+        if not block:
+            return
+        yield block
+
+
+def _validator(response: Any) -> str | None:
+    """What tells versions of a file apart; weak tags do not, byte by byte."""
+    tag = response.headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    modified = response.headers.get("Last-Modified")
+    return str(modified) if modified else None
+
+
+def _is_page(response: Any, start: bytes) -> bool:
+    kind = response.headers.get_content_type()
+    return kind == "text/html" or start.lstrip()[:16].lower().startswith(_PAGE_STARTS)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        check_address(newurl, redirected_from=req.full_url)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@contextmanager
+def _open(url: str, headers: dict[str, str], timeout: float) -> Iterator[Any]:
+    check_address(url)
+    usual = {"User-Agent": f"adafocus/{__version__}", "Accept-Encoding": "identity"}
+    opener = urllib.request.build_opener(_Redirects())
+    try:
+        response = opener.open(urllib.request.Request(url, headers={**usual, **headers}), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refusal(url, error) from error
+    except urllib.error.URLError as error:
+        raise _unreachable(url, error.reason) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenError(_reason(error)) from error
+    with response:
+        yield response
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
+    answer = f"{error.code} ({error.reason})" if error.reason else str(error.code)
+    if error.code == 416:
+        return _StaleError(f"the server answers {answer}")
+    if error.code in (408, 429) or error.code >= 500:
+        return _BrokenError(f"the server answers {answer}")
+    if error.code in (404, 410):
+        return DownloadError(f"there is no file at {url}: the server answers {answer}")
+    return DownloadError(f"{url} cannot be had: the server answers {answer}")
+
+
+def _unreachable(url: str, reason: object) -> Exception:
+    host = place_of(url)
+    if isinstance(reason, socket.gaierror):
+        return DownloadError(f"{host} is not found; check the network connection")
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return DownloadError(f"the certificate of {host} cannot be trusted ({reason.verify_message})")
+    if isinstance(reason, ConnectionRefusedError):
+        return DownloadError(f"{host} refuses the connection; check the network connection and its proxy")
+    return _BrokenError(_reason(reason))
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, TimeoutError):
+        return "nothing came for too long"
+    if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionResetError):
+        return "the connection was closed early"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _gave_up(url: str, part: _Part, error: _BrokenError) -> str:
+    if part.size and part.version and part.version.validator:
+        of = "" if part.version.total is None else f" of {part.version.total}"
+        return f"{url} broke off after {part.size}{of} bytes: {error}; run the same again to continue there"
+    return f"{url} cannot be had: {error}; try again later"
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """What goes wrong with our own files, in words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DownloadError(f"the disk of {path.parent} is full; make room and run the same again") from error
+        raise DownloadError(f"cannot write {path}: {error.strerror}; set ADAFOCUS_HOME to another folder") from error

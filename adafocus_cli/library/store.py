@@ -1,0 +1,205 @@
+"""Where model files live on this machine, what is known of them, and how a name becomes a file.
+
+Everything is below one folder: ADAFOCUS_HOME, else the user's usual place for data. Knows nothing of what is in a
+file of weights.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Literal
+
+import platformdirs
+
+from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.files import HashingFile, replacing, sha256_of
+from adafocus_cli.library import catalogue
+from adafocus_cli.library.catalogue import Entry, check_name
+
+HOME_VARIABLE = "ADAFOCUS_HOME"
+SUFFIX = ".safetensors"
+
+_FILE_ENDINGS = (".safetensors", ".pth", ".tar", ".pt", ".pyth", ".bin", ".ckpt")
+
+State = Literal["intact", "changed", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of an installed model: the hash of our file, and of the one it was made from."""
+
+    name: str
+    source: str
+    source_sha256: str
+    url: str | None
+    added: str
+    family: str
+    dataset: str | None
+    labels: str | None
+    classes: int
+    patch_size: int
+    sha256: str = ""
+    bytes: int = 0
+
+
+class Store:
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or default_home()
+        self.models = self.home / "models"
+        self.downloads = self.home / "downloads"
+
+    def path_of(self, name: str) -> Path:
+        return self.models / (check_name(name) + SUFFIX)
+
+    def record_of(self, name: str) -> Record | None:
+        """What was recorded of a model, which may have been removed since."""
+        path = self._record_path(name)
+        try:
+            return Record(**json.loads(path.read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ModelError(f"cannot read {path}: {error.strerror}; make it readable or remove it") from error
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{path} is damaged; remove it and add the model {name} again") from error
+
+    def download_of(self, entry: Entry) -> Path:
+        return self.downloads / entry.name / entry.file
+
+    def has(self, name: str) -> bool:
+        return os.path.isfile(self.path_of(name))  # noqa: PTH113 - Path's own fails where the folder cannot be read
+
+    def installed(self) -> list[str]:
+        if not self.models.is_dir():
+            return []
+        return sorted(path.name.removesuffix(SUFFIX) for path in self.models.glob(f"[!.]*{SUFFIX}"))
+
+    def state_of(self, name: str) -> State:
+        """Whether a model's file is still what was installed; reads all of it."""
+        record = self.record_of(name)
+        if record is None or not self.has(name):
+            return "missing"
+        path = self.path_of(name)
+        try:
+            same = path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
+        except OSError as error:
+            raise ModelError(
+                f"cannot read {path}: {error.strerror}; make it readable, or add the model again"
+            ) from error
+        return "intact" if same else "changed"
+
+    def check_first_sight(self, entry: Entry, sha256: str, *, accept_changed: bool = False) -> None:
+        """Refuses a published file that is not the one that was seen first."""
+        if entry.sha256 is not None and sha256 != entry.sha256:
+            raise ModelError(
+                f"{entry.file} is not the file that the catalogue means: its SHA-256 is {sha256}, the catalogue says "
+                f"{entry.sha256}; get it from a place you trust"
+            )
+        known = self.record_of(entry.name)
+        if known is not None and known.source_sha256 != sha256 and not accept_changed:
+            raise ModelError(
+                f"the file of {entry.name} has changed since {known.added[:10]}: its SHA-256 was "
+                f"{known.source_sha256}, now it is {sha256}; if you know why, add --accept-changed"
+            )
+
+    def put(self, write: Callable[[HashingFile], None], record: Record) -> Record:
+        """Installs what `write` writes; the record gets its hash and length."""
+        with self.writable():
+            with replacing(self.path_of(record.name)) as file:
+                hashing = HashingFile(file)
+                write(hashing)
+            record = replace(record, sha256=hashing.sha256, bytes=hashing.size)
+            with replacing(self._record_path(record.name)) as file:
+                file.write(json.dumps(asdict(record), indent=2).encode() + b"\n")
+        return record
+
+    def remove(self, name: str, *, keep_record: bool) -> None:
+        """Removes a model; its record may stay, so that a changed file is noticed later."""
+        with self.writable():
+            self.path_of(name).unlink()
+            if not keep_record:
+                self._record_path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def exclusively(self, name: str) -> Iterator[None]:
+        """Only one process at a time installs or removes a model of this name."""
+        path = self.home / "locks" / check_name(name)
+        with self.writable():
+            for folder in (path.parent, self.models, self.downloads / name):
+                folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("wb")
+        with file:
+            try:
+                _lock(file)
+            except OSError as error:
+                raise ModelError(f"{name} is being installed or removed by another process; wait for it") from error
+            yield
+
+    def _record_path(self, name: str) -> Path:
+        return self.models / f"{check_name(name)}.json"
+
+    @contextmanager
+    def writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise ModelError(f"the disk of {self.home} is full; make room and run the same again") from error
+            raise ModelError(
+                f"cannot write below {self.home}: {error.strerror}; set {HOME_VARIABLE} to a folder that can be written"
+            ) from error
+
+
+def default_home() -> Path:
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(os.path.expanduser(chosen)).absolute()  # noqa: PTH111 - Path's own fails where there is no home
+    return platformdirs.user_data_path("adafocus", appauthor=False)
+
+
+def find_model(model: str | Path) -> Path:
+    """The file of a model: of a path or an installed name, or an error that says how to get it."""
+    path, name = Path(model), str(model)
+    if path.is_file():
+        return path
+    if _is_path(name):
+        raise UsageError(f"no model file {name!r}; check the path, or give a name that `adafocus models list` shows")
+    store = Store()
+    try:
+        check_name(name)
+    except UsageError:
+        raise catalogue.unknown(name, _all_names(store)) from None
+    if store.has(name):
+        return store.path_of(name)
+    entry = catalogue.packaged().find(name)
+    if entry is None:
+        raise catalogue.unknown(name, _all_names(store))
+    raise ModelError(f"model {name} is not installed; {entry.how_to_get}")
+
+
+def _is_path(name: str) -> bool:
+    return any(mark in name for mark in ("/", os.sep)) or name.lower().endswith(_FILE_ENDINGS)
+
+
+def _all_names(store: Store) -> list[str]:
+    return [*store.installed(), *catalogue.packaged().by_name]
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

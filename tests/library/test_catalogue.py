@@ -1,0 +1,119 @@
+"""The packaged catalogue is sane, and catalogues of others are read strictly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from adafocus_cli import labels
+from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.library import catalogue
+from adafocus_cli.models import FAMILIES, default_spec
+from adafocus_cli.spec import ModelSpec
+
+ENTRIES = catalogue.packaged().entries
+CLASSES = {"activitynet": 200, "fcvid": 239, "minikinetics": 200, "sthv1": 174, "sthv2": 174, "jester": 27}
+
+
+def test_all_released_checkpoints_are_there():
+    counts = {family: sum(entry.family == family for entry in ENTRIES) for family in FAMILIES}
+    assert {name: count for name, count in counts.items() if count} == {
+        "adafocus-v1": 3,
+        "adafocus-v1-tsm": 6,
+        "adafocus-v2": 10,
+        "adafocus-v2-tsm": 10,
+        "uni-adafocus": 3,
+        "uni-adafocus-tsm": 9,
+    }
+    assert len({entry.name for entry in ENTRIES}) == len(ENTRIES) == 41
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_entry_is_sane(entry):
+    spec = ModelSpec.from_dict(
+        asdict(default_spec(entry.family, patch_size=entry.patch_size)) | entry.changes | {"classes": 1}
+    )
+    assert spec.patch_size == entry.patch_size
+    assert f"p{entry.patch_size}" in entry.name
+    assert len(entry.label_set()) == CLASSES[entry.dataset]
+    assert entry.labels == entry.dataset
+    assert entry.licence
+    assert entry.file.endswith(".pth.tar")
+    assert (entry.accuracy is None) == (entry.gmacs is None) == (entry.metric is None)
+    for address in (entry.url, entry.page):
+        assert address is None or address.startswith("https://")
+    assert entry.page
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.gmacs], ids=lambda entry: entry.name)
+def test_published_cost_is_that_of_the_layers(entry):
+    """Within 3 %: the authors count by hand, and leave out small parts."""
+    from adafocus_cli.flops import cost_of
+
+    spec = ModelSpec.from_dict(
+        asdict(default_spec(entry.family, patch_size=entry.patch_size))
+        | entry.changes
+        | {"classes": CLASSES[entry.dataset]}
+    )
+    assert cost_of(spec).gmacs == pytest.approx(entry.gmacs, rel=0.03)
+
+
+def test_names_tell_the_file_for_v2_and_uni():
+    for entry in ENTRIES:
+        size = catalogue.Path(entry.file).name
+        assert str(entry.patch_size) in size, entry.name
+
+
+@pytest.mark.parametrize("name", labels.packaged_names())
+def test_every_packaged_list_says_how_sure_it_is(name):
+    origin = labels.origin(name)
+    assert origin.sureness in ("high", "medium")
+    assert origin.title
+    assert origin.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no catalogue"),
+        ("[1, 2", "not YAML"),
+        ("groups: 3", "no catalogue"),
+        ("groups: [{family: x}]", "without `models:`"),
+        ("groups: [{models: [3]}]", "no mapping"),
+        ("groups: [{models: [{name: a}]}]", "must at least say"),
+        ("groups: [{models: [{name: ../a, family: f, file: x}]}]", "cannot be a model's name"),
+        ("groups: [{models: [{name: a, family: f, file: ../x}]}]", "not the plain name"),
+        ("groups: [{models: [{name: a, family: f, file: x, url: 'http://e.org/x'}]}]", "begins with https"),
+        ("groups: [{models: [{name: a, family: f, file: x, url: 7}]}]", "a text is expected"),
+        ("groups: [{models: [{name: a, family: f, file: x, speed: 7}]}]", "'speed'"),
+        ("groups: [{models: [{name: a, family: f, file: x, patch_size: big}]}]", "a number is expected"),
+        ("groups: [{models: [{name: a, family: f, file: x, spec: {speed: 1}}]}]", "and nothing else"),
+        ("groups: [{models: [{name: a, family: f, file: x}, {name: a, family: f, file: y}]}]", "twice"),
+        ("groups: [{models: [{name: a, family: f, file: x, sha256: abc}]}]", "64 hexadecimal digits"),
+    ],
+)
+def test_a_wrong_catalogue_is_one_clear_line(adafocus, tmp_path, text, words):
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    outcome = adafocus("models", "list", "--catalogue", path)
+    assert outcome.code in (1, 2)
+    assert words in outcome.error
+
+
+def test_another_catalogue_goes_before_the_packaged_one():
+    mine = catalogue.parse("groups: [{models: [{name: v1-sthv1-p144, family: f, file: x}]}]", "mine")
+    both = mine.before(catalogue.packaged())
+    assert both["v1-sthv1-p144"].file == "x"
+    assert len(both.entries) == len(ENTRIES)
+
+
+def test_a_list_beside_the_catalogue_is_found(tmp_path):
+    (tmp_path / "names.txt").write_text("yes\nno\n")
+    (tmp_path / "models.yaml").write_text("groups: [{labels: names.txt, models: [{name: a, family: f, file: x}]}]")
+    assert catalogue.read(str(tmp_path / "models.yaml"))["a"].label_set().names == ("yes", "no")
+
+
+def test_unreadable_catalogues(tmp_path):
+    with pytest.raises(AdaFocusError, match="cannot read catalogue"):
+        catalogue.read(str(tmp_path / "none.yaml"))
