@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
 
 
 def main() -> None:
+    _fill_closed_streams()
     # Ending by an exception, not at once, lets the decoding processes be ended too.
     signal.signal(signal.SIGTERM, _terminated)
-    from adafocus_cli.cli.app import run
+    try:
+        from adafocus_cli.cli.app import run
+    except KeyboardInterrupt:
+        sys.exit(130)  # as `run` would, were it here already
 
     sys.exit(run(sys.argv[1:]))
+
+
+def _fill_closed_streams() -> None:
+    """Takes the places of standard streams that the caller closed, or the next file that is opened would get them.
+
+    Nothing can be read there, and writing results fails as it should.
+    """
+    for name, mode, flags in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -6,14 +6,16 @@ needs is there with the right shape, or the error names it as the file would. Kn
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.weights_file import About
 
+logger = logging.getLogger("adafocus")
+
 # V1 files keep their parts in sections beside a full copy; a section's names lack this beginning.
 _SECTIONS = {"glancer": "glancer.", "focuser": "focuser.", "fc": "classifier.", "policy": "focuser.policy.policy."}
 
@@ -34,6 +38,9 @@ _WHOLE = ("state_dict", "model_state_dict", "")
 
 # How the authors write the patch size into file names: 128s3_checkpoint, 144x144, actnet_p96_mbv2.
 _PATCH_IN_NAME = re.compile(r"(?<!\d)(?:(\d{2,3})s3(?=_)|(\d{2,3})x\2(?!\d)|(?<![A-Za-z0-9])p(\d{2,3})(?=[_.-]|$))")
+
+# How they write the frames of Uni-AdaFocus on TSM: sthv1_p128_8and12 glances at 8 and looks at 12 of 36.
+_FRAMES_IN_NAME = re.compile(r"(?<!\d)(\d{1,2})(?:and|x)(\d{1,2})(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,13 @@ def load(path: Path, *, patch_size: int | None = None, changes: Mapping[str, Any
         spec = family.spec_of(published)
     except KeyError as error:
         raise _missing(path, family, [error.args[0]], published) from error
-    except (IndexError, ValueError) as error:
+    except (IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{path} has tensors of shapes that no {family.name} model has; check the file") from error
-    spec = _changed(path, spec, changes or {})
+    changes = changes or {}
+    spec = _changed(path, spec, changes if "focus_frames" in changes else {**changes, **_frames(path, spec)})
     spec = spec.with_patch_size(patch_size or patch_size_in(path) or _ask_for_patch_size(path))
+    if spec.classes < 1:
+        raise ModelError(f"{path} has a classifier of no classes; check the file")
     skeleton = _skeleton(path, spec)
     return Checkpoint(spec, _select(path, skeleton, published), skeleton)
 
@@ -89,6 +99,11 @@ def _changed(path: Path, spec: ModelSpec, changes: Mapping[str, Any]) -> ModelSp
     if family != spec.family:
         raise ModelError(f"{path} is a checkpoint of {spec.family}, but {family} is expected; take the right file")
     known = {name: value for name, value in changes.items() if value is not None}
+    glance = known.get("glance")
+    if glance is not None and glance["arch"] != spec.glance.arch:
+        raise ModelError(
+            f"{path} has a {spec.glance.arch} glance network, but {glance['arch']} is expected; take the right file"
+        )
     return ModelSpec.from_dict(asdict(spec) | known)
 
 
@@ -97,10 +112,16 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             zipped = zipfile.is_zipfile(file)
+            packed = zipped and _has_packed_entries(file)
     except OSError as error:
         raise ModelError(f"cannot read model {path}: {error.strerror or error}; check the path") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise _damaged(path) from error
+    if packed:
+        raise _damaged(path)
     try:
-        with _harmless_extras():
+        with _harmless_extras(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on how a file was saved help nobody here
             root = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
@@ -117,6 +138,12 @@ def read(path: Path) -> Mapping[str, Any]:
     return root
 
 
+def _has_packed_entries(file: IO[bytes]) -> bool:
+    """torch packs nothing; a small file may unpack to more than the memory holds."""
+    with zipfile.ZipFile(file) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+
+
 def patch_size_in(path: Path) -> int | None:
     """The patch size that a published file name tells, if it tells exactly one.
 
@@ -125,6 +152,30 @@ def patch_size_in(path: Path) -> int | None:
     """
     sizes = {int(size) for match in _PATCH_IN_NAME.findall(path.name) for size in match if size}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def frames_in(path: Path) -> tuple[int, int] | None:
+    """How many frames a published file name says are glanced at and looked at, if it does.
+
+    >>> frames_in(Path("sthv1_p96_8and8.pth.tar")), frames_in(Path("best.pth"))
+    ((8, 8), None)
+    """
+    match = _FRAMES_IN_NAME.search(path.name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _frames(path: Path, spec: ModelSpec) -> dict[str, Any]:
+    """What only the file's name tells of a family that chooses its focus frames and has no layer for each."""
+    if spec.family != "uni-adafocus-tsm":
+        return {}
+    frames = frames_in(path)
+    if frames is None or frames[0] != spec.glance_frames:
+        logger.warning(
+            "%s does not tell how many frames it looks at; %d of %d are taken, as in the published %dand%d files",
+            path.name, spec.focus_frames, spec.candidate_frames, spec.glance_frames, spec.focus_frames,
+        )  # fmt: skip
+        return {}
+    return {"focus_frames": frames[1], "candidate_frames": 3 * frames[1]}
 
 
 @contextmanager
@@ -178,8 +229,20 @@ def _select(path: Path, skeleton: Family, published: Mapping[str, Tensor], *, ow
                 f"{path}: tensor {their_name} is {_shape(tensor)}, but this {family.name} model needs "
                 f"{_shape(wanted[name])}; the file does not fit together"
             )
+        if not (_is_plain(tensor) and tensor.is_floating_point()):
+            raise ModelError(
+                f"{path}: tensor {their_name} is not stored as plain numbers, one for each place; "
+                "save the state dict anew"
+            )
         selected[name] = tensor.to(wanted[name].dtype, copy=not own)
     return selected | {name: torch.zeros_like(wanted[name], device="cpu") for name in counters}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """A copy of it takes no more memory than the file has numbers for."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def _skeleton(path: Path, spec: ModelSpec) -> Family:

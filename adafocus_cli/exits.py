@@ -103,13 +103,13 @@ def read_thresholds(path: Path, model: ModelInfo) -> tuple[tuple[float, ...], in
         values = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read exit file {path}: {error.strerror}; check the path (--exit FILE)") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a day like 2026-99-99
         raise ModelError(f"exit file {path} is not YAML; `adafocus` files begin with 'format: {FORMAT}'") from error
     if not isinstance(values, Mapping) or values.get("format") != FORMAT:
         raise ModelError(f"{path} is no exit file; it must begin with 'format: {FORMAT}'")
     _check_model(path, values.get("model"), model)
     thresholds, group = values.get("thresholds"), values.get("group", GROUP)
-    if not isinstance(thresholds, list) or not all(type(t) in (int, float) and not math.isnan(t) for t in thresholds):
+    if not isinstance(thresholds, list) or not all(map(_is_threshold, thresholds)):
         raise ModelError(f"exit file {path}: `thresholds` must be a list of numbers, one a step (.inf: never leave)")
     if type(group) is not int or group < 1:
         raise ModelError(f"exit file {path}: `group` is {group!r}; it is the number of looks between exits, 1 or more")
@@ -120,17 +120,32 @@ def write_thresholds(path: Path, model: ModelInfo, thresholds: Sequence[float], 
     """The file that `read_thresholds` reads."""
     values = {
         "format": FORMAT,
-        "model": {"name": model.name, "family": model.family, "sha256": model.identity},
+        "model": {
+            "name": model.name,
+            "family": model.family,
+            "sha256": model.identity,
+            "patch_size": model.patch_size,
+        },
         "group": group,
         "thresholds": [float(t) for t in thresholds],
     }
     path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
 
 
+def _is_threshold(value: Any) -> bool:
+    """A float, infinite or not, or an integer that fits into one."""
+    return (type(value) is float and not math.isnan(value)) or (type(value) is int and abs(value) < 1 << 64)
+
+
 def _check_model(path: Path, theirs: Any, model: ModelInfo) -> None:
-    sha256 = theirs.get("sha256") if isinstance(theirs, Mapping) else None
-    if sha256 != model.identity:
-        whose = theirs.get("name", "another model") if isinstance(theirs, Mapping) else "no model"
+    theirs = theirs if isinstance(theirs, Mapping) else {"name": "no model"}
+    if theirs.get("sha256") == model.identity and theirs.get("patch_size") != model.patch_size:
+        raise ModelError(
+            f"exit file {path} was calibrated with patches of {theirs.get('patch_size')} px, not {model.patch_size}; "
+            "use it with that --patch-size, or calibrate anew"
+        )
+    if theirs.get("sha256") != model.identity:
+        whose, sha256 = theirs.get("name", "another model"), theirs.get("sha256")
         raise ModelError(
             f"exit file {path} belongs to {whose} (sha256 {str(sha256)[:12]}…), not to {model.name} "
             f"(sha256 {model.identity[:12]}…); thresholds only fit the weights that they were calibrated on"

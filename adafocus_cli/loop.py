@@ -37,6 +37,7 @@ class Clip:
     to_source: Callable[[Box], Box]
     decode: Callable[[Clip, Sequence[int]], Future[None]] | None = None
     decode_seconds: float = 0.0
+    damaged_packets: frozenset[int] = frozenset()
     _frames: dict[int, tuple[np.ndarray, float]] = field(default_factory=dict)
 
     def add(self, frame: int, pixels: np.ndarray, seconds: float) -> None:

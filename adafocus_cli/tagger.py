@@ -6,8 +6,9 @@ and its frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,17 @@ from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, Tag, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
+from adafocus_cli.video.limits import shown
 from adafocus_cli.video.sampling import FramePlan
 
 
 class Tagger:
     """Says what happens in videos. Build one with `Tagger.load`."""
 
-    def __init__(self, runtime: Runtime, labels: LabelSet, model: ModelInfo) -> None:
+    def __init__(self, runtime: Runtime, labels: LabelSet, describe: Callable[[], ModelInfo]) -> None:
         self.runtime = runtime
         self.labels = labels
-        self.model = model
+        self._describe = describe
         self._meter = CostMeter(self.spec)
         self._full_frame_macs = self._meter.full_frame()
         self._steps = self.family.turns()[-1].answers.stop
@@ -56,23 +58,32 @@ class Tagger:
         `batch_size` is how many clips an accelerator takes at once; a processor takes them one by one.
         """
         path = find_model(model)
-        with ThreadPoolExecutor(1) as background:
-            digest = background.submit(sha256_of, path)
-            loaded = checkpoint.load(path, patch_size=patch_size)
-            spec = loaded.spec
-            if labels is None and loaded.about and loaded.about.labels:
-                labels = loaded.about.labels
-            names = label_lists.resolve(labels, dataset=spec.dataset, classes=spec.classes)
-            runtime = TorchRuntime(loaded.build(), device=device, precision=precision, batch_size=batch_size)
-            info = ModelInfo(
-                name=(loaded.about and loaded.about.name) or path.name,
+        background = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        digest = background.submit(sha256_of, path)
+        background.shutdown(wait=False)
+        loaded = checkpoint.load(path, patch_size=patch_size)
+        spec, about = loaded.spec, loaded.about
+        if labels is None and about and about.labels:
+            labels = about.labels
+        names = label_lists.resolve(labels, dataset=spec.dataset, classes=spec.classes)
+        runtime = TorchRuntime(loaded.build(), device=device, precision=precision, batch_size=batch_size)
+        return cls(
+            runtime,
+            names,
+            lambda: ModelInfo(
+                name=(about and about.name) or path.name,
                 family=spec.family,
                 dataset=spec.dataset,
                 sha256=digest.result(),
                 patch_size=spec.patch_size,
-                source_sha256=loaded.about.source_sha256 if loaded.about else None,
-            )
-        return cls(runtime, names, info)
+                source_sha256=about.source_sha256 if about else None,
+            ),
+        )
+
+    @cached_property
+    def model(self) -> ModelInfo:
+        """Which model answers; the first to ask may wait until its file is hashed."""
+        return self._describe()
 
     @property
     def spec(self) -> ModelSpec:
@@ -115,6 +126,8 @@ class Tagger:
         """
         from adafocus_cli.engine.local import Options, tag_files
 
+        if isinstance(paths, str | Path):
+            raise UsageError(f"{paths} is one path, but tag_videos takes several; give a list, or call tag_video")
         options = Options(top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs)
         return tag_files(map(str, paths), lambda: self, options)
 
@@ -127,14 +140,17 @@ class Tagger:
 
         `focus` is for families that sample their focus (or candidate) frames separately.
         """
-        pixels = glance if focus is None else np.concatenate((glance, focus))
+        given = (glance,) if focus is None else (glance, focus)
         plan = self.family.plan(1 << 20)
         shape = (len(plan.frames), self.spec.frame_size, self.spec.frame_size, 3)
-        if pixels.shape != shape or pixels.dtype != np.uint8:
+        fit = all(part.shape[1:] == shape[1:] and part.dtype == np.uint8 for part in given)
+        if not fit or sum(map(len, given)) != shape[0]:
+            frames = " and ".join(f"{part.dtype} {part.shape}" for part in given)
             raise UsageError(
-                f"frames are {pixels.dtype} {pixels.shape}, but {self.spec.family} takes uint8 {shape}: "
+                f"frames are {frames}, but {self.spec.family} takes uint8 {shape}: "
                 f"{len(plan.glance)} to glance at, and candidates for a careful look among {len(plan.focus)}"
             )
+        pixels = np.concatenate(given)
         count, side = len(pixels), self.spec.frame_size
         video = VideoInfo(
             path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
@@ -176,6 +192,9 @@ class Tagger:
         if run.error is not None:
             raise run.error
         step_logits = np.concatenate(run.answers)
+        if not np.isfinite(step_logits[-1]).all():
+            text = "the model's answer is no number; check its weights, or use another --precision"
+            raise VideoError(f"{shown(run.clip.video.path)}: {text}", stage="infer")
         return VideoResult(
             video=run.clip.video,
             model=self.model,

@@ -27,6 +27,7 @@ FORMAT = "adafocus-weights/1"
 
 # Our one entry of the header's metadata; a single one keeps the bytes of the header in a fixed order.
 _ENTRY = "adafocus"
+MAX_FRAME_SIZE = 1024  # more would need gigabytes a clip
 _MAX_HEADER = 16 << 20
 _ALIGNMENT = 64  # torch's own; some of its kernels round differently for data that lies otherwise
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
@@ -91,6 +92,8 @@ def read_about(path: Path) -> About:
         spec = _plausible(ModelSpec.from_dict(values.pop("spec")))
         labels = values.pop("labels")
         names = None if labels is None else tuple(map(str, labels))
+        if not all(value is None or isinstance(value, str) for value in values.values()):
+            raise TypeError("a text is expected")
         return About(spec=spec, labels=names, **values)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(
@@ -111,9 +114,21 @@ def read(path: Path) -> tuple[About, dict[str, Tensor]]:
 
 
 def _plausible(spec: ModelSpec) -> ModelSpec:
-    for name, value in asdict(spec).items():
-        if name not in ("family", "dataset", "glance", "focus") and not (type(value) is int and 0 <= value < 1 << 16):
-            raise ValueError(name)
+    """Itself, if its texts are texts and its sizes and counts are such that a model can have them."""
+    values = asdict(spec)
+    networks = [values.pop("glance"), values.pop("focus")]
+    texts = [values.pop("family"), values.pop("dataset") or "", *(network.pop("arch") for network in networks)]
+    may_be_none = [values.pop("candidate_frames")]
+    widths = [network.pop("width") for network in networks]
+    counts = [*values.values(), *(network["size"] for network in networks)]
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(type(width) in (int, float) and 0 < width < 16 for width in widths)
+        and all(type(count) is int and 0 < count < 1 << 16 for count in counts)
+        and all(type(count) is int and 0 <= count < 1 << 16 for count in may_be_none)
+        and spec.frame_size <= MAX_FRAME_SIZE
+    ):
+        raise ValueError("no model is like that")
     return spec
 
 

@@ -170,11 +170,15 @@ def test_find_into_adafocus_into_jq(weights, folder):
 
 def test_a_reader_that_stops_listening_ends_it_quietly(weights, folder):
     top, _, _ = folder
-    script = f"{sys.executable} -m adafocus_cli classify plain.mp4 few.mp4 variable.mkv -w {weights} | head -1"
-    done = subprocess.run(["bash", "-c", script], cwd=top, capture_output=True, text=True, timeout=120)
-    assert len(done.stdout.splitlines()) == 1
-    assert done.stderr == ""
-    assert_no_children()
+    command = [*ADAFOCUS, "classify", "plain.mp4", "few.mp4", "variable.mkv", "-w", weights]
+    process = subprocess.Popen(command, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["status"] == "ok"
+    process.stdout.close()
+    assert process.wait(timeout=120) == 141
+    assert process.stderr.read() == ""
+    assert_no_children(process.pid)
 
 
 @pytest.mark.parametrize("moment", [0.3, 3.0])
@@ -192,7 +196,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(weights, folder, moment):
     assert process.returncode == 130
     assert stderr == "adafocus: interrupted\n"
     assert all(json.loads(line)["status"] == "ok" for line in stdout.splitlines())
-    assert_no_children()
+    assert_no_children(process.pid)
 
 
 def test_a_killed_parent_takes_its_decoders_along(weights, folder):
@@ -203,13 +207,14 @@ def test_a_killed_parent_takes_its_decoders_along(weights, folder):
     time.sleep(3)
     process.kill()
     process.wait()
-    assert_no_children()
+    assert_no_children(process.pid)
 
 
-def assert_no_children():
+def assert_no_children(parent):
+    """The decoding processes are told whose they are."""
     for _ in range(50):
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-        if "adafocus_cli.video.worker" not in listing:
+        if f"video.worker {parent} " not in listing:
             return
         time.sleep(0.1)
     raise AssertionError("a decoding process is left")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+import torch
 
 from adafocus_cli.engine import local
 from adafocus_cli.engine.local import Options, tag_files
 from adafocus_cli.errors import ModelError, VideoError
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
-from tests.clips import numbered_clip
+from tests.clips import cut_off, flip_bytes, numbered_clip
 from tests.conftest import without_timings
 from tests.tiny import tiny_tagger
 
@@ -31,8 +33,9 @@ def tagger():
 
 
 def children():
+    """The decoding processes of this one; they are told whose they are."""
     done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if "adafocus_cli.video.worker" in line]
+    return [line for line in done.stdout.splitlines() if f"video.worker {os.getpid()} " in line]
 
 
 @pytest.fixture(autouse=True)
@@ -177,6 +180,25 @@ def test_stopping_in_the_middle_leaves_no_process(clips, tagger):
     assert time.monotonic() - started < 5
 
 
+def test_stopping_in_the_middle_leaves_no_thread(clips, tagger):
+    results = tag_files(clips * 10, lambda: tagger, Options(workers=1))
+    next(results)
+    results.close()
+    ending = [thread for thread in threading.enumerate() if thread.name == "paths"]
+    for thread in ending:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in ending)
+
+
+def test_an_answer_that_is_no_number_is_a_failure(clips, tagger, monkeypatch):
+    nothing = torch.full((), float("nan"))
+    original = tagger.runtime.classify
+    monkeypatch.setattr(tagger.runtime, "classify", lambda *stages: original(*stages) * nothing)
+    (failure,) = tagger.tag_videos(clips[:1])
+    assert (failure.status, failure.stage) == ("error", "infer")
+    assert failure.message.startswith(f"{clips[0]}: the model's answer is no number")
+
+
 def test_one_video_raises_its_error(tagger):
     with pytest.raises(VideoError, match="there is no such file") as caught:
         tagger.tag_video("absent.mp4")
@@ -191,3 +213,23 @@ def test_the_engine_loads_neither_torch_nor_a_decoder():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert local.Options().workers >= 1
+
+
+def test_damage_is_counted_once_however_often_a_video_is_asked_for(tmp_path, tagger, monkeypatch):
+    path = str(flip_bytes_in(tmp_path / "damaged.ts"))
+    (whole,) = tagger.tag_videos([path])
+    (in_groups,) = tagger.tag_videos([path], max_gmacs=100)
+    assert whole.video.packets_damaged == in_groups.video.packets_damaged > 0
+
+
+def flip_bytes_in(path):
+    flip_bytes(numbered_clip(path, frames=200), start=0.3, stop=0.7)
+    return path
+
+
+def test_a_file_that_was_cut_off_behind_its_table_of_contents_says_so(tmp_path, tagger, caplog):
+    path = numbered_clip(tmp_path / "cut.mp4", frames=200, container_options={"movflags": "faststart"})
+    cut_off(path, 0.6)
+    (result,) = tagger.tag_videos([path])
+    assert result.video.frames < 200
+    assert f"only {result.video.frames} of its 200 frames are in the file" in caplog.text

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adafocus_cli.flops import CostMeter, cost_of
 from adafocus_cli.models import FAMILIES, build, default_spec
+from adafocus_cli.spec import Network
 
 # G multiply-adds a frame or patch, as the authors' evaluation code has them.
 MOBILENET_224 = 0.299511328
 RESNET_50 = {96: 0.750725056, 128: 1.334601664, 160: 2.08530016, 192: 3.002820544}
+SPATIAL_POLICY, TEMPORAL_POLICY = 0.822485376, 0.00412992  # of Uni, a clip
 
 
 @pytest.mark.parametrize("patch_size", RESNET_50)
@@ -19,6 +23,38 @@ def test_backbones_cost_what_is_published(patch_size):
     stages = cost_of(default_spec("adafocus-v1", patch_size=patch_size)).stages
     assert stages["glance"] / 16 == pytest.approx(MOBILENET_224, rel=5e-3)
     assert stages["focus"] / 16 == pytest.approx(RESNET_50[patch_size], rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("glance", "patch_size", "published"),
+    [
+        (Network("mobilenet_v2", 224), 96, 1.10096541),
+        (Network("mobilenet_v2", 224), 128, 1.684842018),
+        (Network("mobilenet_v2", 224), 160, 2.435540514),
+        (Network("mobilenet_v2", 224), 192, 3.353060898),
+        (Network("resnet50", 96), 96, 1.547401154),
+        (Network("resnet50", 96), 128, 2.131277762),
+        (Network("resnet50", 96), 160, 2.881976258),
+    ],
+)
+def test_v2_costs_a_frame_what_is_published(glance, patch_size, published):
+    spec = replace(default_spec("adafocus-v2", patch_size=patch_size), glance=glance)
+    assert cost_of(spec).gmacs / 16 == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize("patch_size", RESNET_50)
+def test_the_parts_of_uni_cost_what_is_published(patch_size):
+    meter = CostMeter(default_spec("uni-adafocus", patch_size=patch_size))
+    stages = meter.whole_clip().stages
+    assert stages["glance"] / 16 == pytest.approx(MOBILENET_224, rel=0.01)
+    assert stages["focus"] / 16 == pytest.approx(RESNET_50[patch_size], rel=0.01)
+    for part, shape, published in (
+        ("spatial_policy", (1, 16, 1280, 7, 7), SPATIAL_POLICY),
+        ("temporal_policy", (1, 16, 1280), TEMPORAL_POLICY),
+    ):
+        getattr(meter._model, part)(torch.zeros(shape))
+        assert meter._take() / 1e9 == pytest.approx(published, rel=0.01)
+    assert stages["policy"] == pytest.approx(SPATIAL_POLICY + TEMPORAL_POLICY, rel=0.01)
 
 
 @pytest.mark.parametrize(

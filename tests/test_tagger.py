@@ -52,7 +52,7 @@ def test_empty_lanes_change_nothing(tagger):
     clips = [clip_of(tagger, seed) for seed in range(3)]
     wide = TorchRuntime(tagger.family, device="cpu")
     wide.lanes = 2
-    results = Tagger(wide, tagger.labels, tagger.model).tag(clips)
+    results = Tagger(wide, tagger.labels, lambda: tagger.model).tag(clips)
     for ours, theirs in zip(results, tagger.tag(clips), strict=True):
         assert ours.trajectory == theirs.trajectory
         assert ours.cost == theirs.cost
@@ -120,6 +120,13 @@ def test_frames_of_the_wrong_shape_are_refused(tagger):
         tagger.tag_frames(np.zeros((3, 224, 224, 3), np.uint8))
     with pytest.raises(UsageError, match="frames are float32"):
         tagger.tag_frames(np.zeros((16, 224, 224, 3), np.float32))
+    with pytest.raises(UsageError, match=r"uint8 \(8, 224, 224, 3\) and uint8 \(8, 9, 9, 3\)"):
+        tagger.tag_frames(np.zeros((8, 224, 224, 3), np.uint8), np.zeros((8, 9, 9, 3), np.uint8))
+
+
+def test_one_path_is_not_taken_for_a_list(tagger):
+    with pytest.raises(UsageError, match="call tag_video"):
+        tagger.tag_videos("clip.mp4")
 
 
 def test_a_model_that_is_not_there(tmp_path):
@@ -135,6 +142,8 @@ class TestDevices:
             resolve_device("cuda:99")
         with pytest.raises(DeviceError, match="no precision 'int8'"):
             resolve_precision("int8", torch.device("cpu"))
+        with pytest.raises(DeviceError, match="use --precision bf16 or fp32"):
+            resolve_precision("fp16", torch.device("cpu"))
 
     def test_half_precision_agrees_on_the_best_label(self, checkpoint_file, tagger):
         clip = clip_of(tagger, 1)

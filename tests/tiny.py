@@ -47,4 +47,4 @@ def tiny_tagger(family: str, *, lanes: int = 1) -> Tagger:
     runtime = TorchRuntime(tiny_model(family), device="cpu")
     runtime.lanes = lanes
     info = ModelInfo(name=f"tiny {family}", family=family, dataset=None, sha256="0" * 64, patch_size=32)
-    return Tagger(runtime, LabelSet(tuple(f"class {i}" for i in range(CLASSES)), "numbers"), info)
+    return Tagger(runtime, LabelSet(tuple(f"class {i}" for i in range(CLASSES)), "numbers"), lambda: info)

@@ -98,7 +98,7 @@ DecodeTimeout = Annotated[
         metavar="SECONDS",
         callback=options.checked_time,
         rich_help_panel=options.INPUT,
-        help="Give up on a video that takes longer to decode.",
+        help="Give up on a video of which one step, opening or decoding, takes longer.",
     ),
 ]
 Workers = Annotated[
@@ -118,7 +118,7 @@ BatchSize = Annotated[
         min=1,
         show_default="as suits the device",
         rich_help_panel=options.MODEL,
-        help="How many videos the model takes at a time.",
+        help="How many videos an accelerator takes at a time; a processor takes them one by one.",
     ),
 ]
 
@@ -175,7 +175,8 @@ def classify(
     )
     if workers is not None:
         engine_options = replace(engine_options, workers=workers)
-    target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score))
+    read = (weights, labels, exit_, files_from, *(inputs or ()))
+    target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score), sources=read)
     if _tag(sources.paths(terminal), choice, engine_options, target, terminal):
         raise typer.Exit(SOME_FAILED)
 
@@ -264,8 +265,15 @@ class _Target:
     """Where results go, and as what."""
 
     def __init__(
-        self, output: str | None, format_: options.Format | None, trajectories: Path | None, view: View
+        self,
+        output: str | None,
+        format_: options.Format | None,
+        trajectories: Path | None,
+        view: View,
+        *,
+        sources: Sequence[str | Path | None],
     ) -> None:
+        """`sources` are files that are read, and must not be written."""
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
         self._trajectories = trajectories
@@ -275,8 +283,8 @@ class _Target:
         if str(trajectories) == "-":
             raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
         for path in (self.output, trajectories):
-            if path is not None and is_video_name(path.name):
-                raise UsageError(f"{path} is named like a video and would be overwritten; give another output file")
+            if path is not None and (is_video_name(path.name) or any(_is_same(path, file) for file in sources)):
+                raise UsageError(f"{path} is an input or named like one, and would be lost; give another output file")
         if trajectories is not None and trajectories == self.output:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
 
@@ -296,3 +304,10 @@ class _Target:
             patches = stack.enter_context(Sink.file(self._trajectories))
             writers.append(stack.enter_context(TrajectoryWriter(patches, self._view)))
         return writers
+
+
+def _is_same(path: Path, source: str | Path | None) -> bool:
+    try:
+        return source is not None and path.samefile(source)
+    except (OSError, ValueError):
+        return False  # one of them is not there

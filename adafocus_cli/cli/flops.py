@@ -26,7 +26,7 @@ CONVENTION = (
 
 HELP = """Say what a video costs: multiply-adds by stage, and what whole frames would cost.
 
-Counted from the layers for a video of which nothing is skipped. With neither --family nor --weights: all families."""
+Counted from the layers for a video of which nothing is skipped. With no family and no model: all families."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -42,6 +42,7 @@ Classes = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many 
 def flops(
     context: typer.Context,
     family: Family = None,
+    model: options.ModelName = None,
     weights: options.Weights = None,
     patch_size: options.PatchSize = None,
     frames: Frames = None,
@@ -50,19 +51,20 @@ def flops(
     verbose: options.Verbose = False,
 ) -> None:
     context.obj.verbose = verbose
-    if family is not None and weights is not None:
-        raise UsageError("--family and --weights both say which model; give one of them")
-    if weights is not None and (frames is not None or classes is not None):
-        raise UsageError("a checkpoint has its own frames and classes; give --frames and --classes with --family")
+    one_model = model is not None or weights is not None
+    if family is not None and one_model:
+        raise UsageError("--family and --model or --weights both say which model; give one of them")
+    if one_model and (frames is not None or classes is not None):
+        raise UsageError("a model has its own frames and classes; give --frames and --classes with --family")
 
-    if weights is not None:
-        source = options.chosen_model(None, weights)
+    if one_model:
+        source = options.chosen_model(model, weights)
         counted = [_count(options.ModelChoice(source=source, patch_size=patch_size, device="cpu").load().spec)]
     elif family is not None:
         counted = [_count(_sized(family, patch_size, frames, classes))]
     else:
         counted = _all_families(patch_size, frames, classes)
-    _show(counted, format_, one_model=weights is not None or family is not None)
+    _show(counted, format_, one_model=one_model or family is not None)
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,9 @@ def verify(
     store = Store()
     if all_ == bool(names):
         raise UsageError("say which models to verify: names, or --all")
+    for name in names or ():
+        if store.record_of(name) is None:
+            _check_known(name, _catalogue(None), store)
     chosen = list(names or store.installed())
     if not chosen:
         raise ModelError("no models are installed; see `adafocus models list`")
@@ -226,7 +229,11 @@ def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, ver
     entries, store = catalogue.packaged(), Store()
     if not store.has(name):
         _check_known(name, entries, store)
-        raise ModelError(f"{name} is not installed; there is nothing to remove")
+        with store.exclusively(name):
+            if not store.forget_download(name):
+                raise ModelError(f"{name} is not installed; there is nothing to remove")
+        terminal.note(f"removed what was downloaded of {name}")
+        return
     with store.exclusively(name):
         record = store.record_of(name)
         published = entries.find(name) is not None or (record is not None and record.url is not None)

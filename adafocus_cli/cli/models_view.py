@@ -94,7 +94,7 @@ def _heading(dataset: str | None) -> Text:
 
 
 def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
-    metric = next((record["metric"] for record in records if record["metric"]), "accuracy")
+    metric = next((record["metric"] for record in records if record["metric"]), "acc.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("name", style="cyan", min_width=min(name_width, 26), overflow="fold")
     for title, width in (("patch", 5), (printable(str(metric)), 5), ("GMACs", 5)):

@@ -77,7 +77,7 @@ Device = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", rich_help_panel=MODEL, help="What it calculates with; auto suits the device."),
+    typer.Option("--precision", rich_help_panel=MODEL, help="What the two large networks calculate with; auto is fp32."),
 ]
 TopK = Annotated[
     int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="How many labels at most.")
@@ -150,7 +150,7 @@ def chosen_model(model: str | None, weights: Path | None) -> str:
     if weights is None:
         name = model or DEFAULT_MODEL
         if name is None:
-            raise ModelError("no model was given; name a checkpoint file with --weights FILE")
+            raise ModelError("no model was given; give --model NAME, one of `adafocus models list`, or --weights FILE")
         return name
     if str(weights) == "-":
         raise UsageError("--weights - is not possible: weights are not read from standard input; give a file")

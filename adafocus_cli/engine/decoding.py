@@ -59,6 +59,7 @@ class Decoding:
     ) -> None:
         """Ends every child, whatever it is doing; a thread that was between two requests may start one more."""
         self._stopping.set()
+        self._room.release()  # the thread of the paths may wait for it
         self._loop.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         while any(thread.is_alive() for thread in self._threads._threads):
@@ -120,12 +121,13 @@ class Decoding:
         return self._with_process(lambda process: self._opened(process, path))
 
     def _opened(self, process: VideoProcess, path: str) -> Clip:
-        from adafocus_cli.loop import Clip
-
         video = process.open(path)
         for warning in video.warnings:
             logger.warning("%s", warning)
         loop = self._loop.result()
+        # Only now: torch is loaded by then, and a thread that loads it could not be ended meanwhile.
+        from adafocus_cli.loop import Clip
+
         plan, size = loop.plan(video.info.frames), loop.frame_size
 
         def decode_later(clip: Clip, positions: Sequence[int]) -> Future[None]:
@@ -157,9 +159,10 @@ def _decode(process: VideoProcess, video: OpenVideo, clip: Clip, positions: Sequ
     for number, pixels, seconds in zip(numbers, frames.pixels, frames.times, strict=True):
         clip.add(number, pixels, seconds)
     clip.decode_seconds += frames.seconds
+    clip.damaged_packets |= frames.damaged
     clip.video = replace(
         clip.video,
         decoder=frames.decoder,
         frames_replaced=clip.video.frames_replaced + frames.replaced,
-        packets_damaged=clip.video.packets_damaged + frames.damaged,
+        packets_damaged=len(clip.damaged_packets),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adafocus_cli.engine.decoding import Decoding, default_workers
+from adafocus_cli.errors import UsageError
 from adafocus_cli.schema import Failure, Result, Stage
 from adafocus_cli.video.limits import Limits
 
@@ -37,6 +38,10 @@ class Options:
     # When a video may be left: a file of thresholds, a cap on its cost.
     exits: str | Path | None = None
     max_gmacs: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise UsageError(f"top_k is {self.top_k}; it is how many labels to give at most, 1 or more")
 
 
 def tag_files(paths: Iterable[str], load: Callable[[], Tagger], options: Options | None = None) -> Iterator[Result]:

@@ -19,6 +19,8 @@ def is_safe(address: str) -> bool:
         host = parts.hostname
     except ValueError:
         return False
+    if parts.username is not None:
+        return False  # it would be shown in messages
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _THIS_MACHINE))
 
 

@@ -71,7 +71,7 @@ class Entry:
             raise ModelError(f"model {self.name}: spec can say {', '.join(sorted(_SPEC_FIELDS))}, and nothing else")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise ModelError(f"model {self.name}: sha256 {self.sha256!r} is not 64 hexadecimal digits")
-        if self.file != Path(self.file).name or self.file.startswith("-"):
+        if self.file in ("", "..") or self.file != Path(self.file).name or self.file.startswith("-"):
             raise ModelError(f"model {self.name}: file {self.file!r} is not the plain name of a file")
         for name in ("url", "page"):
             _check_address(self.name, getattr(self, name))
@@ -165,7 +165,7 @@ def parse(text: str, source: str, *, folder: Path | None = None) -> Catalogue:
     """`folder` is where label lists are that the catalogue names by a path."""
     try:
         root = yaml.load(text, _Loader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a day such as 2026-99-99
         raise ModelError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     groups = root.get("groups") if isinstance(root, Mapping) else None
     if not isinstance(groups, list):

@@ -43,16 +43,18 @@ def convert(
     """`entry` is what a catalogue says of this very file."""
     if entry is not None:
         patch_size = _agreed_patch_size(source, entry, patch_size)
+        _check_frames(source, entry)
     loaded = checkpoint.load(source, patch_size=patch_size, changes=entry.changes if entry else None)
     names = _labels(labels, entry, loaded)
     spec = _with_dataset(loaded.spec, labels)
+    first = loaded.about  # a file of our own passes on from what it was made, so that it stays the same model
     about = About(
         spec=spec,
         name=name,
         labels=names.names if names else None,
         labels_source=names.source if names else None,
-        source=source.name,
-        source_sha256=source_sha256,
+        source=first.source if first and first.source_sha256 else source.name,
+        source_sha256=(first and first.source_sha256) or source_sha256,
     )
     return Converted(about, loaded.tensors)
 
@@ -87,6 +89,15 @@ def _agreed_patch_size(source: Path, entry: Entry, asked: int | None) -> int | N
                 "take the file of that model, or give it a name that is not in the catalogue"
             )
     return entry.patch_size or asked
+
+
+def _check_frames(source: Path, entry: Entry) -> None:
+    told = checkpoint.frames_in(source)
+    meant = entry.spec.get("glance_frames"), entry.spec.get("focus_frames")
+    if told and entry.family == "uni-adafocus-tsm" and told != meant:
+        raise ModelError(
+            f"{entry.name} looks at {meant[1]} frames, but {source.name} is of {told[1]}; take the file of that model"
+        )
 
 
 def _labels(asked: str | None, entry: Entry | None, loaded: Checkpoint) -> LabelSet | None:

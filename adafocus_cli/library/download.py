@@ -59,16 +59,17 @@ def fetch(
     """
     part = _Part(target, url)
     left = iter(PAUSES if pauses is None else pauses)
+    reached = part.size  # the furthest so far: who comes no further is given up some day
     while True:
-        before = part.size
         try:
             _receive(url, part, on_progress, timeout)
             break
         except _BrokenError as error:
+            if part.size > reached:
+                reached = part.size
+                left = iter(PAUSES if pauses is None else pauses)
             if isinstance(error, _StaleError):
                 part.discard()
-            if part.size > before:
-                left = iter(PAUSES if pauses is None else pauses)
             pause = next(left, None)
             if pause is None:
                 raise DownloadError(_gave_up(url, part, error)) from error
@@ -148,11 +149,6 @@ class _Part:
             return _Version(**json.loads(self._note.read_text("utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-
-
-def discard_partial(target: Path) -> None:
-    """Removes what a broken download to `target` left."""
-    _Part(target, "").discard()
 
 
 def _receive(url: str, part: _Part, on_progress: Progress, timeout: float) -> None:

@@ -23,11 +23,17 @@ def pull(store: Store, entry: Entry, *, accept_changed: bool = False, on_progres
         raise ModelError(f"{entry.name} is on a page that only a browser can use; {entry.by_hand}")
     with store.exclusively(entry.name):
         file = store.download_of(entry)
-        download.fetch(entry.url, file, on_progress=on_progress, otherwise=entry.by_hand)
+        with store.writable():
+            file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file():  # else only its installation was interrupted
+            download.fetch(entry.url, file, on_progress=on_progress, otherwise=entry.by_hand)
         try:
-            return _install(store, file, entry.name, entry, accept_changed=accept_changed, url=entry.url)
-        finally:
-            file.unlink(missing_ok=True)
+            record = _install(store, file, entry.name, entry, accept_changed=accept_changed, url=entry.url)
+        except ModelError:
+            store.forget_download(entry.name)
+            raise
+        store.forget_download(entry.name)
+        return record
 
 
 def add(

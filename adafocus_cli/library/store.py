@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,8 +121,18 @@ class Store:
                 file.write(json.dumps(asdict(record), indent=2).encode() + b"\n")
         return record
 
+    def forget_download(self, name: str) -> bool:
+        """Removes what was downloaded of a model, all or a part; whether there was anything."""
+        folder = self.downloads / check_name(name)
+        there = folder.is_dir()
+        with self.writable():
+            if there:
+                shutil.rmtree(folder)
+        return there
+
     def remove(self, name: str, *, keep_record: bool) -> None:
         """Removes a model; its record may stay, so that a changed file is noticed later."""
+        self.forget_download(name)
         with self.writable():
             self.path_of(name).unlink()
             if not keep_record:
@@ -132,7 +143,7 @@ class Store:
         """Only one process at a time installs or removes a model of this name."""
         path = self.home / "locks" / check_name(name)
         with self.writable():
-            for folder in (path.parent, self.models, self.downloads / name):
+            for folder in (path.parent, self.models):
                 folder.mkdir(parents=True, exist_ok=True)
             file = path.open("wb")
         with file:

@@ -20,7 +20,7 @@ VIDEO_COLUMNS = (
     *("path", "status", "label", "score", "labels"),
     *("gmacs", "full_frame_gmacs", "exit_step", "exit_of"),
     *("width", "height", "fps", "frames", "duration", "codec", "decoder"),
-    *("frames_decoded", "frames_replaced", "patches", "seconds", "model", "patch_size"),
+    *("frames_decoded", "frames_replaced", "packets_damaged", "patches", "seconds", "model", "patch_size"),
     *("error_stage", "error_type", "error_message"),
 )
 PATCH_COLUMNS = ("path", "step", "frame", "time", "left", "top", "right", "bottom")
@@ -94,6 +94,7 @@ def _tagged(result: VideoResult) -> dict[str, Cell]:
         "decoder": video.decoder,
         "frames_decoded": result.frames_decoded,
         "frames_replaced": video.frames_replaced,
+        "packets_damaged": video.packets_damaged,
         "patches": len(result.trajectory),
         "seconds": round(sum(result.runtime.seconds.values()), 4),
         "model": result.model.name,

@@ -142,6 +142,8 @@ def _frames(result: VideoResult) -> Text:
     text = Text(f"{result.frames_decoded} of {video.frames} decoded with {printable(video.decoder)}")
     if video.frames_replaced:
         text.append(f", {video.frames_replaced} damaged and replaced", style="yellow")
+    if video.packets_damaged:
+        text.append(f", {video.packets_damaged} packets damaged", style="yellow")
     return text
 
 

@@ -124,4 +124,6 @@ def resolve_precision(name: str, device: torch.device) -> str:
         raise DeviceError(f"no precision {name!r}; auto, {', '.join(PRECISIONS)} are known")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"device {device} does not compute in bf16; use --precision fp16 or fp32")
+    if name == "fp16" and device.type == "cpu":
+        raise DeviceError("a processor takes fifty times as long in fp16; use --precision bf16 or fp32")
     return name

@@ -28,7 +28,7 @@ class Pictures:
     pixels: np.ndarray
     times: tuple[float, ...]
     replaced: int
-    damaged: int
+    damaged: frozenset[int]
     decoder: str
 
 

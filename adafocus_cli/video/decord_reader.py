@@ -100,7 +100,7 @@ class DecordReader:
         for number in wanted:
             found, picture = self._nearest(number, deadline)
             pictures[number] = Picture(number=found, pixels=preprocess(picture, size))
-        return Reading(pictures=pictures, damaged=0)
+        return Reading(pictures=pictures)
 
     def time_of(self, number: int) -> float:
         start = float(self._video.get_frame_timestamp(0)[0])

@@ -39,12 +39,15 @@ class OpenVideo:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Squares in the order asked for; `replaced` counts the distinct frames for which a neighbour stands in."""
+    """Squares in the order asked for; `replaced` counts the distinct frames for which a neighbour stands in.
+
+    `damaged` are the packets that were found so since the video was opened.
+    """
 
     pixels: np.ndarray
     times: tuple[float, ...]
     replaced: int
-    damaged: int
+    damaged: frozenset[int]
     decoder: str
     seconds: float
 
@@ -230,7 +233,7 @@ def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> F
         pixels=np.frombuffer(payload, np.uint8).reshape(shape),
         times=times,
         replaced=int(header["replaced"]),
-        damaged=int(header["damaged"]),
+        damaged=frozenset(int(packet) for packet in header["damaged"]),
         decoder=str(header["decoder"]),
         seconds=float(header["seconds"]),
     )

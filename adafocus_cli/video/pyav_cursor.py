@@ -122,6 +122,7 @@ class Cursor:
             for frame in self._decode(packet):
                 number_or_none = self._number_of(frame)
                 if number_or_none is not None:
+                    self._note_damage(number_or_none, frame)
                     self.ready.append((number_or_none, frame))
 
     def put_back(self, number: int, frame: Any) -> None:
@@ -139,10 +140,9 @@ class Cursor:
         return stream
 
     def _prepare_decoder(self) -> None:
-        discard = getattr(av.stream, "Discard", None)  # older PyAV reads the other streams and drops them
         for other in self.container.streams:
-            if discard is not None and other.index != self.stream.index:
-                other.discard = discard.all
+            if other.index != self.stream.index:
+                other.discard = av.stream.Discard.all
         context = self.stream.codec_context
         context.thread_type = "NONE"  # several videos are decoded at once instead
         context.thread_count = 1
@@ -182,7 +182,7 @@ class Cursor:
         except MemoryError:
             raise
         except av.FFmpegError:
-            self.damaged.add(self.position)
+            self.damaged.add(self.position - (packet is not None))
             return []
 
     def _may_leave_out(self, number: int | None) -> bool:
@@ -199,6 +199,11 @@ class Cursor:
         if self.index is not None and self.index.timed:
             return self.index.number_of(frame.pts)
         return self._emitted - 1
+
+    def _note_damage(self, number: int, frame: Any) -> None:
+        """Counts the packet of a frame whose gaps FFmpeg painted over, which is no error to it."""
+        if frame.is_corrupt:
+            self.damaged.add(int(self.index.order[number]) if self.index and self.index.timed else number)
 
     def _known_index(self) -> PacketIndex:
         if self.index is None:

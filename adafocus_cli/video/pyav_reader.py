@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.clip import preprocess
-from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem
+from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pyav_cursor import Cursor
 from adafocus_cli.video.reading import Picture, Reading
@@ -58,6 +58,7 @@ class PyAVReader:
             self._set_care(self._first_care())
             self._restart(deadline)
             self.info = self._describe(self._first_frame(deadline))
+            self.warnings = self._missing_frames()
         except BaseException:
             self.close()
             raise
@@ -72,13 +73,12 @@ class PyAVReader:
         self._cursor.close()
 
     def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline) -> Reading:
-        self._cursor.damaged.clear()
         self._cursor.wanted = frozenset(wanted)
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, frame = self._find(number, deadline)
             pictures[number] = Picture(number=found, pixels=preprocess(self._upright(frame), size))
-        return Reading(pictures=pictures, damaged=len(self._cursor.damaged))
+        return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
 
     def time_of(self, number: int) -> float:
         if self.index.timed:
@@ -148,6 +148,13 @@ class PyAVReader:
             decoder=self.decoder,
         )
 
+    def _missing_frames(self) -> tuple[str, ...]:
+        """A file that was cut off behind its table of contents still names all its frames there."""
+        said, there = int(self._cursor.stream.frames), self.index.frames + self.index.discarded
+        if said <= there:
+            return ()
+        return (f"{shown(self._name)}: only {there} of its {said} frames are in the file; it may have been cut off",)
+
     def _average_rate(self) -> float | None:
         """What the file says, unless its frames say otherwise (variable frame rate)."""
         said: Fraction | None = self._cursor.stream.average_rate or None
@@ -172,10 +179,7 @@ class PyAVReader:
         return self._turn.apply(rgb)
 
     def _to_rgb(self, frame: Any, **colours: str) -> np.ndarray:
-        try:
-            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
-        except TypeError:  # an older PyAV has no choice of threads
-            rgb = self._reformatter.reformat(frame, format="rgb24", **colours)
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
         return np.asarray(rgb.to_ndarray())
 
     def _find(self, number: int, deadline: Deadline) -> tuple[int, Any]:

@@ -25,10 +25,10 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Pictures by the frame number asked for."""
+    """Pictures by the frame number asked for; `damaged` are the packets found so since the video was opened."""
 
     pictures: Mapping[int, Picture]
-    damaged: int
+    damaged: frozenset[int] = frozenset()
 
     @property
     def replaced(self) -> int:

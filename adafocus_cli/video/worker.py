@@ -99,7 +99,7 @@ class _Office:
         header = {
             "times": pictures.times,
             "replaced": pictures.replaced,
-            "damaged": pictures.damaged,
+            "damaged": sorted(pictures.damaged),
             "decoder": pictures.decoder,
         }
         return header, pictures.pixels.tobytes()

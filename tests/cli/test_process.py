@@ -110,6 +110,16 @@ def test_a_full_disk_is_one_line(weights: str) -> None:
     assert b"Exception ignored" not in err
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+def test_a_closed_standard_output_is_one_line(closed: str) -> None:
+    command = f'"{sys.executable}" -m adafocus_cli --version {closed}'
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("adafocus: error: ")
+    assert "Bad file descriptor" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_file_is_a_whole_array_at_any_time(weights: str, tmp_path: Path) -> None:
     target = tmp_path / "tags.json"
     process = start("classify", "a.mp4", "b.mp4", "slow.mp4", "-w", weights, "-o", target)

@@ -30,7 +30,7 @@ def test_a_model_is_downloaded_checked_and_installed(pull, server, store, home, 
     assert store.installed() == ["tiny"]
     assert store.state_of("tiny") == "intact"
     assert store.record_of("tiny").url == server.url(PATH)
-    assert not left_over(home)
+    assert list((home / "downloads").iterdir()) == []
 
     again = pull()
     assert again.code == 0
@@ -78,6 +78,23 @@ def test_a_file_that_changes_meanwhile_is_not_mixed(pull, server, store, tiny_fi
     server.answers[PATH] = answer
     assert pull().code == 0
     assert store.state_of("tiny") == "intact"
+
+
+def test_a_server_that_breaks_off_and_calls_the_file_another_each_time_is_given_up(pull, server, tiny_file):
+    content = tiny_file.read_bytes()
+
+    def answer(handler):
+        reply(handler, 200, content[:10_000], Content_Length=str(len(content)), ETag=f'"{len(server.asked)}"')
+
+    def changed(handler):
+        headers = {"Content_Range": f"bytes 10000-{len(content) - 1}/{len(content)}", "ETag": f'"{len(server.asked)}"'}
+        reply(handler, 206, content[10_000:], **headers)
+
+    server.answers[PATH] = lambda handler: (changed if handler.headers.get("Range") else answer)(handler)
+    outcome = pull()
+    assert outcome.code == 1
+    assert "cannot be had" in outcome.error or "broke off" in outcome.error
+    assert len(server.asked) <= 4
 
 
 def test_what_cannot_be_told_apart_is_not_continued(pull, server, tiny_file):

@@ -35,6 +35,10 @@ def test_an_added_model_is_found_by_name_everywhere(installed, store):
     assert len(result.labels) == 5
 
 
+def test_adding_makes_no_room_for_downloads(installed, store):
+    assert not store.downloads.exists()
+
+
 def test_it_is_listed_and_shown(installed, adafocus):
     assert re.search(r"mine\s+32 .*✓ installed", adafocus("models", "list").out)
     record = json.loads(adafocus("models", "show", "mine", "--format", "json").out)
@@ -66,6 +70,12 @@ def test_verify_finds_one_flipped_bit(installed, adafocus, store, tiny_file):
 
 def test_verify_wants_to_know_what(adafocus):
     assert adafocus("models", "verify").code == 2
+    assert (
+        "no model is called 'v1-sthv1-p14'; near it are v1-sthv1-p14"
+        in adafocus("models", "verify", "v1-sthv1-p14").error
+    )
+    known = adafocus("models", "verify", "v1-sthv1-p144")
+    assert (known.code, "not installed" in known.out) == (1, True)
     assert "no models are installed" in adafocus("models", "verify", "--all").error
 
 

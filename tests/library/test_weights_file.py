@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from adafocus_cli import Tagger, checkpoint, weights_file
 from adafocus_cli.errors import ModelError
+from adafocus_cli.files import sha256_of
 from tests.library.conftest import TINY
 from tests.oracle import synth
 
@@ -56,6 +57,18 @@ def test_the_same_model_gives_the_same_bytes(tiny_file, adafocus, tmp_path):
     assert about.source_sha256
 
 
+def test_what_is_converted_again_is_still_the_same_model(tiny_file, adafocus, store, tmp_path):
+    """Thresholds that fit the first file fit all that were made from it, whoever converted or installed them."""
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    adafocus("models", "convert", tiny_file, "-o", first)
+    adafocus("models", "convert", first, "-o", second)
+    adafocus("models", "add", second, "--name", "mine")
+    identity = Tagger.load(tiny_file, device="cpu").model.identity
+    assert {Tagger.load(model, device="cpu").model.identity for model in (first, second, "mine")} == {identity}
+    assert weights_file.read_about(store.path_of("mine")).source == "tiny.safetensors"
+    assert store.record_of("mine").source_sha256 == sha256_of(second) != identity  # first sight is of the file itself
+
+
 def test_convert_wants_a_name_that_says_what_it_is(tiny_file, adafocus, tmp_path):
     assert adafocus("models", "convert", tiny_file, "-o", tmp_path / "x.pth").code == 2
     assert "there is no file" in adafocus("models", "convert", tmp_path / "none", "-o", "x.safetensors").error
@@ -84,6 +97,12 @@ LIES = {
     "wrong classes": (lambda header, about: about["spec"].update(classes=7), "the file does not fit together"),
     "absurd frames": (lambda header, about: about["spec"].update(glance_frames=10**9), "does not say which model"),
     "text for a number": (lambda header, about: about["spec"].update(classes="5"), "does not say which model"),
+    "no frames": (lambda header, about: about["spec"].update(glance_frames=0), "does not say which model"),
+    "a width below nothing": (lambda h, a: a["spec"]["glance"].update(width=-1), "does not say which model"),
+    "half a pixel": (lambda h, a: a["spec"]["focus"].update(size=32.5), "does not say which model"),
+    "a list for a family": (lambda h, a: a["spec"].update(family=["adafocus-v1"]), "does not say which model"),
+    "a number for a hash": (lambda header, about: about.update(source_sha256=5), "does not say which model"),
+    "a list for a name": (lambda header, about: about.update(name=["x"]), "does not say which model"),
     "unknown family": (lambda header, about: about["spec"].update(family="zap"), "'zap'"),
     "unknown network": (lambda h, a: a["spec"].update(focus={"arch": "vit", "size": 32}), "lacks"),
     "patches larger than frames": (lambda h, a: a["spec"]["focus"].update(size=999), "patch size 999"),

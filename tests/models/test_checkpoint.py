@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,24 @@ class TestPatchSize:
             checkpoint.load(save(root), patch_size=300)
 
 
+class TestFrames:
+    @pytest.mark.parametrize(
+        ("name", "focus"),
+        [("sthv1_p128_8and8.pth.tar", 8), ("sthv1_p128_8and16.pth.tar", 16), ("uni-sthv1-p128-8x12.pth", 12)],
+    )
+    def test_only_the_name_tells_how_often_uni_on_tsm_looks(self, checkpoint_file, tmp_path, name, focus):
+        path = tmp_path / name
+        path.symlink_to(checkpoint_file("uni-sthv1-p128-8x12"))
+        spec = checkpoint.load(path).spec
+        assert (spec.glance_frames, spec.focus_frames, spec.candidate_frames) == (8, focus, 3 * focus)
+
+    def test_where_nothing_tells_it_the_usual_number_is_taken_and_said(self, checkpoint_file, tmp_path, caplog):
+        path = tmp_path / "best.pth"
+        path.symlink_to(checkpoint_file("uni-sthv1-p128-8x12"))
+        assert checkpoint.load(path, patch_size=128).spec.focus_frames == 12
+        assert "best.pth does not tell how many frames it looks at; 12 of 36 are taken" in caplog.text
+
+
 class TestRefusals:
     def test_a_file_that_would_run_code_has_run_nothing(self, root, tmp_path):
         witness = tmp_path / "it ran"
@@ -155,6 +174,31 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"focuser\.net\.conv1\.weight is 64×3×5×5, but .* needs 64×3×7×7"):
             checkpoint.load(save(wrong))
 
+    @pytest.mark.parametrize(
+        "bias",
+        [
+            torch.zeros(1).expand(200),  # one number that says it is many would fill the memory when it is copied
+            torch.zeros(200, device="meta"),
+            torch.zeros(200).to_sparse(),
+            torch.zeros(200, dtype=torch.complex64),
+        ],
+        ids=["expanded", "meta", "sparse", "complex"],
+    )
+    def test_tensors_without_a_number_for_each_place_are_named(self, root, save, bias):
+        odd = without(root, "classifier.fc.bias")
+        odd["model_state_dict"]["classifier.fc.bias"] = bias
+        with pytest.raises(ModelError, match=r"tensor classifier\.fc\.bias is not stored as plain numbers"):
+            checkpoint.load(save(odd))
+
+    def test_a_packed_archive_is_not_unpacked(self, save, tmp_path):
+        packed = tmp_path / "128s3_packed.pth"
+        with zipfile.ZipFile(save({})) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+            for entry in source.namelist():
+                target.writestr(entry, source.read(entry))
+        assert checkpoint.read(save({})) == {}
+        with pytest.raises(ModelError, match="damaged, cut short or no checkpoint"):
+            checkpoint.read(packed)
+
     def test_class_counts_that_contradict_each_other(self, root, save):
         wrong = without(root, "classifier.fc.bias")
         wrong["model_state_dict"]["classifier.fc.bias"] = torch.zeros(174)
@@ -163,7 +207,12 @@ class TestRefusals:
 
     def test_tensors_without_the_dimensions_that_tell_the_spec(self, root, save):
         wrong = without(root, "classifier.gru.weight_hh_l0")
-        wrong["model_state_dict"]["classifier.gru.weight_hh_l0"] = torch.zeros(3)
+        for shape in ((3,), ()):
+            wrong["model_state_dict"]["classifier.gru.weight_hh_l0"] = torch.zeros(shape)
+            with pytest.raises(ModelError, match="shapes that no adafocus-v1 model has"):
+                checkpoint.load(save(wrong))
+        del wrong["model_state_dict"]["classifier.fc.weight"]
+        wrong["model_state_dict"]["classifier.fc.weight"] = torch.zeros(())
         with pytest.raises(ModelError, match="shapes that no adafocus-v1 model has"):
             checkpoint.load(save(wrong))
 

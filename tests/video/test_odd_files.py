@@ -194,8 +194,19 @@ def test_damage_in_the_middle_is_counted(tmp_path: Path, ending: str) -> None:
     assert result.pixels.shape[0] == len(wanted)
     assert result.replaced > 0
     if ending != "ts":  # there the damage also hides the packets
-        assert result.damaged > 0
+        assert result.damaged
     assert [read_number(picture) for picture in result.pixels[:20]] == list(wanted[:20])
+
+
+@pytest.mark.parametrize(("codec", "ending"), [("libx264", "mp4"), ("libx264", "ts"), ("mpeg4", "mp4")])
+def test_damage_that_ffmpeg_paints_over_is_counted(tmp_path: Path, codec: str, ending: str) -> None:
+    path = numbered_clip(tmp_path / f"whole.{ending}", codec=codec, frames=100, size=(256, 192))
+    wanted = range(100)
+    assert open_video(str(path), decoder="pyav").frames(wanted).damaged == frozenset()
+    flip_bytes(path, start=0.3, stop=0.7, every=3001)
+    result = open_video(str(path), decoder="pyav").frames(wanted)
+    assert result.replaced == 0
+    assert 0 < len(result.damaged) < 40
 
 
 def test_a_picture_that_nothing_can_decode(tmp_path: Path) -> None:

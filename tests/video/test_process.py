@@ -72,7 +72,7 @@ def test_frames_of_several_videos_in_turn(clip: str, other: str) -> None:
     assert (first.info.codec, first.info.decoder, first.warnings) == ("h264", "pyav", ())
     assert frames.pixels.shape == (3, 112, 112, 3)
     assert frames.times == pytest.approx((0.36, 0.36, 0.12))
-    assert (frames.replaced, frames.damaged, frames.decoder) == (0, 0, "pyav")
+    assert (frames.replaced, frames.damaged, frames.decoder) == (0, frozenset(), "pyav")
     assert frames.seconds > 0
 
 
@@ -224,7 +224,7 @@ def test_an_answer_must_have_the_size_asked_for(tmp_path: Path, clip: str, monke
     with VideoProcess(decoder="pyav") as process:
         video = process.open(clip)
     script, flag = tmp_path / "fake.py", tmp_path / "flag"
-    header = {"times": [0.0], "replaced": 0, "damaged": 0, "decoder": "pyav", "seconds": 0.1}
+    header = {"times": [0.0], "replaced": 0, "damaged": [], "decoder": "pyav", "seconds": 0.1}
     script.write_text(FAKE_START + f"send({header!r}); time.sleep(100)")
     flag.touch()
     monkeypatch.setattr(VideoProcess, "_command", (sys.executable, str(script), str(flag)))
