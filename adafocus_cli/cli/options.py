@@ -77,7 +77,7 @@ Device = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", rich_help_panel=MODEL, help="What the two large networks calculate with; auto is fp32."),
+    typer.Option("--precision", rich_help_panel=MODEL, help="What the networks calculate with; auto is fp32."),
 ]
 TopK = Annotated[
     int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="How many labels at most.")
