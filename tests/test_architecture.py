@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the top down; a layer may import those below it and the floor.
 LAYERS = [
     {"__main__", "cli"},
-    {"diagnose", "engine", "output"},
+    {"diagnose", "engine", "evaluation", "output"},
     {"tagger", "loop", "exits"},
     {"runtime", "library"},
     {"checkpoint", "flops"},
