@@ -284,7 +284,7 @@ class _Target:
             raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
         for path in (self.output, trajectories):
             if path is not None and (is_video_name(path.name) or any(_is_same(path, file) for file in sources)):
-                raise UsageError(f"{path} is an input or named like one, and would be lost; give another output file")
+                raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
         if trajectories is not None and trajectories == self.output:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
 

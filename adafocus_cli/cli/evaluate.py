@@ -1,0 +1,232 @@
+"""`adafocus evaluate`: how good a model is on videos whose classes are known.
+
+Parses, calls and shows; knows nothing of how a video is tagged or an answer judged.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.cli.classify import SOME_FAILED, BatchSize, Decoder, DecodeTimeout, Workers
+from adafocus_cli.cli.inputs import expand_listed, is_video_name
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.errors import AdaFocusError, UsageError
+
+if TYPE_CHECKING:
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.evaluation.data import Dataset
+    from adafocus_cli.evaluation.report import Report, Setting
+    from adafocus_cli.tagger import Tagger
+
+HELP = """Say how good a model is on labelled videos, what that cost, and what it takes for what.
+
+A list has `path,label` rows, as CSV or TSV, or `name frames label` lines; a label is a class or its number, from 0."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+Videos sorted into folders by class:
+  [cyan]adafocus evaluate videos/ -w model.pth --confusion matrix.png[/cyan]
+A sample of a published split, on extracted frames:
+  [cyan]adafocus evaluate val.txt --root frames/ --limit 500 -w model.pth[/cyan]
+What the learned places are worth:
+  [cyan]adafocus evaluate videos/ -w model.pth --policy random[/cyan]
+
+[bold]Exit status[/bold]
+
+0 all tagged · 1 nothing could be done · 2 wrong usage
+3 some videos failed, the rest is evaluated · 130 interrupted"""
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Labelled videos: a folder of class folders, or a list.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        rich_help_panel=options.INPUT,
+        help="Where the videos of a list are, or folders of their frames as images; without it, beside the list.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, rich_help_panel=options.INPUT, help="Only a sample of N videos, each class with its share."
+    ),
+]
+PolicyOption = Annotated[
+    Literal["learned", "random", "centre", "full"],
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        rich_help_panel=options.MODEL,
+        help="Where the careful looks go: learned; or, with the same weights, random, centre, or full for all of "
+        "every frame.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(metavar="N", rich_help_panel=options.MODEL, help="For --policy random and for --limit.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=options.OUTPUT,
+        help="Also write all numbers to FILE, as JSON.",
+    ),
+]
+ConfusionOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--confusion",
+        metavar="FILE.png",
+        rich_help_panel=options.OUTPUT,
+        help="Also draw what was taken for what.",
+    ),
+]
+
+
+def evaluate(
+    context: typer.Context,
+    data: Data,
+    root: Root = None,
+    limit: Limit = None,
+    model: options.ModelName = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    patch_size: options.PatchSize = None,
+    policy: PolicyOption = "learned",
+    seed: Seed = 0,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: BatchSize = None,
+    exit_: options.ExitFile = None,
+    max_gmacs: options.MaxGmacs = None,
+    decoder: Decoder = "auto",
+    decode_timeout: DecodeTimeout = 60.0,
+    workers: Workers = None,
+    format_: options.ReportFormatOption = "table",
+    output: Output = None,
+    confusion: ConfusionOption = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    target = _Target(format_, output, confusion, data=data)
+    source = options.chosen_model(model, weights)
+    everything = _read(data, root, terminal)
+    dataset = everything if limit is None else everything.limited(limit, seed)
+    choice = options.ModelChoice(
+        source=source, patch_size=patch_size, labels=labels, device=device, precision=precision, batch_size=batch_size
+    )
+
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.evaluation.looking import looking
+    from adafocus_cli.evaluation.report import Setting
+    from adafocus_cli.video.limits import Limits
+
+    engine_options = Options(decoder=decoder, limits=Limits(seconds=decode_timeout), exits=exit_, max_gmacs=max_gmacs)
+    if workers is not None:
+        engine_options = replace(engine_options, workers=workers)
+    tagger = looking(choice.load(), policy, seed=seed)
+    report, seconds = _judged(dataset, tagger, engine_options, terminal)
+    setting = Setting(
+        model=tagger.model,
+        data=data,
+        policy=policy,
+        seed=seed,
+        available=len(everything),
+        exits=None if exit_ is None else str(exit_),
+        max_gmacs=max_gmacs,
+    )
+    target.write(report, setting, seconds)
+    if report.failures:
+        terminal.note(
+            f"{len(report.failures)} of {len(dataset)} videos could not be tagged; the numbers are over the others"
+        )
+        raise typer.Exit(SOME_FAILED)
+
+
+def _read(data: str, root: Path | None, terminal: Terminal) -> Dataset:
+    from adafocus_cli.evaluation.data import Finder, read
+
+    finder = Finder(walk=lambda folder: expand_listed([folder], warn=terminal.warn), is_video=is_video_name)
+    return read(data, finder=finder, root=root)
+
+
+def _judged(dataset: Dataset, tagger: Tagger, engine_options: Options, terminal: Terminal) -> tuple[Report, float]:
+    """The report, and how many seconds it took."""
+    from adafocus_cli.evaluation.frames import tag_samples
+    from adafocus_cli.evaluation.judge import Judge
+
+    judge = Judge(dataset, tagger.labels)
+    started = time.monotonic()
+    with (
+        terminal.showing_log("adafocus"),
+        terminal.progress(into_stdout=False) as bar,
+        closing(tag_samples(dataset.samples, tagger, engine_options)) as results,
+    ):
+        for done, (place, result) in enumerate(results, 1):
+            judge.add(place, result)
+            bar.update(done=done, total=len(dataset), failed=len(judge.failures))
+    report = judge.report()
+    if report is None:
+        raise AdaFocusError(
+            f"none of the {len(dataset)} videos could be tagged; the first: {judge.failures[0].message}"
+        )
+    return report, time.monotonic() - started
+
+
+class _Target:
+    """Where the report goes, checked before the work begins."""
+
+    def __init__(
+        self, format_: options.ReportFormat, output: Path | None, confusion: Path | None, *, data: str
+    ) -> None:
+        self._format = format_
+        self._output = output
+        self._confusion = confusion
+        for path in (output, confusion):
+            if path is not None:
+                _check_writable(path, data)
+        if output is not None and output == confusion:
+            raise UsageError(f"{output} cannot hold both the numbers and the picture; give two files")
+        if confusion is not None and confusion.suffix.lower() != ".png":
+            raise UsageError(f"--confusion draws a PNG picture, but {confusion} is not called so; name it FILE.png")
+
+    def write(self, report: Report, setting: Setting, seconds: float) -> None:
+        from adafocus_cli.files import replacing
+        from adafocus_cli.output.json_records import dumps
+
+        record = dumps(report.to_dict(setting, seconds=seconds), indent=2) + "\n"
+        if self._output is not None:
+            with replacing(self._output) as file:
+                file.write(record.encode("utf-8", "backslashreplace"))
+        if self._confusion is not None:
+            from adafocus_cli.evaluation.picture import draw
+
+            with replacing(self._confusion) as file:
+                draw(report.confusion).save(file, "PNG")
+        if self._format == "json":
+            typer.echo(record, nl=False)
+        else:
+            from rich.console import Console
+
+            from adafocus_cli.evaluation.table import layout
+
+            Console(highlight=False).print(layout(report, setting, seconds=seconds))
+
+
+def _check_writable(path: Path, data: str) -> None:
+    if is_video_name(path.name) or path.resolve() == Path(data).resolve():
+        raise UsageError(f"{path} is an input or named like one, and would be lost; give another output file")
+    if path.is_dir() or str(path) == "-" or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write to {path}; give a file in a folder that exists and can be written to")

@@ -1,0 +1,155 @@
+"""The same weights looking elsewhere: at the centre, at random, or at everything.
+
+What the learned places are worth is what is lost without them. A runtime around a runtime: the frames stay the
+learned ones, only the boxes are replaced. Knows nothing of how they are learned.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adafocus_cli.models.base import Gaze, Memory, Turn
+from adafocus_cli.nn.shift import TemporalShift
+from adafocus_cli.runtime import Runtime
+from adafocus_cli.tagger import Tagger
+
+Policy = Literal["learned", "random", "centre", "full"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+_KEY_WORDS = 4  # 16 bits each, which any float holds exactly
+
+
+def looking(tagger: Tagger, policy: Policy, *, seed: int = 0) -> Tagger:
+    """The tagger with its places chosen as `policy` says; `seed` is for the random ones."""
+    if policy == "learned":
+        return tagger
+    runtime = tagger.runtime
+    elsewhere: Runtime = (
+        RandomPlaces(runtime, seed) if policy == "random" else {"centre": Centre, "full": WholeFrames}[policy](runtime)
+    )
+    patch_size = elsewhere.model.spec.patch_size
+    return Tagger(elsewhere, tagger.labels, lambda: replace(tagger.model, patch_size=patch_size))
+
+
+class Elsewhere:
+    """A runtime that passes everything on, for others to change a part of it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.inner = runtime
+        self.name, self.device, self.precision = runtime.name, runtime.device, runtime.precision
+        self.lanes, self.model = runtime.lanes, runtime.model
+
+    def upload(self, pixels: np.ndarray) -> Tensor:
+        return self.inner.upload(pixels)
+
+    def glance(self, frames: Tensor) -> Tensor:
+        return self.inner.glance(frames)
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        return self.inner.locate(turn, seen, memory)
+
+    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
+        return self.inner.patches(frames, boxes)
+
+    def focus(self, patches: Tensor) -> Tensor:
+        return self.inner.focus(patches)
+
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return self.inner.classify(turn, seen, focused, memory)
+
+    def at(self, gaze: Gaze, places: Tensor) -> Gaze:
+        """The same frames and sizes of boxes at other places (clips, looks, 2): row and column in 0…1."""
+        left, top, right, bottom = gaze.boxes.unbind(-1)
+        sides = torch.stack((bottom - top, right - left), dim=-1)
+        room = self.model.spec.frame_size - sides
+        corner = (places * (room + 1)).floor().minimum(room) if self.model.whole_pixels else places * room
+        return Gaze(gaze.frames, torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1))
+
+
+class Centre(Elsewhere):
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        gaze = super().locate(turn, seen, memory)
+        return self.at(gaze, torch.full_like(gaze.boxes[..., :2], 0.5))
+
+
+class WholeFrames(Elsewhere):
+    """The focus network sees whole frames; the copied spec makes its cost count so."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.model = copy.copy(runtime.model)
+        self.model.spec = runtime.model.spec.with_patch_size(runtime.model.spec.frame_size)
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        gaze = super().locate(turn, seen, memory)
+        side = self.model.spec.frame_size
+        return Gaze(gaze.frames, gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes))
+
+    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
+        return frames
+
+
+class RandomPlaces(Elsewhere):
+    """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
+
+    What a clip remembers of its glance, `seen`, carries a key of each frame's pixels at its end on its way through
+    the loop, because a look may come turns after its glance.
+    """
+
+    def __init__(self, runtime: Runtime, seed: int) -> None:
+        super().__init__(runtime)
+        self._seed = seed
+        self._pixels: Sequence[np.ndarray] = ()
+        self._map_shape: tuple[int, ...] = ()
+        # Networks that exchange features between frames need the same place in all of them.
+        self._one_place = any(isinstance(part, TemporalShift) for part in self.model.modules())
+
+    def upload(self, pixels: np.ndarray) -> Tensor:
+        self._pixels = list(pixels)
+        return super().upload(pixels)
+
+    def glance(self, frames: Tensor) -> Tensor:
+        keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._pixels]
+        seen = super().glance(frames)
+        self._map_shape = tuple(seen.shape[2:])
+        return torch.cat((seen.flatten(2), seen.new_tensor(keys)), dim=2)
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        gaze = super().locate(turn, self._maps(seen), memory)
+        keys = seen[..., -_KEY_WORDS:].tolist()
+        places = [[self._place(clip, step, turn) for step in turn.looks] for clip in keys]
+        return self.at(gaze, gaze.boxes.new_tensor(places))
+
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return super().classify(turn, self._maps(seen), focused, memory)
+
+    def _maps(self, seen: Tensor) -> Tensor:
+        return seen[..., :-_KEY_WORDS].reshape(*seen.shape[:2], *self._map_shape)
+
+    def _place(self, keys: list[list[float]], step: int, turn: Turn) -> tuple[float, float]:
+        """Row and column in 0…1. Steps are counted within the turn where each has its own glance, else from the first:
+        either way a look has the same key however the turns are grouped."""
+        if self._one_place:
+            ingredients: object = (self._seed, keys)
+        else:
+            number = step - turn.looks.start if turn.glance else step
+            ingredients = (self._seed, step, keys[number % len(keys)])
+        digest = _digest(repr(ingredients).encode())
+        return int.from_bytes(digest[:4], "big") / 2**32, int.from_bytes(digest[4:], "big") / 2**32
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=2 * _KEY_WORDS).digest()
+
+
+def _words(digest: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{_KEY_WORDS}H", digest)

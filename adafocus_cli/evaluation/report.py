@@ -1,0 +1,119 @@
+"""What an evaluation found: frozen values, and the record `adafocus-evaluation/1` that they become.
+
+Shares are from 0 to 1. Knows nothing of how they were measured or how they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from adafocus_cli.schema import Failure, ModelInfo
+
+SCHEMA = "adafocus-evaluation/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassReport:
+    """One class; `taken_for` is the most frequent wrong answer to its videos."""
+
+    label: str
+    index: int
+    videos: int
+    top1: float
+    ap_published: float
+    ap_scikit_learn: float
+    taken_for: str | None
+    taken_for_videos: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """How many videos of a class (row) got which answer (column); of the classes that were shown or answered."""
+
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostReport:
+    """Of a video, or the mean over many."""
+
+    gmacs: float
+    stages: Mapping[str, float]
+    full_frame_gmacs: float
+    frames_decoded: float
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """How right the answers are that a model has after a step."""
+
+    step: int
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What was evaluated."""
+
+    model: ModelInfo
+    data: str
+    policy: str
+    seed: int
+    available: int
+    """How many videos the data has, of which a sample may have been taken."""
+    exits: str | None = None
+    max_gmacs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All shares are over the `videos` that could be tagged; `exits` counts them by the step whose answer was taken."""
+
+    videos: int
+    failures: tuple[Failure, ...]
+    top1: float
+    top5: float
+    map_published: float
+    map_scikit_learn: float
+    classes: tuple[ClassReport, ...]
+    confusion: Confusion = field(repr=False)
+    cost: CostReport
+    steps: int
+    exits: Mapping[int, int]
+    by_step: tuple[StepReport, ...]
+
+    def to_dict(self, setting: Setting, *, seconds: float) -> dict[str, Any]:
+        """The record, ready for JSON; `seconds` is how long it took."""
+        return {
+            "schema": SCHEMA,
+            **asdict(setting),
+            "videos": {"tagged": self.videos, "failed": len(self.failures)},
+            "accuracy": {
+                "over": "the videos that were tagged",
+                "top1": round(self.top1, 6),
+                "top5": round(self.top5, 6),
+                "mean_average_precision": {
+                    "as_published": round(self.map_published, 6),
+                    "scikit_learn": round(self.map_scikit_learn, 6),
+                },
+                "by_step": [_rounded(asdict(step)) for step in self.by_step],
+            },
+            "cost": _rounded(asdict(self.cost)),
+            "exits": {"of": self.steps, "videos": [{"step": s, "videos": n} for s, n in self.exits.items()]},
+            "seconds": round(seconds, 3),
+            "classes": [_rounded(asdict(entry)) for entry in self.classes],
+            "confusion": asdict(self.confusion),
+            "failures": [failure.to_dict() for failure in self.failures],
+        }
+
+
+def _rounded(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    return round(values, 6) if isinstance(values, float) else values

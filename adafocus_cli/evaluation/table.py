@@ -1,0 +1,141 @@
+"""A report for people at a terminal. Knows nothing of how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from adafocus_cli.evaluation.report import ClassReport, Report, Setting
+from adafocus_cli.output.escape import printable
+from adafocus_cli.schema import Failure
+
+MOST_CLASSES = 25
+_BAR_WIDTH, _MOST_LINES = 28, 16
+_BAR, _HALF_BAR = "━", "╸"
+_WHERE = {
+    "learned": "looking where it learned to",
+    "random": "looking at random places",
+    "centre": "looking at the centre",
+    "full": "looking at whole frames",
+}
+
+
+def layout(report: Report, setting: Setting, *, seconds: float) -> RenderableType:
+    parts: list[RenderableType] = [_heading(report, setting), _indented(_summary(report, seconds))]
+    if report.by_step:
+        right = [(step.step, step.top1, _percent(step.top1)) for step in report.by_step]
+        parts += [_title("Right after each step"), _indented(_bars(right))]
+    if report.steps > 1 and not report.by_step:
+        share = [(step, count / report.videos, f"{count}") for step, count in report.exits.items()]
+        parts += [_title(f"Videos left after each of {report.steps} steps"), _indented(_bars(share))]
+    parts += [_title(_classes_title(report.classes)), _indented(_classes(report.classes))]
+    if report.failures:
+        parts += [_title(f"{len(report.failures)} failed", style="bold red"), _indented(_failures(report.failures))]
+    return Group(*parts)
+
+
+def _heading(report: Report, setting: Setting) -> Text:
+    text = Text(printable(setting.model.name), style="bold")
+    text.append(f" on {printable(setting.data)}, {_WHERE[setting.policy]}", style="not bold")
+    return text
+
+
+def _summary(report: Report, seconds: float) -> Table:
+    cost = report.cost
+    share = 100 * cost.gmacs / cost.full_frame_gmacs
+    each = ", ".join(f"{name} {value:.2f}" for name, value in cost.seconds.items())
+    right = round(report.top1 * report.videos)
+    failed = f"; {len(report.failures)} that failed are left out" if report.failures else ""
+    grid = _grid()
+    grid.add_row("top-1", _strong(report.top1), f"{right} of {report.videos} videos{failed}")
+    grid.add_row("top-5", _strong(report.top5), "")
+    grid.add_row("mAP", _strong(report.map_published), f"as papers compute it, over {len(report.classes)} classes")
+    grid.add_row("", _strong(report.map_scikit_learn), "as scikit-learn's average_precision_score")
+    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs a video, {share:.0f} % of whole frames")
+    grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded a video")
+    grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; a video: {each}")
+    return grid
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(style="dim", overflow="fold")
+    return grid
+
+
+def _strong(share: float) -> Text:
+    return Text(_percent(share), style="bold green")
+
+
+def _bars(rows: Sequence[tuple[int, float, str]]) -> Table:
+    """One line a step; many steps in two columns."""
+    if len(rows) <= _MOST_LINES:
+        return _bar_column(rows, _BAR_WIDTH)
+    half = (len(rows) + 1) // 2
+    grid = Table.grid(padding=(0, 4, 0, 0))
+    grid.add_row(*(_bar_column(part, _BAR_WIDTH * 2 // 3) for part in (rows[:half], rows[half:])))
+    return grid
+
+
+def _bar_column(rows: Sequence[tuple[int, float, str]], width: int) -> Table:
+    """Steps are counted from 1."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    grid.add_column(width=width, no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    for step, share, text in rows:
+        halves = round(2 * width * share)
+        grid.add_row(f"{step + 1}", Text(_BAR * (halves // 2) + _HALF_BAR * (halves % 2), style="cyan"), text)
+    return grid
+
+
+def _classes_title(classes: Sequence[ClassReport]) -> str:
+    if len(classes) <= MOST_CLASSES:
+        return "Classes, the weakest first"
+    return f"The {MOST_CLASSES} weakest of {len(classes)} classes; -o FILE has them all"
+
+
+def _classes(classes: Sequence[ClassReport]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    # Names give way to numbers: a column that may wrap is made narrower first; its texts do not, and are cut.
+    table.add_column("class", max_width=30)
+    for name in ("videos", "top-1", "AP"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("most often taken for", style="dim")
+    weakest = sorted(classes, key=lambda entry: (entry.top1, entry.ap_published, entry.index))
+    for entry in weakest[:MOST_CLASSES]:
+        wrong = f"{entry.taken_for_videos} × {entry.taken_for}" if entry.taken_for is not None else ""
+        numbers = (f"{entry.videos}", _percent(entry.top1), _percent(entry.ap_published))
+        table.add_row(_name(entry.label), *numbers, _name(wrong))
+    return table
+
+
+def _name(text: str) -> Text:
+    return Text(printable(text), overflow="ellipsis", no_wrap=True)
+
+
+def _failures(failures: Sequence[Failure]) -> RenderableType:
+    """The message, which as a rule opens with the path."""
+    lines = []
+    for failure in failures:
+        path, message = printable(failure.path), printable(failure.message)
+        lines.append(Text(message if message.startswith(path) else f"{path}: {message}"))
+    return Group(*lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _title(text: str, *, style: str = "bold") -> Text:
+    return Text(f"\n{text}", style=style)
+
+
+def _indented(block: RenderableType) -> Padding:
+    return Padding(block, (0, 0, 0, 2))

@@ -1,0 +1,51 @@
+"""The report at a terminal: it fits, it says the weakest first, and many steps and classes stay readable."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from adafocus_cli.evaluation.report import Report, Setting, StepReport
+from adafocus_cli.evaluation.table import layout
+from tests.evaluation.test_judge import MODEL, judged, result
+
+
+@pytest.fixture
+def report():
+    return judged(["a", "b", "b"], [(0, result([0], [0])), (1, result([1], [1])), (2, result([0, 1], [0, 1]))]).report()
+
+
+def shown(report: Report, width: int = 80) -> list[str]:
+    setting = Setting(model=MODEL, data="data", policy="centre", seed=0, available=3)
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(layout(report, setting, seconds=1))
+    return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+def test_what_it_says(report):
+    lines = shown(report)
+    assert lines[0] == "m on data, looking at the centre"
+    assert "top-1 66.7 % 2 of 3 videos" in lines
+    assert "cost 1.00 GMACs a video, 10 % of whole frames" in lines
+    assert lines[-2:] == ["b 2 50.0 % 100.0 % 1 × a", "a 1 100.0 % 50.0 %"]
+
+
+@pytest.mark.parametrize("steps", [2, 16, 17, 32])
+def test_steps_fit(report, steps):
+    by_step = tuple(StepReport(step=step, top1=step / steps, top5=1) for step in range(steps))
+    lines = shown(replace(report, by_step=by_step))
+    first = lines.index("Right after each step") + 1
+    assert lines[first:].index("") == (steps if steps <= 16 else (steps + 1) // 2)
+    assert sum(line.count("%") for line in lines[first : lines.index("", first)]) == steps
+
+
+def test_of_many_classes_the_weakest_are_shown(report):
+    first = report.classes[0]
+    classes = [replace(first, label=f"class {i}", index=i, top1=i / 100, taken_for="x" * 90) for i in range(100)]
+    lines = shown(replace(report, classes=tuple(classes[::-1])))
+    assert "The 25 weakest of 100 classes; -o FILE has them all" in lines
+    assert [line.split()[1] for line in lines[-25:]] == [str(index) for index in range(25)]
