@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from adafocus_cli.output.base import View, Writer
     from adafocus_cli.schema import Failure, VideoResult
 
-SOME_FAILED = 3
 _LOOK_AHEAD = 10_000  # paths, so that the progress bar knows how many there are
 
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -88,39 +87,6 @@ Trajectories = Annotated[
     Path | None,
     typer.Option(metavar="FILE", rich_help_panel=options.OUTPUT, help="Also write a CSV file, one row per patch."),
 ]
-Decoder = Annotated[
-    options.Decoder,
-    typer.Option(rich_help_panel=options.INPUT, help="What reads the videos; auto takes the one that suits."),
-]
-DecodeTimeout = Annotated[
-    float,
-    typer.Option(
-        metavar="SECONDS",
-        callback=options.checked_time,
-        rich_help_panel=options.INPUT,
-        help="Give up on a video of which one step, opening or decoding, takes longer.",
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        show_default="half the cores",
-        rich_help_panel=options.INPUT,
-        help="How many videos are decoded at a time.",
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        show_default="as suits the device",
-        rich_help_panel=options.MODEL,
-        help="How many videos an accelerator takes at a time; a processor takes them one by one.",
-    ),
-]
 
 
 def classify(
@@ -132,7 +98,7 @@ def classify(
     patch_size: options.PatchSize = None,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
-    batch_size: BatchSize = None,
+    batch_size: options.BatchSize = None,
     top_k: options.TopK = 5,
     min_score: options.MinScore = 0.0,
     logits: options.Logits = False,
@@ -140,9 +106,9 @@ def classify(
     max_gmacs: options.MaxGmacs = None,
     files_from: FilesFrom = None,
     null: Null = False,
-    decoder: Decoder = "auto",
-    decode_timeout: DecodeTimeout = 60.0,
-    workers: Workers = None,
+    decoder: options.DecoderOption = "auto",
+    decode_timeout: options.DecodeTimeout = 60.0,
+    workers: options.Workers = None,
     format_: FormatOption = None,
     output: Output = None,
     trajectories: Trajectories = None,
@@ -178,7 +144,7 @@ def classify(
     read = (weights, labels, exit_, files_from, *(inputs or ()))
     target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score), sources=read)
     if _tag(sources.paths(terminal), choice, engine_options, target, terminal):
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(options.SOME_FAILED)
 
 
 def _tag(

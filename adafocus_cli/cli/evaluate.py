@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.classify import SOME_FAILED, BatchSize, Decoder, DecodeTimeout, Workers
 from adafocus_cli.cli.inputs import expand_listed, is_video_name
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
@@ -106,12 +105,12 @@ def evaluate(
     seed: Seed = 0,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
-    batch_size: BatchSize = None,
+    batch_size: options.BatchSize = None,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
-    decoder: Decoder = "auto",
-    decode_timeout: DecodeTimeout = 60.0,
-    workers: Workers = None,
+    decoder: options.DecoderOption = "auto",
+    decode_timeout: options.DecodeTimeout = 60.0,
+    workers: options.Workers = None,
     format_: options.ReportFormatOption = "table",
     output: Output = None,
     confusion: ConfusionOption = None,
@@ -152,7 +151,7 @@ def evaluate(
         terminal.note(
             f"{len(report.failures)} of {len(dataset)} videos could not be tagged; the numbers are over the others"
         )
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(options.SOME_FAILED)
 
 
 def _read(data: str, root: Path | None, terminal: Terminal) -> Dataset:

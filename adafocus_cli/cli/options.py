@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # The model that is used when none is asked for. None: one must be asked for.
 DEFAULT_MODEL: str | None = None
 
+# The exit status when some videos failed and the rest is done.
+SOME_FAILED = 3
+
 Format = Literal["table", "json", "jsonl", "csv"]
 ReportFormat = Literal["table", "json"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -106,6 +109,39 @@ MaxGmacs = Annotated[
         metavar="N",
         rich_help_panel=EXITS,
         help="A hard cap on every video's cost, in 10⁹ multiply-adds: the best answer that fits under it.",
+    ),
+]
+DecoderOption = Annotated[
+    Decoder,
+    typer.Option(rich_help_panel=INPUT, help="What reads the videos; auto takes the one that suits."),
+]
+DecodeTimeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        callback=checked_time,
+        rich_help_panel=INPUT,
+        help="Give up on a video of which one step, opening or decoding, takes longer.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        show_default="half the cores",
+        rich_help_panel=INPUT,
+        help="How many videos are decoded at a time.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        show_default="as suits the device",
+        rich_help_panel=MODEL,
+        help="How many videos an accelerator takes at a time; a processor takes them one by one.",
     ),
 ]
 ReportFormatOption = Annotated[
