@@ -19,7 +19,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from adafocus_cli.nn import patches
-from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.nn.backbones import Backbone, build_backbone
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan
 
@@ -57,9 +57,19 @@ class Family(nn.Module, ABC):
     whole_pixels: ClassVar[bool]
     """Whether patches are cut out exactly or sampled between pixels."""
 
+    clip_wise: ClassVar[bool] = False
+    """Whether the two networks see all frames of a clip together (temporal shift)."""
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.glance_net = build_backbone(spec.glance, shift_over=spec.glance_frames if self.clip_wise else 0)
+        self.focus_net = build_backbone(spec.focus, shift_over=spec.focus_frames if self.clip_wise else 0)
+
+    @property
+    def map_side(self) -> int:
+        """How wide the glance's feature maps are."""
+        return self.glance_net.map_side(self.spec.glance.size)
 
     # The frames, and the order of looking.
 
@@ -77,9 +87,9 @@ class Family(nn.Module, ABC):
 
     # The stages.
 
-    @abstractmethod
     def glance(self, frames: Tensor) -> Tensor:
         """(b, t, 3, s, s) → feature maps (b, t, channels, h, w)."""
+        return frame_by_frame(self.glance_net, patches.resize(frames, self.spec.glance.size))
 
     @abstractmethod
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
@@ -90,9 +100,9 @@ class Family(nn.Module, ABC):
         cut = patches.crop if self.whole_pixels else patches.sample
         return cut(frames, boxes, self.spec.patch_size)
 
-    @abstractmethod
     def focus(self, patches: Tensor) -> Tensor:
         """(b, l, 3, p, p) → feature maps (b, l, channels, h, w)."""
+        return frame_by_frame(self.focus_net, patches)
 
     @abstractmethod
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:

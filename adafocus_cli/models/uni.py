@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame, in_groups
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
 from adafocus_cli.models.published import flat_mobilenet, with_prefixes
-from adafocus_cli.nn.backbones import build_backbone
 from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maximum
-from adafocus_cli.nn.patches import boxes_of_any_size, resize
+from adafocus_cli.nn.patches import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan, one_list, spread
@@ -32,11 +31,8 @@ class UniAdaFocus(Family):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.glance_net = build_backbone(spec.glance)
-        self.focus_net = build_backbone(spec.focus)
         channels, width = self.glance_net.channels, spec.classifier_width
-        map_side = self.glance_net.map_side(spec.glance.size)
-        self.spatial_policy = SpatialPolicy(channels, map_side, spec.policy_channels, over_frames=1)
+        self.spatial_policy = SpatialPolicy(channels, self.map_side, spec.policy_channels, over_frames=1)
         self.temporal_policy = TemporalPolicy(channels, spec.policy_width)
         self.glance_vector = Vector(channels, width)
         self.focus_vector = Vector(self.focus_net.channels, width)
@@ -58,9 +54,6 @@ class UniAdaFocus(Family):
             *(Turn((), g, range(glances + g.start, glances + g.stop)) for g in in_groups(looks, group)),
         )
 
-    def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
-
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         if "frames" not in memory:
             memory["frames"], memory["boxes"] = self._whole_gaze(seen)
@@ -75,9 +68,6 @@ class UniAdaFocus(Family):
         everywhere = F.interpolate(actions, spec.candidate_frames, mode="linear", align_corners=False).transpose(1, 2)
         chosen = everywhere.gather(1, frames[..., None].expand(-1, -1, 4))
         return frames, boxes_of_any_size(chosen, spec.frame_size, spec.smallest_patch)
-
-    def focus(self, patches: Tensor) -> Tensor:
-        return frame_by_frame(self.focus_net, patches)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame
+from adafocus_cli.models.base import Gaze, Memory, Turn
+from adafocus_cli.models.clip_wise import ClipWise
 from adafocus_cli.models.published import flat_mobilenet, shifted_resnet, with_prefixes
-from adafocus_cli.nn.backbones import build_backbone
 from adafocus_cli.nn.heads import mean_answer, pooled
-from adafocus_cli.nn.patches import boxes_of_any_size, resize
+from adafocus_cli.nn.patches import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames
 
 
-class UniAdaFocusTSM(Family):
+class UniAdaFocusTSM(ClipWise):
     name = "uni-adafocus-tsm"
     published = ModelSpec(
         family=name,
@@ -33,20 +32,11 @@ class UniAdaFocusTSM(Family):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.glance_net = build_backbone(spec.glance, shift_over=spec.glance_frames)
-        self.focus_net = build_backbone(spec.focus, shift_over=spec.focus_frames)
-        map_side = self.glance_net.map_side(spec.glance.size)
+        channels = self.glance_net.channels
         self.spatial_policy = SpatialPolicy(
-            self.glance_net.channels, map_side, spec.policy_channels, over_frames=spec.glance_frames
+            channels, self.map_side, spec.policy_channels, over_frames=spec.glance_frames
         )
-        self.temporal_policy = TemporalPolicy(self.glance_net.channels, spec.policy_width)
-        self.glance_fc = nn.Linear(self.glance_net.channels, spec.classes)
-        self.focus_fc = nn.Linear(self.focus_net.channels, spec.classes)
-
-    def plan(self, count: int) -> FramePlan:
-        return separate_frames(
-            repeat_first(count, self.spec.glance_frames), repeat_first(count, self.spec.candidate_frames)
-        )
+        self.temporal_policy = TemporalPolicy(channels, spec.policy_width)
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         """In groups, the glance is a turn of its own; the focus network needs all its frames together."""
@@ -55,17 +45,11 @@ class UniAdaFocusTSM(Family):
             return (Turn(glance, looks, range(2)),)
         return (Turn(glance, range(0), range(1)), Turn((), looks, range(1, 2)))
 
-    def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
-
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         spec = self.spec
         frames = frames_by_weight(self.temporal_policy(pooled(seen)), spec.focus_frames, spec.candidate_frames)
         box = boxes_of_any_size(self.spatial_policy(seen), spec.frame_size, spec.smallest_patch)
         return Gaze(frames, box.expand(-1, spec.focus_frames, -1))
-
-    def focus(self, patches: Tensor) -> Tensor:
-        return frame_by_frame(self.focus_net, patches)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []

@@ -12,11 +12,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame, in_groups
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
 from adafocus_cli.models.published import with_prefixes
-from adafocus_cli.nn.backbones import build_backbone
 from adafocus_cli.nn.heads import RecurrentClassifier, pooled
-from adafocus_cli.nn.patches import boxes_at, resize
+from adafocus_cli.nn.patches import boxes_at
 from adafocus_cli.nn.policies import GridPolicy
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan, repeat_last, same_frames
@@ -29,10 +28,9 @@ class AdaFocusV1(Family):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.glance_net = build_backbone(spec.glance)
-        self.focus_net = build_backbone(spec.focus)
-        map_side = self.glance_net.map_side(spec.glance.size)
-        self.policy = GridPolicy(self.glance_net.channels, map_side, spec.policy_channels, spec.policy_width, spec.grid)
+        self.policy = GridPolicy(
+            self.glance_net.channels, self.map_side, spec.policy_channels, spec.policy_width, spec.grid
+        )
         features = self.glance_net.channels + self.focus_net.channels
         self.classifier = RecurrentClassifier(features, spec.classifier_width, spec.classes)
 
@@ -42,17 +40,11 @@ class AdaFocusV1(Family):
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         return tuple(Turn(tuple(steps), steps, steps) for steps in in_groups(self.spec.glance_frames, group))
 
-    def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
-
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         places, memory["policy"] = self.policy(seen, memory.get("policy"))
         boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=True)
         frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
         return Gaze(frames, boxes)
-
-    def focus(self, patches: Tensor) -> Tensor:
-        return frame_by_frame(self.focus_net, patches)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"

@@ -11,11 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame, in_groups
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
 from adafocus_cli.models.published import flat_mobilenet, with_prefixes
-from adafocus_cli.nn.backbones import build_backbone
 from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maximum
-from adafocus_cli.nn.patches import boxes_at, resize
+from adafocus_cli.nn.patches import boxes_at
 from adafocus_cli.nn.policies import StepPolicy
 from adafocus_cli.spec import ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, coarse_to_fine, repeat_last, same_frames
@@ -28,10 +27,7 @@ class AdaFocusV2(Family):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.glance_net = build_backbone(spec.glance)
-        self.focus_net = build_backbone(spec.focus)
-        map_side = self.glance_net.map_side(spec.glance.size)
-        self.policy = StepPolicy(self.glance_net.channels, map_side, spec.policy_channels, spec.policy_width)
+        self.policy = StepPolicy(self.glance_net.channels, self.map_side, spec.policy_channels, spec.policy_width)
         self.vector = Vector(self.glance_net.channels + self.focus_net.channels, spec.classifier_width)
         self.classifiers = StepClassifiers(spec.glance_frames, spec.classifier_width, spec.classes)
         self._order = coarse_to_fine(spec.glance_frames)
@@ -43,17 +39,11 @@ class AdaFocusV2(Family):
         groups = in_groups(self.spec.glance_frames, group)
         return tuple(Turn(self._order[steps.start : steps.stop], steps, steps) for steps in groups)
 
-    def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
-
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         places, memory["policy"] = self.policy(seen, memory.get("policy"))
         boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=False)
         frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
         return Gaze(frames, boxes)
-
-    def focus(self, patches: Tensor) -> Tensor:
-        return frame_by_frame(self.focus_net, patches)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"

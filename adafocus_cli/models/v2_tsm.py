@@ -5,63 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame
+from adafocus_cli.models.clip_wise import OnePlace
 from adafocus_cli.models.published import flat_mobilenet, shifted_resnet, with_prefixes
-from adafocus_cli.nn.backbones import build_backbone
-from adafocus_cli.nn.heads import mean_answer
-from adafocus_cli.nn.patches import boxes_at, resize
 from adafocus_cli.nn.policies import FeedForwardClipPolicy
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames
 
 _GLANCE_CHANNELS = 1280
 
 
-class AdaFocusV2TSM(Family):
+class AdaFocusV2TSM(OnePlace):
     name = "adafocus-v2-tsm"
     published = ModelSpec(family=name, classes=174, glance_frames=8, focus_frames=12, policy_channels=64)
     whole_pixels = False
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.glance_net = build_backbone(spec.glance, shift_over=spec.glance_frames)
-        self.focus_net = build_backbone(spec.focus, shift_over=spec.focus_frames)
-        map_side = self.glance_net.map_side(spec.glance.size)
         self.policy = FeedForwardClipPolicy(
-            self.glance_net.channels, spec.glance_frames, map_side, spec.policy_channels, spec.policy_width
-        )
-        self.glance_fc = nn.Linear(self.glance_net.channels, spec.classes)
-        self.focus_fc = nn.Linear(self.focus_net.channels, spec.classes)
-
-    def plan(self, count: int) -> FramePlan:
-        return separate_frames(
-            repeat_first(count, self.spec.glance_frames), repeat_first(count, self.spec.focus_frames)
+            self.glance_net.channels, spec.glance_frames, self.map_side, spec.policy_channels, spec.policy_width
         )
 
-    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
-        return (Turn(tuple(range(self.spec.glance_frames)), range(self.spec.focus_frames), range(1)),)
-
-    def frames_of(self, turn: Turn, plan: FramePlan) -> tuple[int, ...]:
-        return (*plan.glance, *plan.focus)
-
-    def glance(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, resize(frames, self.spec.glance.size))
-
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        place = self.policy(seen.flatten(1, 2))
-        box = boxes_at(place, self.spec.frame_size, self.spec.patch_size, whole_pixels=False)
-        frames = torch.arange(len(turn.looks), device=box.device).expand(len(box), -1)
-        return Gaze(frames, box[:, None].expand(-1, len(turn.looks), -1))
-
-    def focus(self, patches: Tensor) -> Tensor:
-        return frame_by_frame(self.focus_net, patches)
-
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        assert focused is not None, "every turn of this family takes looks"
-        return (mean_answer(self.glance_fc, seen) + mean_answer(self.focus_fc, focused))[:, None]
+    def place(self, seen: Tensor) -> Tensor:
+        place: Tensor = self.policy(seen.flatten(1, 2))
+        return place
 
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:

@@ -1,0 +1,59 @@
+"""What the families on TSM share: networks that see a whole clip at once, and one answer from both of them.
+
+Glance and focus sample the video separately; their answers are averaged over frames and added. Where to look is for
+each family to say.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn
+from adafocus_cli.nn.heads import mean_answer
+from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames
+
+
+class ClipWise(Family):
+    """Two networks over a clip, each with a classifier of its own."""
+
+    clip_wise = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.glance_fc = nn.Linear(self.glance_net.channels, spec.classes)
+        self.focus_fc = nn.Linear(self.focus_net.channels, spec.classes)
+
+    def plan(self, count: int) -> FramePlan:
+        return separate_frames(
+            repeat_first(count, self.spec.glance_frames),
+            repeat_first(count, self.spec.candidate_frames or self.spec.focus_frames),
+        )
+
+
+class OnePlace(ClipWise):
+    """One turn, one place for all looks of a clip, one answer."""
+
+    @abstractmethod
+    def place(self, seen: Tensor) -> Tensor:
+        """Feature maps (b, t, channels, h, w) → (row, col) in 0…1 (b, 2)."""
+
+    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
+        return (Turn(tuple(range(self.spec.glance_frames)), range(self.spec.focus_frames), range(1)),)
+
+    def frames_of(self, turn: Turn, plan: FramePlan) -> tuple[int, ...]:
+        return (*plan.glance, *plan.focus)
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        place, spec = self.place(seen), self.spec
+        box = boxes_at(place, spec.frame_size, spec.patch_size, whole_pixels=self.whole_pixels)
+        frames = torch.arange(len(turn.looks), device=box.device).expand(len(box), -1)
+        return Gaze(frames, box[:, None].expand(-1, len(turn.looks), -1))
+
+    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        assert focused is not None, "the one turn takes looks"
+        return (mean_answer(self.glance_fc, seen) + mean_answer(self.focus_fc, focused))[:, None]
