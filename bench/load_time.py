@@ -41,7 +41,7 @@ def main() -> None:
         )
         compare(
             "tagger",
-            lambda file: Tagger.load(file, patch_size=size, device="cpu"),
+            lambda file: Tagger.load(file, patch_size=size, device="cpu").model,
             arguments.file,
             converted,
             arguments.rounds,

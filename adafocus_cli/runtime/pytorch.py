@@ -17,6 +17,7 @@ from torch import Tensor
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.runtime.folding import fold_batch_norms
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -59,6 +60,7 @@ class TorchRuntime:
         self.model: Family = model.to(device=self._device).eval()
         for part in self.model.modules():
             if isinstance(part, Backbone):
+                fold_batch_norms(part)
                 part.to(memory_format=torch.channels_last)
         # (pixel/255 − mean) / std as one multiply-add.
         std = torch.tensor(STD, device=self._device)
