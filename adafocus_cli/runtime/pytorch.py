@@ -17,7 +17,6 @@ from torch import Tensor
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
-from adafocus_cli.runtime.folding import fold_batch_norms
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -60,17 +59,15 @@ class TorchRuntime:
         self.model: Family = model.to(device=self._device).eval()
         for part in self.model.modules():
             if isinstance(part, Backbone):
-                fold_batch_norms(part)
                 part.to(memory_format=torch.channels_last)
-        # (pixel/255 − mean) / std as one multiply-add.
-        std = torch.tensor(STD, device=self._device)
-        self._scale = (1 / (255 * std))[:, None, None]
-        self._shift = (-torch.tensor(MEAN, device=self._device) / std)[:, None, None]
+        self._mean = torch.tensor(MEAN, device=self._device)[:, None, None]
+        self._std = torch.tensor(STD, device=self._device)[:, None, None]
 
     @_stage
     def upload(self, pixels: np.ndarray) -> Tensor:
-        frames = torch.from_numpy(pixels).to(self._device).movedim(-1, -3)
-        return frames.float() * self._scale + self._shift
+        # Rounded in the same steps as in training: a policy may make much of the last bit.
+        frames = torch.from_numpy(pixels).to(self._device).movedim(-1, -3).float()
+        return frames.div_(255).sub_(self._mean).div_(self._std)
 
     @_stage
     def glance(self, frames: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from adafocus_cli.nn import patches
 from adafocus_cli.nn.backbones import build_backbone
 from adafocus_cli.nn.shift import TemporalShift
-from adafocus_cli.runtime.folding import fold_batch_norms
 from adafocus_cli.spec import Network
 
 torchvision_models = pytest.importorskip("torchvision.models")
@@ -44,21 +43,6 @@ def test_backbone_has_torchvisions_names_and_answers(network, theirs):
         maps = ours(frames)
     assert maps.shape[1] == ours.channels
     torch.testing.assert_close(maps, expected)
-
-
-@pytest.mark.parametrize("arch", ["mobilenet_v2", "resnet18", "resnet50"])
-def test_folding_leaves_no_batch_norm_and_the_same_answer(arch):
-    torch.manual_seed(0)
-    network = build_backbone(Network(arch, 64, width=0.5)).eval()
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and "conv" not in name:
-            tensor.uniform_(0.5, 1.5)
-    frames = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        expected = network(frames)
-        fold_batch_norms(network)
-        torch.testing.assert_close(network(frames), expected, rtol=1e-4, atol=1e-4)
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
 
 
 def test_shift_moves_an_eighth_each_way_and_fills_with_zeros():
