@@ -12,16 +12,15 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
+from adafocus_cli.models.base import Memory, Turn
 from adafocus_cli.models.published import with_prefixes
+from adafocus_cli.models.step_wise import StepWise
 from adafocus_cli.nn.heads import RecurrentClassifier, pooled
-from adafocus_cli.nn.patches import boxes_at
 from adafocus_cli.nn.policies import GridPolicy
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, repeat_last, same_frames
 
 
-class AdaFocusV1(Family):
+class AdaFocusV1(StepWise):
     name = "adafocus-v1"
     published = ModelSpec(family=name, classes=200)
     whole_pixels = True
@@ -33,18 +32,6 @@ class AdaFocusV1(Family):
         )
         features = self.glance_net.channels + self.focus_net.channels
         self.classifier = RecurrentClassifier(features, spec.classifier_width, spec.classes)
-
-    def plan(self, count: int) -> FramePlan:
-        return same_frames(repeat_last(count, self.spec.glance_frames))
-
-    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
-        return tuple(Turn(tuple(steps), steps, steps) for steps in in_groups(self.spec.glance_frames, group))
-
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        places, memory["policy"] = self.policy(seen, memory.get("policy"))
-        boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=True)
-        frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
-        return Gaze(frames, boxes)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"

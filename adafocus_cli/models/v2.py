@@ -11,16 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
+from adafocus_cli.models.base import Memory, Turn
 from adafocus_cli.models.published import flat_mobilenet, with_prefixes
+from adafocus_cli.models.step_wise import StepWise
 from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maximum
-from adafocus_cli.nn.patches import boxes_at
 from adafocus_cli.nn.policies import StepPolicy
 from adafocus_cli.spec import ModelSpec, Network
-from adafocus_cli.video.sampling import FramePlan, coarse_to_fine, repeat_last, same_frames
+from adafocus_cli.video.sampling import coarse_to_fine
 
 
-class AdaFocusV2(Family):
+class AdaFocusV2(StepWise):
     name = "adafocus-v2"
     published = ModelSpec(family=name, classes=200, policy_channels=64, policy_width=2048, classifier_width=4096)
     whole_pixels = False
@@ -30,20 +30,9 @@ class AdaFocusV2(Family):
         self.policy = StepPolicy(self.glance_net.channels, self.map_side, spec.policy_channels, spec.policy_width)
         self.vector = Vector(self.glance_net.channels + self.focus_net.channels, spec.classifier_width)
         self.classifiers = StepClassifiers(spec.glance_frames, spec.classifier_width, spec.classes)
-        self._order = coarse_to_fine(spec.glance_frames)
 
-    def plan(self, count: int) -> FramePlan:
-        return same_frames(repeat_last(count, self.spec.glance_frames))
-
-    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
-        groups = in_groups(self.spec.glance_frames, group)
-        return tuple(Turn(self._order[steps.start : steps.stop], steps, steps) for steps in groups)
-
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        places, memory["policy"] = self.policy(seen, memory.get("policy"))
-        boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=False)
-        frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
-        return Gaze(frames, boxes)
+    def order(self) -> tuple[int, ...]:
+        return coarse_to_fine(self.spec.glance_frames)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"

@@ -34,7 +34,6 @@ class PacketIndex:
     order: np.ndarray  # position of the packet of each frame
     times: np.ndarray  # presentation time of each frame, ascending; empty where only counting tells frames apart
     discarded: int  # packets that an edit list leaves out
-    read_errors: int
 
     @property
     def frames(self) -> int:
@@ -92,9 +91,8 @@ class PacketIndex:
 def build_index(container: Any, stream: Any, *, name: str, limits: Limits, deadline: Deadline) -> PacketIndex:
     """Reads every packet of `stream` once."""
     pts, dts, flags = array("q"), array("q"), bytearray()
-    errors = ReadErrors()
     hidden = _hidden_test(stream)
-    for position, packet in enumerate(packets(container, stream, errors)):
+    for position, packet in enumerate(packets(container, stream)):
         if position % 64 == 0:
             deadline.check()
         if position >= limits.max_packets:
@@ -103,17 +101,10 @@ def build_index(container: Any, stream: Any, *, name: str, limits: Limits, deadl
         pts.append(NO_TIME if packet.pts is None else packet.pts)
         dts.append(NO_TIME if packet.dts is None else packet.dts)
         flags.append(bool(packet.is_keyframe) | 2 * bool(packet.is_discard or hidden(packet)))
-    return _arrange(pts, dts, flags, errors.count)
+    return _arrange(pts, dts, flags)
 
 
-class ReadErrors:
-    """Counts what could not be read."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-def packets(container: Any, stream: Any, errors: ReadErrors) -> Iterator[Any]:
+def packets(container: Any, stream: Any) -> Iterator[Any]:
     """The packets of `stream` from where the container is; empty ones are left out, unreadable places skipped."""
     in_a_row = 0
     while in_a_row < MAX_READ_ERRORS:
@@ -123,7 +114,6 @@ def packets(container: Any, stream: Any, errors: ReadErrors) -> Iterator[Any]:
                 if packet.size:
                     yield packet
         except av.FFmpegError:
-            errors.count += 1
             in_a_row += 1
         except IndexError:  # PyAV's at the end of a file in which more streams turned up on the way
             return
@@ -131,7 +121,7 @@ def packets(container: Any, stream: Any, errors: ReadErrors) -> Iterator[Any]:
             return
 
 
-def _arrange(pts: array[int], dts: array[int], flags: bytearray, read_errors: int) -> PacketIndex:
+def _arrange(pts: array[int], dts: array[int], flags: bytearray) -> PacketIndex:
     times, bits = np.frombuffer(pts, np.int64), np.frombuffer(bytes(flags), np.uint8)
     shown = np.flatnonzero((bits & 2) == 0)
     order = shown[np.argsort(times[shown], kind="stable")]
@@ -142,7 +132,6 @@ def _arrange(pts: array[int], dts: array[int], flags: bytearray, read_errors: in
         order=order,
         times=times[order],
         discarded=len(times) - len(shown),
-        read_errors=read_errors,
     )
     return index if _has_own_times(index, shown) else index.counted(len(shown))
 

@@ -13,7 +13,7 @@ from typing import Any
 import av
 
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem
-from adafocus_cli.video.packet_index import NO_TIME, PacketIndex, ReadErrors, packets
+from adafocus_cli.video.packet_index import NO_TIME, PacketIndex, packets
 
 # A playlist among these could name other files or the network, so it is not.
 CONTAINERS = (
@@ -44,7 +44,6 @@ class Cursor:
         self.wanted: frozenset[int] = frozenset()
         self.leave_out = False  # frames that neither anyone wants nor another frame needs
         self.damaged: set[int] = set()
-        self.read_errors = ReadErrors()
         try:
             self.reopen(deadline)
         except BaseException:
@@ -83,7 +82,7 @@ class Cursor:
             raise problem(self._name, NOT_A_VIDEO) from error
         self.stream = self._best_stream()
         self._prepare_decoder()
-        self._start(0, packets(self.container, self.stream, self.read_errors))
+        self._start(0, packets(self.container, self.stream))
 
     def seek(self, key: int, number: int) -> bool:
         """To the packet of a keyframe on the way to a frame, or a keyframe before it; False if that fails.
@@ -99,7 +98,7 @@ class Cursor:
             self._stop_reading()
             with contextlib.suppress(av.FFmpegError):
                 self.container.seek(int(time), stream=self.stream)
-                source = packets(self.container, self.stream, self.read_errors)
+                source = packets(self.container, self.stream)
                 first = next(source, None)
                 landed = index.position_of(first.pts) if first is not None else None
                 if landed is not None and nearest <= landed <= key and index.key[landed]:
