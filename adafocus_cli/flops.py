@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Memory, Turn
+from adafocus_cli.nn.matching import CELL, Likeness
 from adafocus_cli.nn.shift import TemporalShift
 from adafocus_cli.schema import Cost
 from adafocus_cli.spec import ModelSpec
@@ -136,6 +137,13 @@ def _gru(layer: Any, steps: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
     return (output, memory), output.numel() * 3 * (layer.input_size + layer.hidden_size)
 
 
+def _likeness(layer: Likeness, clips: Tensor) -> tuple[Tensor, int]:
+    """A product at every pixel of the level for each offset."""
+    clips_, frames, _, height, width = clips.shape
+    output = clips.new_zeros(clips_, frames - 1, layer.channels, height // CELL, width // CELL)
+    return output, clips_ * (frames - 1) * layer.channels * (height // layer.level) * (width // layer.level)
+
+
 def _unchanged(maps: Tensor) -> Tensor:
     return maps
 
@@ -146,6 +154,7 @@ _COUNTED: dict[type[nn.Module], Callable[[Any, Tensor], tuple[Any, int]]] = {
     nn.Linear: _linear,
     nn.GRU: _gru,
     nn.MaxPool2d: _pooling,
+    Likeness: _likeness,
 }
 # They cost nothing here and keep the shape; left to run, some would make torch load its compiler.
 _FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.ReLU6, TemporalShift)

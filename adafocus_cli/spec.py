@@ -14,7 +14,7 @@ import yaml
 
 from adafocus_cli.errors import ModelError
 
-Arch = Literal["mobilenet_v2", "resnet18", "resnet50"]
+Arch = Literal["mobilenet_v2", "resnet18", "resnet50", "matching"]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from adafocus_cli.nn import patches
-from adafocus_cli.nn.backbones import Backbone, build_backbone
+from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan
 
@@ -65,6 +66,7 @@ class Family(nn.Module, ABC):
         self.spec = spec
         self.glance_net = build_backbone(spec.glance, shift_over=spec.glance_frames if self.clip_wise else 0)
         self.focus_net = build_backbone(spec.focus, shift_over=spec.focus_frames if self.clip_wise else 0)
+        self.dropout = nn.Dropout(0.0)  # before the answers; training says how much
 
     @property
     def map_side(self) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
-from adafocus_cli.nn.heads import mean_answer
+from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.patches import boxes_at
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames
@@ -33,6 +33,11 @@ class ClipWise(Family):
             repeat_first(count, self.spec.glance_frames),
             repeat_first(count, self.spec.candidate_frames or self.spec.focus_frames),
         )
+
+    def mean_answer(self, head: nn.Linear, maps: Tensor) -> Tensor:
+        """The mean over frames of each frame's answer: maps (b, t, c, h, w) → logits (b, classes)."""
+        answers: Tensor = head(self.dropout(pooled(maps)))
+        return answers.mean(dim=1)
 
 
 class OnePlace(ClipWise):
@@ -56,4 +61,4 @@ class OnePlace(ClipWise):
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "the one turn takes looks"
-        return (mean_answer(self.glance_fc, seen) + mean_answer(self.focus_fc, focused))[:, None]
+        return (self.mean_answer(self.glance_fc, seen) + self.mean_answer(self.focus_fc, focused))[:, None]

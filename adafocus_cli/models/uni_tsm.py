@@ -11,7 +11,7 @@ from torch import Tensor
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.clip_wise import ClipWise
 from adafocus_cli.models.published import flat_mobilenet, shifted_resnet, with_prefixes
-from adafocus_cli.nn.heads import mean_answer, pooled
+from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.patches import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
 from adafocus_cli.spec import ModelSpec
@@ -54,10 +54,10 @@ class UniAdaFocusTSM(ClipWise):
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []
         if turn.glance:
-            memory["glance"] = mean_answer(self.glance_fc, seen)
+            memory["glance"] = self.mean_answer(self.glance_fc, seen)
             answers.append(memory["glance"])
         if focused is not None:
-            answers.append(memory["glance"] + mean_answer(self.focus_fc, focused))
+            answers.append(memory["glance"] + self.mean_answer(self.focus_fc, focused))
         return torch.stack(answers, dim=1)
 
     @classmethod

@@ -24,6 +24,7 @@ class AdaFocusV1(StepWise):
     name = "adafocus-v1"
     published = ModelSpec(family=name, classes=200)
     whole_pixels = True
+    policy: GridPolicy
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -37,7 +38,7 @@ class AdaFocusV1(StepWise):
         assert focused is not None, "every turn of this family takes looks"
         features = torch.cat((pooled(seen), pooled(focused)), dim=-1)
         logits: Tensor
-        logits, memory["classifier"] = self.classifier(features, memory.get("classifier"))
+        logits, memory["classifier"] = self.classifier(self.dropout(features), memory.get("classifier"))
         return logits
 
     @classmethod

@@ -39,7 +39,7 @@ class AdaFocusV2(StepWise):
         vectors = self.vector(torch.cat((pooled(seen), pooled(focused)), dim=-1))
         best = running_maximum(vectors, memory.get("best"))
         memory["best"] = best[:, -1]
-        logits: Tensor = self.classifiers(best, turn.answers)
+        logits: Tensor = self.classifiers(self.dropout(best), turn.answers)
         return logits
 
     @classmethod

@@ -10,7 +10,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from adafocus_cli.nn.shift import TemporalShift
-from adafocus_cli.spec import Network
 
 
 class Backbone(nn.Module):
@@ -26,15 +25,6 @@ class Backbone(nn.Module):
     def __call__(self, frames: Tensor) -> Tensor:
         maps: Tensor = super().__call__(frames)
         return maps
-
-
-def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
-    """The backbone of a spec; `shift_over` is the clip length for temporal shift, 0 for none."""
-    if network.arch == "mobilenet_v2":
-        return MobileNetV2(network.width, shift_over)
-    if network.arch == "resnet18":
-        return ResNet(BasicBlock, (2, 2, 2, 2), network.width, shift_over)
-    return ResNet(Bottleneck, (3, 4, 6, 3), network.width, shift_over)
 
 
 def _shift(frames: int) -> nn.Module:

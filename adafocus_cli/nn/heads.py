@@ -60,9 +60,3 @@ def running_maximum(vectors: Tensor, before: Tensor | None) -> Tensor:
         vectors = torch.cat((before[:, None], vectors), dim=1)
     best = vectors.cummax(dim=1).values
     return best if before is None else best[:, 1:]
-
-
-def mean_answer(head: nn.Linear, maps: Tensor) -> Tensor:
-    """The mean over frames of each frame's answer: maps (b, t, c, h, w) → logits (b, classes)."""
-    answers: Tensor = head(pooled(maps))
-    return answers.mean(dim=1)

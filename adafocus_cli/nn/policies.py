@@ -27,11 +27,17 @@ class GridPolicy(nn.Module):
 
     def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Maps (b, t, c, h, w) and the memory (b, width) → places (b, t, 2) and the memory after them."""
-        state = self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1)
-        state, hidden = recur(self.gru, state, hidden)
-        action = self.actor(state).argmax(dim=-1)
-        row = torch.div(action, self.grid, rounding_mode="floor")
-        return torch.stack((row, action % self.grid), dim=-1).to(maps.dtype) / (self.grid - 1), hidden
+        states, hidden = self.states(maps, hidden)
+        return self.place_of(self.actor(states).argmax(dim=-1)), hidden
+
+    def states(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the choice is made from: (b, t, width), and the memory."""
+        return recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
+
+    def place_of(self, point: Tensor) -> Tensor:
+        """Numbers of points (…) → places (…, 2)."""
+        row = torch.div(point, self.grid, rounding_mode="floor")
+        return torch.stack((row, point % self.grid), dim=-1).float() / (self.grid - 1)
 
 
 class ClipPolicy(nn.Module):
@@ -53,9 +59,13 @@ class ClipPolicy(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (b, t, c, h, w) → places (b, 2)."""
-        state, _ = recur(self.gru, self.encode(maps.flatten(1, 2)).unsqueeze(1), None)
-        place: Tensor = self.actor(state[:, 0]).sigmoid()
+        place: Tensor = self.actor(self.state(maps)).sigmoid()
         return place
+
+    def state(self, maps: Tensor) -> Tensor:
+        """What the choice is made from: (b, width)."""
+        states, _ = recur(self.gru, self.encode(maps.flatten(1, 2)).unsqueeze(1), None)
+        return states[:, 0]
 
 
 class StepPolicy(nn.Module):

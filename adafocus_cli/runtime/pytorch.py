@@ -17,9 +17,7 @@ from torch import Tensor
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from adafocus_cli.nn.pixels import normalised
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,14 +58,10 @@ class TorchRuntime:
         for part in self.model.modules():
             if isinstance(part, Backbone):
                 part.to(memory_format=torch.channels_last)
-        self._mean = torch.tensor(MEAN, device=self._device)[:, None, None]
-        self._std = torch.tensor(STD, device=self._device)[:, None, None]
 
     @_stage
     def upload(self, pixels: np.ndarray) -> Tensor:
-        # Rounded in the same steps as in training: a policy may make much of the last bit.
-        frames = torch.from_numpy(pixels).to(self._device).movedim(-1, -3).float()
-        return frames.div_(255).sub_(self._mean).div_(self._std)
+        return normalised(torch.from_numpy(pixels).to(self._device))
 
     @_stage
     def glance(self, frames: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adafocus_cli.nn import patches
-from adafocus_cli.nn.backbones import build_backbone
+from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.shift import TemporalShift
 from adafocus_cli.spec import Network
 

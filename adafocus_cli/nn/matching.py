@@ -1,0 +1,92 @@
+"""A network to which motion is visible: every place is compared with its surroundings in the next frame.
+
+How alike two places are is the correlation of their brightness, each first freed of its local mean and contrast, so
+that it tells of motion and little of what moves. A small ResNet reads these likenesses, and what the frame looks like.
+They are calculated, not learned: a network that must find them by itself needs many times the clips.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adafocus_cli.nn.backbones import Backbone, BasicBlock
+
+_REACH = 3  # how far a place is looked for, in pixels of a level
+CELL = 8  # one cell of the comparison covers so many pixels each way
+_LEVELS = (2, 4)  # how much smaller a picture is compared; what moves fast is found in a smaller one
+_LOOKS = 32
+_FAINT = 1e-3  # a place that varies less has nothing to be found by
+
+
+class MatchingNet(Backbone):
+    """Of clips of `over` frames; the sides of pictures are multiples of its stride."""
+
+    stride = 16
+
+    def __init__(self, width: float, over: int) -> None:
+        super().__init__()
+        self.over = over
+        inner = round(64 * width)
+        self.channels = 2 * inner
+        self.likeness = nn.ModuleList(Likeness(level) for level in _LEVELS)
+        self.looks = nn.Conv2d(6, _LOOKS, CELL, CELL, bias=False)
+        self.looks_bn = nn.BatchNorm2d(_LOOKS)
+        self.entry = nn.Sequential(
+            nn.Conv2d(len(_LEVELS) * Likeness.channels + _LOOKS, inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+        )
+        self.blocks = nn.Sequential(
+            BasicBlock(inner, inner, 1, over),
+            BasicBlock(inner, self.channels, 2, over),
+            BasicBlock(self.channels, self.channels, 1, over),
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        clips = frames.view(-1, self.over, *frames.shape[1:])
+        change = clips[:, 1:] - clips[:, :-1]
+        looks = self.looks_bn(self.looks(torch.cat((clips, _for_all(change)), dim=2).flatten(0, 1)))
+        seen = torch.cat((*(_for_all(part(clips)).flatten(0, 1) for part in self.likeness), looks), dim=1)
+        maps: Tensor = self.blocks(self.entry(seen))
+        return maps
+
+
+def _for_all(pairs: Tensor) -> Tensor:
+    """What is known of each frame and the next (b, t - 1, …), for all frames (b, t, …); the last has the one before."""
+    return torch.cat((pairs, pairs[:, -1:]), dim=1)
+
+
+class Likeness(nn.Module):
+    """Clips (b, t, 3, s, s) → how alike each cell of a frame is to its surroundings in the next, about -1…1:
+    (b, t - 1, offsets, s / 8, s / 8)."""
+
+    channels = (2 * _REACH + 1) ** 2
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+        self.cell = CELL // level
+
+    def forward(self, clips: Tensor) -> Tensor:
+        # Differences of brightness are small beside it: half precision would lose them.
+        with torch.autocast(clips.device.type, enabled=False):
+            light = _local(F.avg_pool2d(clips.float().mean(dim=2), self.level))
+            before, after = light[:, :-1], F.pad(light[:, 1:], (_REACH,) * 4)
+            height, width = before.shape[-2:]
+            offsets = [(y, x) for y in range(2 * _REACH + 1) for x in range(2 * _REACH + 1)]
+            products = (before * after[..., y : y + height, x : x + width] for y, x in offsets)
+            cells = torch.stack([F.avg_pool2d(product, self.cell) for product in products], dim=2)
+            return _smooth(cells.flatten(0, 1), 3).view(cells.shape)
+
+
+def _local(light: Tensor) -> Tensor:
+    """Brightness relative to its surroundings, in units of how much it varies there."""
+    light = light - _smooth(light, 5)
+    return light / (_smooth(light * light, 5) + _FAINT).sqrt()
+
+
+def _smooth(maps: Tensor, side: int) -> Tensor:
+    """The mean of what surrounds each place, within the picture."""
+    return F.avg_pool2d(maps, side, 1, side // 2, count_include_pad=False)

@@ -1,0 +1,31 @@
+"""The backbone of a spec, by its kind."""
+
+from __future__ import annotations
+
+from adafocus_cli.errors import ModelError
+from adafocus_cli.nn.backbones import Backbone, BasicBlock, Bottleneck, MobileNetV2, ResNet
+from adafocus_cli.nn.matching import MatchingNet
+from adafocus_cli.spec import Network
+
+
+def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
+    """`shift_over` is the clip length for networks that see a clip together, 0 for those that see single frames."""
+    if network.arch == "mobilenet_v2":
+        return MobileNetV2(network.width, shift_over)
+    if network.arch == "resnet18":
+        return ResNet(BasicBlock, (2, 2, 2, 2), network.width, shift_over)
+    if network.arch == "resnet50":
+        return ResNet(Bottleneck, (3, 4, 6, 3), network.width, shift_over)
+    if network.arch == "matching":
+        return _matching(network, shift_over)
+    raise ModelError(f"no network is called {network.arch!r}; mobilenet_v2, resnet18, resnet50 and matching are")
+
+
+def _matching(network: Network, frames: int) -> MatchingNet:
+    if frames < 2:
+        raise ModelError("the network `matching` compares frames: it needs a family that sees a clip together (…-tsm)")
+    if network.size % MatchingNet.stride:
+        raise ModelError(
+            f"the network `matching` takes pictures of multiples of {MatchingNet.stride} px, not {network.size}"
+        )
+    return MatchingNet(network.width, frames)
