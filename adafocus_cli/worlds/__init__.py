@@ -1,0 +1,26 @@
+"""Made-up videos with known answers, rendered when asked for: to train on, to test with, and as controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from adafocus_cli.errors import UsageError
+from adafocus_cli.worlds.glyphs import Glyphs
+from adafocus_cli.worlds.motion import Motion
+from adafocus_cli.worlds.scene import SIDE, Scene, World
+
+__all__ = ["SIDE", "WORLDS", "Scene", "World", "world"]
+
+WORLDS: dict[str, Callable[[bool], World]] = {
+    "motion": Motion,
+    "glyphs": Glyphs,
+    "glyphs-close": partial(Glyphs, close=True),
+}
+
+
+def world(name: str, *, unseen: bool = False) -> World:
+    """A world by its name; `unseen` has the textures, shapes and colours that the other never shows."""
+    if name not in WORLDS:
+        raise UsageError(f"there is no world {name!r}; choose one of {', '.join(WORLDS)}")
+    return WORLDS[name](unseen)

@@ -1,0 +1,36 @@
+"""What a world is: made-up videos whose answers are known, each named by a seed. Knows no particular world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+SIDE = 224
+
+
+class Scene(Protocol):
+    """One video: `label` is a place in its world's labels, `count` how many frames it has."""
+
+    @property
+    def label(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def fps(self) -> float: ...
+
+    def frames(self, numbers: Sequence[int]) -> np.ndarray:
+        """Bytes of frames × SIDE × SIDE × RGB; a frame is the same whichever others are asked for."""
+        ...
+
+
+class World(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    def scene(self, seed: int, *, label: int | None = None) -> Scene:
+        """The scene that a seed names; without a label, the seed chooses that too."""
+        ...
