@@ -1,0 +1,244 @@
+"""`adafocus calibrate`: thresholds that keep a model's mean cost to a budget, and what they do to its accuracy.
+
+Parses, calls, shows and writes; knows nothing of how thresholds are fitted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adafocus_cli.cli import labelled, options
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.evaluation.calibration import Calibrator, Gathering
+    from adafocus_cli.evaluation.calibration_report import Calibration
+    from adafocus_cli.evaluation.data import Dataset
+    from adafocus_cli.schema import Failure
+    from adafocus_cli.tagger import Tagger
+
+SCHEMA = "adafocus-calibration/1"
+HELP = """Fit thresholds for leaving videos early, one set for each budget, and say what that does to accuracy.
+
+Half of the videos are for fitting, the others for checking. Use videos that the model was not trained on."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+What would 5, 10 and 20 GMACs a video get?
+  [cyan]adafocus calibrate videos/ --budgets 5,10,20 -w model.pth --picture curve.png[/cyan]
+Write exits/exit-10.yaml, and use it:
+  [cyan]adafocus calibrate videos/ --budgets 10 -w model.pth -o exits[/cyan]
+  [cyan]adafocus classify clip.mp4 -w model.pth --exit exits/exit-10.yaml[/cyan]
+
+[bold]Exit status[/bold]
+
+0 all tagged · 1 nothing could be done · 2 wrong usage
+3 some videos failed, the rest is used · 130 interrupted"""
+
+Budgets = Annotated[
+    str,
+    typer.Option(
+        metavar="N,N,…",
+        rich_help_panel=options.EXITS,
+        help="What a video may cost in the mean, in 10⁹ multiply-adds; one or more.",
+    ),
+]
+Group = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        rich_help_panel=options.EXITS,
+        help="How many looks pass between exits; fewer save more, more keep an accelerator busier.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        rich_help_panel=options.INPUT,
+        help="For the halves, for --limit, and for which scenes of a made-up world.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        rich_help_panel=options.OUTPUT,
+        help="Write a file for --exit for each budget: exit-N.yaml.",
+    ),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", rich_help_panel=options.OUTPUT, help="Also draw accuracy over cost."),
+]
+
+
+def calibrate(
+    context: typer.Context,
+    data: labelled.Data,
+    budgets: Budgets,
+    root: labelled.Root = None,
+    limit: labelled.Limit = None,
+    seed: Seed = 0,
+    model: options.ModelName = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    patch_size: options.PatchSize = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: options.BatchSize = None,
+    group: Group = 4,
+    decoder: options.DecoderOption = "auto",
+    decode_timeout: options.DecodeTimeout = 60.0,
+    workers: options.Workers = None,
+    format_: options.ReportFormatOption = "table",
+    output: Output = None,
+    picture: Picture = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    wanted = _parsed(budgets)
+    _check_outputs(output, picture, data)
+    source = options.chosen_model(model, weights)
+    dataset, available = labelled.choose(data, root, limit, seed, terminal)
+    choice = options.ModelChoice(
+        source=source, patch_size=patch_size, labels=labels, device=device, precision=precision, batch_size=batch_size
+    )
+
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.evaluation.calibration import Calibrator, Gathering
+    from adafocus_cli.flops import CostMeter
+    from adafocus_cli.video.limits import Limits
+
+    engine_options = Options(decoder=decoder, limits=Limits(seconds=decode_timeout))
+    if workers is not None:
+        engine_options = replace(engine_options, workers=workers)
+    started = time.monotonic()
+    tagger = choice.load()
+    calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted)
+    for budget in wanted:
+        if budget >= calibrator.full_gmacs:
+            all_of_it = f"the {calibrator.full_gmacs:.4g} GMACs of everything"
+            terminal.note(f"a budget of {budget:g} GMACs allows {all_of_it}; nothing is skipped")
+    gathering = Gathering(dataset, tagger.labels.names)
+    failures = _gather(gathering, calibrator, dataset, tagger, engine_options, terminal)
+    calibration = calibrator.calibrate(*gathering.halves(seed))
+    finding = _Finding(calibration, tagger, data, available, seed, failures, time.monotonic() - started)
+    finding.write(output, picture)
+    finding.show(format_)
+    labelled.end_with(failures, dataset, terminal)
+
+
+def _parsed(budgets: str) -> list[float]:
+    try:
+        values = sorted({float(part) for part in budgets.split(",")})
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < math.inf for value in values):
+        raise UsageError(f"--budgets {budgets!r} are no costs; give GMACs a video above 0, such as 5,10,20")
+    return values
+
+
+def _check_outputs(output: Path | None, picture: Path | None, data: str) -> None:
+    """Before the work begins."""
+    if output is not None and not os.access(output if output.is_dir() else output.parent, os.W_OK):
+        raise UsageError(f"cannot write into {output}; give a folder that can be written to, or one in such a folder")
+    if output is not None and output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output} is a file; give a folder, for one file a budget")
+    if picture is not None:
+        labelled.check_picture(picture, data, option="--picture")
+
+
+def _gather(
+    gathering: Gathering,
+    calibrator: Calibrator,
+    dataset: Dataset,
+    tagger: Tagger,
+    engine_options: Options,
+    terminal: Terminal,
+) -> tuple[Failure, ...]:
+    """In the same turns as later, though no video is left: sums in another order would differ in the last digits."""
+    from adafocus_cli.exits import write_thresholds
+
+    with TemporaryDirectory(prefix="adafocus-") as folder:
+        never = Path(folder, "never.yaml")
+        write_thresholds(never, tagger.model, calibrator.never, group=calibrator.group)
+        return labelled.tag(dataset, tagger, replace(engine_options, exits=never), terminal, take=gathering.add)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What was found, for whom it is."""
+
+    calibration: Calibration
+    tagger: Tagger
+    data: str
+    available: int
+    seed: int
+    failures: tuple[Failure, ...]
+    seconds: float
+
+    def write(self, output: Path | None, picture: Path | None) -> None:
+        from adafocus_cli.exits import write_thresholds
+        from adafocus_cli.files import replacing
+
+        if output is not None:
+            output.mkdir(exist_ok=True)
+            for choice in self.calibration.choices:
+                with replacing(output / _file_name(choice.budget)) as file:
+                    group = self.calibration.group
+                    write_thresholds(Path(file.name), self.tagger.model, choice.thresholds, group=group)
+        if picture is not None:
+            from adafocus_cli.evaluation.curve import draw
+
+            with replacing(picture) as file:
+                draw(self.calibration).save(file, "PNG")
+
+    def show(self, format_: options.ReportFormat) -> None:
+        if format_ == "json":
+            from adafocus_cli.output.json_records import dumps
+
+            typer.echo(dumps(self._record(), indent=2))
+            return
+        from rich.console import Console
+
+        from adafocus_cli.evaluation.calibration_table import layout
+
+        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data))
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "model": asdict(self.tagger.model),
+            "data": self.data,
+            "available": self.available,
+            "seed": self.seed,
+            "videos": {
+                "fitted_on": self.calibration.fitted_on,
+                "checked_on": self.calibration.checked_on,
+                "failed": len(self.failures),
+            },
+            **self.calibration.to_dict(),
+            "seconds": round(self.seconds, 3),
+            "failures": [failure.to_dict() for failure in self.failures],
+        }
+
+
+def _file_name(budget: float) -> str:
+    return f"exit-{budget:.10g}.yaml"

@@ -1,0 +1,121 @@
+"""`adafocus calibrate` as people run it, and that `--exit` then does what it said."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adafocus_cli.cli.calibrate import calibrate as command
+from adafocus_cli.evaluation import calibration
+from adafocus_cli.evaluation.calibration import halves
+from adafocus_cli.exits import GROUP
+from adafocus_cli.flops import CostMeter
+from tests.tiny import tiny_model, tiny_spec
+
+FAMILY = "adafocus-v2"
+
+
+@pytest.fixture
+def calibrate(adafocus, weights_of):
+    def call(*arguments, family=FAMILY):
+        return adafocus("calibrate", *arguments, "-w", weights_of(family), "--device", "cpu")
+
+    return call
+
+
+def cost_after(turns, *, family=FAMILY, group=4):
+    costs = CostMeter(tiny_spec(family)).of_turns(tiny_model(family).turns(group))
+    return sum(cost.total() for cost in costs[:turns]) / 1e9
+
+
+@pytest.mark.parametrize(("family", "group"), [(FAMILY, 4), (FAMILY, 1), ("adafocus-v1", 3), ("uni-adafocus", 4)])
+def test_evaluate_with_the_file_gives_what_was_predicted(
+    calibrate, adafocus, clips, weights_of, tmp_path, monkeypatch, family, group
+):
+    """One law only, for nothing is gained by looking at more with a model that was never trained."""
+    monkeypatch.setattr(calibration, "RATIOS", np.ones(1))
+    budget = 0.99 * cost_after(None, family=family, group=group)
+    options = ("--budgets", budget, "--group", group, "--seed", 3, "-f", "json")
+    done = calibrate(clips, *options, "-o", tmp_path / "exits", family=family)
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    (entry,) = record["budgets"]
+    paths = sorted(path for folder in sorted(clips.iterdir()) for path in folder.iterdir())
+    for part, places in zip(("fitted", "checked"), halves([path.parent.name for path in paths], 3), strict=True):
+        with (tmp_path / "list.csv").open("w", newline="") as file:
+            csv.writer(file).writerows((paths[place], paths[place].parent.name) for place in places)
+        (exits,) = (tmp_path / "exits").iterdir()
+        weights = ("-w", weights_of(family), "--device", "cpu")
+        found = json.loads(adafocus("evaluate", tmp_path / "list.csv", "--exit", exits, "-f", "json", *weights).out)
+        assert found["accuracy"]["top1"] == entry[part]["top1"]
+        assert found["accuracy"]["mean_average_precision"]["as_published"] == entry[part]["map_published"]
+        assert found["cost"]["gmacs"] == entry[part]["gmacs"]
+        assert found["exits"]["videos"] == entry[part]["left"]
+    assert len(entry["fitted"]["left"]) > 1, "some videos leave early, others do not"
+
+
+def test_a_table_a_picture_and_a_file_for_each_budget(calibrate, clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    budgets = f"{cost_after(1)},{cost_after(3)},7"
+    done = calibrate(clips, "--budgets", budgets, "-o", tmp_path / "exits", "--picture", tmp_path / "curve.png")
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    for text in ("fitted on 4 and checked on 4 other videos", "same step for all", "16 of 16", "left after a step"):
+        assert text in done.out
+    (note,) = done.err.splitlines()
+    assert "a budget of 7 GMACs allows the" in note
+    assert note.endswith("nothing is skipped")
+    assert len(list((tmp_path / "exits").iterdir())) == 3
+    assert ".inf" in (tmp_path / "exits" / "exit-7.yaml").read_text()
+    assert Image.open(tmp_path / "curve.png").size == (960, 600)
+
+
+def test_broken_videos_are_left_out_and_told(calibrate, clips, tmp_path):
+    for number, video in enumerate((clips / "Futsal").iterdir()):
+        shutil.copy(video, tmp_path / f"{number}.mp4")
+    (tmp_path / "bad.mp4").write_text("no video")
+    names = ("bad.mp4", "0.mp4", "1.mp4", "2.mp4")
+    (tmp_path / "list.csv").write_text("".join(f"{name},Futsal\n" for name in names))
+    done = calibrate(tmp_path / "list.csv", "--budgets", "7", "-f", "json")
+    assert done.code == 3
+    assert "1 of 4 videos could not be tagged" in done.err
+    record = json.loads(done.out)
+    assert record["videos"] == {"fitted_on": 1, "checked_on": 2, "failed": 1}
+    (tmp_path / "short.csv").write_text("bad.mp4,Futsal\n0.mp4,Futsal\n")
+    few = calibrate(tmp_path / "short.csv", "--budgets", "7", "-q")
+    assert (few.code, few.out) == (1, "")
+    assert "only one video could be tagged, and halves need two" in few.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "family", "code", "complaint"),
+    [
+        ([], FAMILY, 2, "--budgets"),
+        (["--budgets", "5,x"], FAMILY, 2, "--budgets '5,x' are no costs; give GMACs a video above 0"),
+        (["--budgets", "nan"], FAMILY, 2, "are no costs"),
+        (["--budgets", "-1"], FAMILY, 2, "are no costs"),
+        (["--budgets", "1e-6,5"], FAMILY, 2, "no thresholds fit a budget of 1e-06 GMACs"),
+        (["--budgets", "5"], "adafocus-v1-tsm", 1, "adafocus-v1-tsm gives one answer a video"),
+        (["--budgets", "5", "--picture", "curve.jpg"], FAMILY, 2, "--picture draws a PNG picture"),
+        (["--budgets", "5", "-o", "no/such/folder"], FAMILY, 2, "cannot write into no/such/folder"),
+        (["--budgets", "5", "-o", "{file}"], FAMILY, 2, "is a file; give a folder"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_next_step(calibrate, clips, tmp_path, arguments, family, code, complaint):
+    (tmp_path / "file").touch()
+    done = calibrate(clips, *(text.format(file=tmp_path / "file") for text in arguments), family=family)
+    assert (done.code, done.out) == (code, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith("adafocus: error: ")
+    assert complaint in line
+
+
+def test_groups_are_as_large_as_where_none_is_said():
+    """The option cannot import the number, which would load torch for the help."""
+    assert inspect.signature(command).parameters["group"].default == GROUP
