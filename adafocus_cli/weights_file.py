@@ -43,6 +43,8 @@ class About:
     labels_source: str | None = None
     source: str | None = None
     source_sha256: str | None = None
+    training: str | None = None
+    """How it came about, as JSON, where we have taught it."""
     version: str = __version__
 
     @property

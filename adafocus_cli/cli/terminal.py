@@ -94,10 +94,13 @@ class ProgressBar:
             self._progress.start()
 
     def update(self, *, done: int, total: int | None, failed: int) -> None:
+        of = "" if total is None else f" of {total}"
+        broken = f", [red]{failed} failed[/red]" if failed else ""
+        self.show(f"{done}{of} done{broken}", done=done, total=total)
+
+    def show(self, text: str, *, done: int, total: int | None) -> None:
         if self._progress:
-            of = "" if total is None else f" of {total}"
-            broken = f", [red]{failed} failed[/red]" if failed else ""
-            self._progress.update(self._task, completed=done, total=total, description=f"{done}{of} done{broken}")
+            self._progress.update(self._task, completed=done, total=total, description=text)
 
     @contextmanager
     def hidden(self) -> Iterator[None]:

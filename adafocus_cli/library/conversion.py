@@ -54,6 +54,7 @@ def convert(
         labels=names.names if names else None,
         labels_source=names.source if names else None,
         source=first.source if first and first.source_sha256 else source.name,
+        training=first.training if first else None,
         source_sha256=(first and first.source_sha256) or source_sha256,
     )
     return Converted(about, loaded.tensors)

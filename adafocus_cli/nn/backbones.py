@@ -31,7 +31,7 @@ def _shift(frames: int) -> nn.Module:
     return TemporalShift(frames) if frames else nn.Identity()
 
 
-def _divisible(channels: float, by: int = 8) -> int:
+def divisible(channels: float, by: int = 8) -> int:
     """Rounded to a multiple of `by`, never more than a tenth below what was asked."""
     rounded = max(by, int(channels + by / 2) // by * by)
     return rounded if rounded >= 0.9 * channels else rounded + by
@@ -85,11 +85,11 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(Backbone):
     def __init__(self, width: float, shift_over: int) -> None:
         super().__init__()
-        channels = _divisible(32 * width)
-        self.channels = _divisible(1280 * max(1.0, width))
+        channels = divisible(32 * width)
+        self.channels = divisible(1280 * max(1.0, width))
         layers: list[nn.Module] = [_conv_bn_relu6(3, channels, 3, stride=2)]
         for expansion, base, blocks, first_stride in _MOBILENET_STAGES:
-            outputs = _divisible(base * width)
+            outputs = divisible(base * width)
             for i in range(blocks):
                 stride = first_stride if i == 0 else 1
                 layers.append(InvertedResidual(channels, outputs, stride, expansion, shift_over))
@@ -165,7 +165,7 @@ class ResNet(Backbone):
         self, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], width: float, shift_over: int
     ) -> None:
         super().__init__()
-        stem = _divisible(64 * width)
+        stem = divisible(64 * width)
         self.conv1 = nn.Conv2d(3, stem, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)

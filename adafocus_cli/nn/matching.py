@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adafocus_cli.nn.backbones import Backbone, BasicBlock
+from adafocus_cli.nn.backbones import Backbone, BasicBlock, divisible
 
 _REACH = 3  # how far a place is looked for, in pixels of a level
 CELL = 8  # one cell of the comparison covers so many pixels each way
 _LEVELS = (2, 4)  # how much smaller a picture is compared; what moves fast is found in a smaller one
 _LOOKS = 32
+_HEADS = 8  # groups of channels, each with an attention of its own
 _FAINT = 1e-3  # a place that varies less has nothing to be found by
 
 
@@ -28,29 +29,40 @@ class MatchingNet(Backbone):
     def __init__(self, width: float, over: int) -> None:
         super().__init__()
         self.over = over
-        inner = round(64 * width)
+        inner = divisible(64 * width)
         self.channels = 2 * inner
         self.likeness = nn.ModuleList(Likeness(level) for level in _LEVELS)
-        self.looks = nn.Conv2d(6, _LOOKS, CELL, CELL, bias=False)
-        self.looks_bn = nn.BatchNorm2d(_LOOKS)
-        self.entry = nn.Sequential(
-            nn.Conv2d(len(_LEVELS) * Likeness.channels + _LOOKS, inner, 1, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(inplace=True),
+        self.looks = nn.Sequential(
+            _conv_bn_relu(3, _LOOKS // 2), _conv_bn_relu(_LOOKS // 2, _LOOKS), _conv_bn_relu(_LOOKS, _LOOKS)
         )
+        seen = len(_LEVELS) * Likeness.channels + 2 * _LOOKS
+        self.entry = nn.Sequential(nn.Conv2d(seen, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True))
         self.blocks = nn.Sequential(
             BasicBlock(inner, inner, 1, over),
             BasicBlock(inner, self.channels, 2, over),
             BasicBlock(self.channels, self.channels, 1, over),
         )
+        self.attention = nn.Conv2d(self.channels, _HEADS, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
         clips = frames.view(-1, self.over, *frames.shape[1:])
-        change = clips[:, 1:] - clips[:, :-1]
-        looks = self.looks_bn(self.looks(torch.cat((clips, _for_all(change)), dim=2).flatten(0, 1)))
-        seen = torch.cat((*(_for_all(part(clips)).flatten(0, 1) for part in self.likeness), looks), dim=1)
-        maps: Tensor = self.blocks(self.entry(seen))
-        return maps
+        looks = self.looks(frames)
+        by_clip = looks.view(*clips.shape[:2], *looks.shape[1:])
+        pairs = [by_clip[:, 1:] - by_clip[:, :-1], *(part(clips) for part in self.likeness)]
+        maps = self.blocks(self.entry(torch.cat((looks, *(_for_all(pair).flatten(0, 1) for pair in pairs)), dim=1)))
+        return self._attended(maps)
+
+    def _attended(self, maps: Tensor) -> Tensor:
+        """Maps of which the plain mean is one that is weighted by where something happens: things are small."""
+        weights = self.attention(maps).float().flatten(2).softmax(dim=-1).unflatten(2, maps.shape[2:])
+        heads = maps.unflatten(1, (_HEADS, -1))
+        return (heads * (weights * weights[0, 0].numel()).unsqueeze(2)).flatten(1, 2)
+
+
+def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 def _for_all(pairs: Tensor) -> Tensor:

@@ -1,0 +1,228 @@
+"""`adafocus train`: teaches a tagger the classes of labelled videos.
+
+Parses, calls and shows; knows nothing of how a model learns.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from adafocus_cli.cli import labelled, options
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.errors import UsageError
+
+HELP = """Teach a tagger your own classes, straight from video files.
+
+DATA is a folder with one folder of videos a class, a list of path,label rows, or a made-up world (world:motion)."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+Videos sorted into folders by class, a fifth of them for validation:
+  [cyan]adafocus train videos/ --recipe v2 -o run[/cyan]
+From a model that has seen much already:
+  [cyan]adafocus train train.csv --val val.csv --init v2-activitynet-p128-mbv2 -o run[/cyan]
+Go on after a power cut:
+  [cyan]adafocus train --resume run[/cyan]
+On four GPUs:
+  [cyan]torchrun --nproc-per-node 4 -m adafocus_cli train videos/ -o run[/cyan]
+
+[bold]Exit status[/bold]
+
+0 trained · 1 nothing could be done · 2 wrong usage
+3 trained, but some videos could not be read · 130 interrupted"""
+
+# Panels of the help.
+_data = partial(typer.Option, rich_help_panel="Labelled videos")
+_model = partial(typer.Option, rich_help_panel="The model")
+_learning = partial(typer.Option, rich_help_panel="How it learns")
+_run = partial(typer.Option, rich_help_panel="The run")
+
+Data = Annotated[
+    str | None,
+    typer.Argument(metavar="DATA", help="A folder of class folders, a list, or world:NAME."),
+]
+Val = Annotated[str | None, _data(metavar="DATA", help="Other videos to judge by; else a share of DATA is kept back.")]
+ValShare = Annotated[
+    float, _data(metavar="SHARE", min=0.01, max=0.9, help="How much of every class of DATA is kept back to judge by.")
+]
+ClipsPerEpoch = Annotated[int, _data(metavar="N", min=1, help="Of a made-up world: new clips in every epoch.")]
+ValClips = Annotated[int, _data(metavar="N", min=1, help="Of a made-up world: clips to judge by.")]
+Labels = Annotated[str | None, _data(metavar="FILE|NAME", help="The names of numbered classes.")]
+Flip = Annotated[
+    bool,
+    _data("--flip/--no-flip", help="Show half of the clips mirrored, in recipes without TSM; not if sides matter."),
+]
+
+RecipeName = Annotated[
+    Literal["v1", "v1-tsm", "v2", "v2-tsm"], _model("--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v2 or v2-tsm.")
+]
+Init = Annotated[
+    str,
+    _model(
+        metavar="NAME|FILE",
+        help="Begin with a model, with torchvision's networks (imagenet), or with nothing (scratch).",
+    ),
+]
+GlanceWeights = Annotated[
+    str | None, _model(metavar="FILE", help="Weights of the glance network, as torchvision names them.")
+]
+FocusWeights = Annotated[
+    str | None, _model(metavar="FILE", help="Weights of the focus network, as torchvision names them.")
+]
+Glance = Annotated[
+    str | None, _model(metavar="NET", help="The glance network, its width and pictures: mobilenet_v2:0.5@112.")
+]
+Focus = Annotated[str | None, _model(metavar="NET", help="The focus network, its width and patches: resnet18:0.25@96.")]
+Frames = Annotated[int | None, _model(metavar="N", min=2, help="Frames that are glanced at.")]
+FocusFrames = Annotated[int | None, _model(metavar="N", min=2, help="Frames that are looked at, with TSM.")]
+FrameSize = Annotated[int | None, _model(metavar="PIXELS", min=32, max=1024, help="The side of a frame.")]
+PolicyChannels = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy's first layer.")]
+PolicyWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy.")]
+ClassifierWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the classifier, without TSM.")]
+
+Epochs = Annotated[
+    str | None, _learning(metavar="N[,N,N]", help="Epochs of each stage of the recipe.", show_default="as published")
+]
+Rate = Annotated[
+    float | None, _learning("--lr", metavar="RATE", min=0, help="The highest rate.", show_default="as published")
+]
+Optimizer = Annotated[
+    Literal["sgd", "adam", "adamw"] | None,
+    _learning(metavar="NAME", help="sgd (with momentum 0.9), adam or adamw.", show_default="as published"),
+]
+WeightDecay = Annotated[
+    float | None, _learning(metavar="SHARE", min=0, help="How fast weights decay.", show_default="as published")
+]
+Dropout = Annotated[
+    float | None,
+    _learning(metavar="SHARE", min=0, max=0.99, help="Before the answers.", show_default="as published"),
+]
+BatchSize = Annotated[int, _learning(metavar="N", min=1, help="Clips of a step, of all processes together.")]
+Accumulate = Annotated[int, _learning(metavar="N", min=1, help="Batches of which a step takes the mean.")]
+Seed = Annotated[int, _learning(metavar="N", min=0, help="The same seed gives the same run.")]
+
+Output = Annotated[
+    Path | None, _run("--output", "-o", metavar="FOLDER", help="Where the run keeps everything; begins a new one.")
+]
+Resume = Annotated[Path | None, _run(metavar="FOLDER", help="Go on with the run there, where it was broken off.")]
+Threads = Annotated[int | None, _run(metavar="N", min=1, help="Threads of the model on a processor.")]
+ReadWorkers = Annotated[
+    int | None, _run("--workers", metavar="N", min=0, show_default="half the cores", help="Processes that read clips.")
+]
+CacheGb = Annotated[
+    float, _run(metavar="GB", min=0, help="Keep decoded frames on the disk meanwhile, if they take no more than this.")
+]
+Tensorboard = Annotated[bool, _run(metavar="", help="Also write curves for TensorBoard, into the folder.")]
+
+
+def train(
+    context: typer.Context,
+    data: Data = None,
+    val: Val = None,
+    val_share: ValShare = 0.2,
+    root: labelled.Root = None,
+    labels: Labels = None,
+    clips_per_epoch: ClipsPerEpoch = 4096,
+    val_clips: ValClips = 512,
+    flip: Flip = True,
+    recipe: RecipeName = "v2-tsm",
+    init: Init = "imagenet",
+    glance_weights: GlanceWeights = None,
+    focus_weights: FocusWeights = None,
+    glance: Glance = None,
+    focus: Focus = None,
+    frames: Frames = None,
+    focus_frames: FocusFrames = None,
+    frame_size: FrameSize = None,
+    policy_channels: PolicyChannels = None,
+    policy_width: PolicyWidth = None,
+    classifier_width: ClassifierWidth = None,
+    epochs: Epochs = None,
+    lr: Rate = None,
+    optimizer: Optimizer = None,
+    weight_decay: WeightDecay = None,
+    dropout: Dropout = None,
+    batch_size: BatchSize = 32,
+    accumulate: Accumulate = 1,
+    precision: options.PrecisionOption = "auto",
+    seed: Seed = 0,
+    output: Output = None,
+    resume: Resume = None,
+    device: options.Device = "auto",
+    workers: ReadWorkers = None,
+    threads: Threads = None,
+    cache_gb: CacheGb = 2.0,
+    decoder: options.DecoderOption = "auto",
+    decode_timeout: options.DecodeTimeout = 60.0,
+    tensorboard: Tensorboard = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    folder = _folder(output, resume, data)
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in context.params.items()}
+    given = {name for name in values if _was_given(context, name)}
+    _train(values, given, folder, terminal, new=resume is None, curves=tensorboard)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _folder(output: Path | None, resume: Path | None, data: str | None) -> Path:
+    folder = resume or output
+    if folder is None:
+        raise UsageError("a run needs a folder to keep everything in; give one with -o FOLDER")
+    if output is not None and resume is not None and output.resolve() != resume.resolve():
+        raise UsageError(f"--resume {resume} goes on in that folder, not in {output}; leave -o out")
+    if resume is None and data is None:
+        raise UsageError("there is nothing to learn from; give DATA, a folder with one folder of videos a class")
+    return folder
+
+
+def _train(
+    values: dict[str, Any], given: set[str], folder: Path, terminal: Terminal, *, new: bool, curves: bool
+) -> None:
+    from adafocus_cli.cli.train_view import view
+    from adafocus_cli.training.settings import Resources, Settings
+    from adafocus_cli.training.team import Team
+    from adafocus_cli.training.train import Surroundings, begin, go_on
+
+    team = Team.of_environment()
+    terminal.quiet = terminal.quiet or not team.first
+    with terminal.showing_log("adafocus"), view(terminal, folder if curves and team.first else None) as seen:
+        around = Surroundings(
+            folder=folder,
+            resources=Resources.of(values),
+            view=seen,
+            read=lambda data, root: labelled.read(data, root, terminal),
+            say=terminal.note,
+        )
+        try:
+            if new:
+                outcome = begin(Settings.of(values), around, command=shlex.join(["adafocus", *sys.argv[1:]]))
+            else:
+                outcome = go_on({name: values[name] for name in given}, around)
+        except KeyboardInterrupt:
+            if (folder / "last.pt").exists():
+                terminal.note(f"broken off; adafocus train --resume {folder} goes on after the last whole epoch")
+            raise
+    best = outcome.position
+    terminal.note(
+        f"{outcome.model} is right about {best.best:.1%} of the clips to judge by (epoch {best.best_epoch}); "
+        f"adafocus classify VIDEO --weights {outcome.model}"
+    )
+    if best.unreadable:
+        for reason in best.unreadable.values():
+            terminal.warn(reason)
+        terminal.note(f"{len(best.unreadable)} videos could not be read; the model has learnt from the others")
+        if team.size == 1:  # torchrun would take it for a failure
+            raise typer.Exit(options.SOME_FAILED)

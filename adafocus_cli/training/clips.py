@@ -1,0 +1,225 @@
+"""Labelled clips as a model sees them, uint8: of video files, of folders of images, or of made-up worlds.
+
+What a clip looks like follows from its place in the set and the moment of the training alone, never from who reads it.
+Knows nothing of batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import sqrt
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from adafocus_cli.errors import VideoError
+from adafocus_cli.evaluation.data import Sample
+from adafocus_cli.evaluation.frames import FrameFolder
+from adafocus_cli.models import build
+from adafocus_cli.models.base import Family
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.training.settings import mix
+from adafocus_cli.video.clip import resized
+from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.process import VideoProcess
+from adafocus_cli.worlds import World, world
+
+Moment = tuple[int, ...]
+"""A stage and an epoch; in validation, nothing: its clips never change."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """The frames of the model's plan (n, s, s, 3), in its order; None if there are none to be had."""
+
+    pixels: np.ndarray | None
+    target: int
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Videos that were found so on the way, and why."""
+
+
+class Clips(Protocol):
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, moment: Moment) -> Clip: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The frames that a model of these sizes wants of a video."""
+
+    spec: ModelSpec
+
+    @cached_property
+    def _family(self) -> Family:
+        with torch.device("meta"):
+            return build(self.spec)
+
+    def numbers(self, count: int) -> tuple[int, ...]:
+        return self._family.plan(count).frames
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int, int]:
+        size = self.spec.frame_size
+        return (len(self.numbers(1)), size, size, 3)
+
+
+@dataclass(frozen=True)
+class SceneClips:
+    """Scenes of a made-up world: new ones in every epoch of training, always the same ones in validation."""
+
+    name: str
+    unseen: bool
+    count: int
+    planned: Planned
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @cached_property
+    def _world(self) -> World:
+        return world(self.name, unseen=self.unseen)
+
+    def read(self, index: int, moment: Moment) -> Clip:
+        label = None if moment else index % len(self._world.labels)
+        scene = self._world.scene(mix("scene", self.seed, moment, index), label=label)
+        numbers = self.planned.numbers(scene.count)
+        distinct = sorted(set(numbers))
+        pixels = resized(scene.frames(distinct), self.planned.spec.frame_size)
+        return Clip(pixels[np.searchsorted(distinct, numbers)], scene.label)
+
+    def close(self) -> None:
+        pass
+
+
+class FrameCache:
+    """Frames that were decoded once, in a file that all workers map into their memory."""
+
+    def __init__(self, path: Path, clips: int, shape: tuple[int, ...]) -> None:
+        self._path, self._clips, self._shape = path, clips, shape
+
+    def __reduce__(self) -> tuple[type[FrameCache], tuple[Path, int, tuple[int, ...]]]:
+        return FrameCache, (self._path, self._clips, self._shape)
+
+    @property
+    def bytes(self) -> int:
+        return self._clips * (1 + int(np.prod(self._shape)))
+
+    def create(self) -> None:
+        with self._path.open("wb") as file:
+            file.truncate(self.bytes)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @cached_property
+    def _there(self) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+        return np.memmap(self._path, np.uint8, "r+", 0, (self._clips,))
+
+    @cached_property
+    def _frames(self) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+        return np.memmap(self._path, np.uint8, "r+", self._clips, (self._clips, *self._shape))
+
+    def get(self, index: int) -> np.ndarray | None:
+        return np.asarray(self._frames[index]) if self._there[index] else None
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        self._frames[index] = pixels
+        self._there[index] = 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A part of the frame, and perhaps its mirror image: the same for all frames of a clip."""
+
+    seed: int
+    flips: bool
+    smallest: float = 0.6
+
+    def __call__(self, pixels: np.ndarray, index: int, moment: Moment) -> np.ndarray:
+        chance = np.random.default_rng(mix("augmentation", self.seed, moment, index))
+        size = pixels.shape[1]
+        side = round(size * sqrt(chance.uniform(self.smallest, 1.0)))
+        left, top = map(int, chance.integers(0, size - side + 1, 2))
+        part = resized(pixels[:, top : top + side, left : left + side], size)
+        return part[:, :, ::-1] if self.flips and chance.random() < 0.5 else part
+
+
+@dataclass(frozen=True, eq=False)
+class FileClips:
+    """Labelled videos. One that cannot be read is told of; in training a neighbour, mostly of its class, stands in."""
+
+    samples: Sequence[Sample]
+    targets: Sequence[int]
+    planned: Planned
+    cache: FrameCache | None = None
+    augmentation: Augmentation | None = None
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    limits: Limits = field(default_factory=Limits)
+    _failed: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, index: int, moment: Moment) -> Clip:
+        unreadable: dict[str, str] = {}
+        for place in self._candidates(index, moment):
+            pixels = self._pixels(place)
+            if pixels is None:
+                unreadable[self.samples[place].path] = self._failed[place]
+                continue
+            if moment and self.augmentation:
+                pixels = self.augmentation(pixels, index, moment)
+            return Clip(pixels, self.targets[place], unreadable)
+        return Clip(None, self.targets[index], unreadable)
+
+    def close(self) -> None:
+        if "_process" in self.__dict__:
+            self._process.close()
+
+    def _candidates(self, index: int, moment: Moment) -> Iterable[int]:
+        return ((index + step) % len(self) for step in range(len(self) if moment else 1))
+
+    def _pixels(self, place: int) -> np.ndarray | None:
+        if place in self._failed:
+            return None
+        pixels = self.cache.get(place) if self.cache else None
+        if pixels is None:
+            try:
+                pixels = self._decoded(self.samples[place])
+            except VideoError as error:
+                self._failed[place] = str(error)
+                return None
+            if self.cache:
+                self.cache.put(place, pixels)
+        return pixels
+
+    def _decoded(self, sample: Sample) -> np.ndarray:
+        """Each frame once, however often the plan names it."""
+        size = self.planned.spec.frame_size
+        if os.path.isdir(sample.path):  # noqa: PTH112 - the path as it was given
+            folder = FrameFolder.open(sample.path, frames=sample.frames)
+            numbers = self.planned.numbers(len(folder.images))
+            distinct = sorted(set(numbers))
+            pixels = np.stack([folder.pixels(number, size) for number in distinct])
+        else:
+            video = self._process.open(sample.path)
+            numbers = self.planned.numbers(video.info.frames)
+            distinct = sorted(set(numbers))
+            pixels = self._process.frames(video, distinct, size=size).pixels
+        return pixels[np.searchsorted(distinct, numbers)]
+
+    @cached_property
+    def _process(self) -> VideoProcess:
+        process = VideoProcess(decoder=self.decoder, limits=self.limits)
+        Finalize(self, process.close, exitpriority=1)  # a worker ends without leaving any context
+        return process

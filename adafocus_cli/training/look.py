@@ -1,0 +1,99 @@
+"""One look at a batch of clips, in pieces that a learner can change: glance, where to look, patches, answers.
+
+The stages are the family's own; only the two networks run in reduced precision, as they do when they tag. Knows nothing
+of losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn
+from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.nn.pixels import normalised
+
+# Of any video that is longer than a model's samples, the same positions are glanced at and looked at.
+_LONG = 10_000
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What was seen of a batch: the glance's maps, and the frames to be looked at, uint8, both in looking order."""
+
+    model: Family
+    turn: Turn
+    maps: Tensor
+    frames: Tensor
+
+    @classmethod
+    def at(cls, model: Family, pixels: Tensor) -> Glance:
+        """`pixels` (b, n, s, s, 3) are the frames of the model's plan, uint8."""
+        (turn,) = model.turns()
+        plan = model.plan(_LONG)
+        glanced = [plan.glance[i] for i in turn.glance]
+        looked = [plan.focus[i] for i in _looks(model, turn)]
+        maps = model.glance(normalised(_at(pixels, glanced)))
+        return cls(model, turn, maps.float(), _at(pixels, looked))
+
+    def learned(self) -> Gaze:
+        """Where the policy looks; it learns from the maps without changing them."""
+        with full_precision(self.maps):
+            return self.model.locate(self.turn, self.maps.detach(), {})
+
+    def at_random(self) -> Gaze:
+        """Uniform: a place for each frame or, where networks exchange features between frames, one for the clip."""
+        clips, looks = len(self.maps), len(self.turn.looks)
+        return self.at_places(torch.rand(clips, 1 if self.model.clip_wise else looks, 2))
+
+    def at_places(self, places: Tensor) -> Gaze:
+        """Places (b, looks or 1, 2) as (row, col) in 0…1."""
+        spec = self.model.spec
+        boxes = boxes_at(
+            places.to(self.maps.device), spec.frame_size, spec.patch_size, whole_pixels=self.model.whole_pixels
+        )
+        frames = torch.tensor(_looks(self.model, self.turn), device=boxes.device).expand(len(boxes), -1)
+        return Gaze(frames, boxes.expand(-1, frames.shape[1], -1))
+
+    def focus(self, gaze: Gaze) -> Tensor:
+        """The focus network's maps of the patches there."""
+        with full_precision(self.maps):
+            patches = self._patches(self.frames.flatten(0, 1), gaze.boxes.flatten(0, 1))
+        return self.model.focus(patches.view(*gaze.boxes.shape[:2], *patches.shape[1:]))
+
+    def _patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
+        """Exact pixels are the same before and after they are normalised, and fewer once they are cut out."""
+        if self.model.whole_pixels:
+            return normalised(self.model.patches(frames.movedim(-1, -3), boxes).movedim(-3, -1))
+        return self.model.patches(normalised(frames), boxes)
+
+    def answers(self, focused: Tensor) -> Tensor:
+        """Logits (b, answers, classes)."""
+        memory: Memory = {}
+        with full_precision(focused):
+            return self.model.classify(self.turn, self.maps, focused.float(), memory)
+
+
+def _at(pixels: Tensor, positions: list[int]) -> Tensor:
+    return pixels.index_select(1, torch.tensor(positions, device=pixels.device))
+
+
+def _looks(model: Family, turn: Turn) -> tuple[int, ...]:
+    """The frames, by their places in the plan's focus, that are looked at, in the order of the looks."""
+    return tuple(turn.looks) if model.clip_wise else turn.glance
+
+
+def answers(model: Family, pixels: Tensor) -> Tensor:
+    """All of it: uint8 frames (b, n, s, s, 3) of the model's plan → logits (b, answers, classes)."""
+    seen = Glance.at(model, pixels)
+    return seen.answers(seen.focus(seen.learned()))
+
+
+@contextmanager
+def full_precision(like: Tensor) -> Iterator[None]:
+    with torch.autocast(like.device.type, enabled=False):
+        yield

@@ -1,0 +1,124 @@
+"""What is trained in which order, and how fast: the published recipes, by name.
+
+The rates suit networks that begin with ImageNet weights, as the papers' do; others can be asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+from adafocus_cli.errors import UsageError
+from adafocus_cli.models.base import Family
+from adafocus_cli.training.learner import Learner
+from adafocus_cli.training.v1 import Answers, PolicyByReward, WarmUp
+from adafocus_cli.training.v2 import EndToEnd, Rates
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A learner for so many epochs; its rate falls along half a cosine unless it is `constant`."""
+
+    name: str
+    learner: Callable[[Family], Learner]
+    epochs: int
+    lr: float
+    optimizer: Optimizer = "sgd"
+    weight_decay: float = 1e-4
+    constant: bool = False
+    by_reward: bool = False
+    """What it minimises is no error; its rate and optimizer are not the others'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    name: str
+    family: str
+    published: tuple[Stage, ...]
+    dropout: float
+    flips: bool
+    """Whether a mirrored clip still shows the same."""
+
+    def stages(
+        self,
+        *,
+        epochs: Sequence[int] | None = None,
+        lr: float | None = None,
+        optimizer: Optimizer | None = None,
+        weight_decay: float | None = None,
+    ) -> tuple[Stage, ...]:
+        """The published stages, with other numbers where they are given; `epochs` has one for each stage."""
+        if epochs is not None and len(epochs) != len(self.published):
+            usual = ",".join(str(stage.epochs) for stage in self.published)
+            raise UsageError(
+                f"{len(epochs)} numbers of epochs were given, but recipe {self.name} has {len(self.published)} stages "
+                f"({', '.join(stage.name for stage in self.published)}); published is --epochs {usual}"
+            )
+        counts = [stage.epochs for stage in self.published] if epochs is None else epochs
+        given = {"lr": lr, "optimizer": optimizer, "weight_decay": weight_decay}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return tuple(
+            replace(stage, epochs=count, **({} if stage.by_reward else changes))  # type: ignore[arg-type]
+            for stage, count in zip(self.published, counts, strict=True)
+        )
+
+
+def _three_stages(lr: float, weight_decay: float) -> tuple[Stage, ...]:
+    return (
+        Stage(name="warm-up", learner=WarmUp, epochs=50, lr=lr, weight_decay=weight_decay),
+        Stage(
+            name="policy",
+            learner=PolicyByReward,
+            epochs=50,
+            lr=3e-4,
+            optimizer="adam",
+            weight_decay=0.0,
+            constant=True,
+            by_reward=True,
+        ),
+        Stage(name="answers", learner=Answers, epochs=10, lr=lr, weight_decay=weight_decay),
+    )
+
+
+def _one_stage(lr: float, weight_decay: float, rates: Rates) -> tuple[Stage, ...]:
+    learner = partial(EndToEnd, rates=rates)
+    return (Stage(name="end to end", learner=learner, epochs=50, lr=lr, weight_decay=weight_decay),)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="v1",
+            family="adafocus-v1",
+            published=_three_stages(lr=0.01, weight_decay=1e-4),
+            dropout=0.8,
+            flips=True,
+        ),
+        Recipe(
+            name="v1-tsm",
+            family="adafocus-v1-tsm",
+            published=_three_stages(lr=0.01, weight_decay=5e-4),
+            dropout=0.5,
+            flips=False,
+        ),
+        Recipe(
+            name="v2",
+            family="adafocus-v2",
+            published=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0)),
+            dropout=0.2,
+            flips=True,
+        ),
+        Recipe(
+            name="v2-tsm",
+            family="adafocus-v2-tsm",
+            published=_one_stage(0.01, 5e-4, Rates(policy=0.01, glance=1.0, answers=1.0)),
+            dropout=0.5,
+            flips=False,
+        ),
+    )
+}

@@ -1,0 +1,192 @@
+"""The model that a run begins with: its sizes, and weights from where they were asked for.
+
+Knows nothing of data but how many classes there are and how they are called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from adafocus_cli import checkpoint, weights_file
+from adafocus_cli.checkpoint import Checkpoint
+from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.files import sha256_of
+from adafocus_cli.library import download
+from adafocus_cli.library.store import Store, find_model
+from adafocus_cli.models import build, default_spec, family_named
+from adafocus_cli.models.base import Family
+from adafocus_cli.spec import Arch, ModelSpec, Network
+from adafocus_cli.training.settings import Settings, mix
+
+SCRATCH, IMAGENET = "scratch", "imagenet"
+
+# torchvision's, of the kind that the papers began with; a name ends with the beginning of its SHA-256.
+_TORCHVISION = "https://download.pytorch.org/models/"
+_FILES: Mapping[str, str] = {
+    "mobilenet_v2": "mobilenet_v2-b0353104.pth",
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+}
+_NETWORK = re.compile(r"(\w+)(?::(\d*\.?\d+))?(?:@(\d+))?")
+
+Say = Callable[[str], None]
+
+
+def begin(settings: Settings, labels: tuple[str, ...], say: Say) -> Family:
+    """The model, with weights that were asked for or are random by the seed."""
+    given = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
+    spec = _spec(settings, len(labels), None if given is None else given.spec)
+    if settings.init == IMAGENET:
+        _check_published(spec, settings)
+    torch.manual_seed(mix("weights", settings.seed))
+    model = empty(spec, settings)
+    if given is not None:
+        _take(model, given, labels, settings.init, say)
+    for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
+        network: Network = getattr(spec, name)
+        if file is not None:
+            _fill(model.get_submodule(f"{name}_net"), Path(file), name)
+        elif settings.init == IMAGENET:
+            _fill(model.get_submodule(f"{name}_net"), _imagenet(network.arch, say), name)
+    return model
+
+
+def empty(spec: ModelSpec, settings: Settings) -> Family:
+    """A model of these sizes that is to be taught."""
+    try:
+        model = build(spec)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise UsageError(f"no {spec.family} model has these sizes ({error}); give others") from error
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d):  # as torchvision begins
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    model.glance_net.to(memory_format=torch.channels_last)
+    model.focus_net.to(memory_format=torch.channels_last)
+    model.dropout.p = settings.the_recipe.dropout if settings.dropout is None else settings.dropout
+    return model
+
+
+# Sizes.
+
+
+def _spec(settings: Settings, classes: int, given: ModelSpec | None) -> ModelSpec:
+    """The recipe's published sizes, or those of the model to begin with, with what was asked for."""
+    family = settings.the_recipe.family
+    spec = default_spec(family)
+    if given is not None and given.family == family:
+        spec = given
+    elif given is not None:
+        spec = replace(spec, glance=given.glance, focus=given.focus, frame_size=given.frame_size)
+    clip_wise = family_named(family).clip_wise
+    if settings.focus_frames and not clip_wise:
+        raise UsageError(f"--focus-frames is for recipes on TSM; {settings.recipe} looks at every frame (--frames)")
+    asked = {
+        "glance": _network(settings.glance, spec.glance, "--glance"),
+        "focus": _network(settings.focus, spec.focus, "--focus"),
+        "glance_frames": settings.frames,
+        "focus_frames": settings.focus_frames if clip_wise else settings.frames,
+        "frame_size": settings.frame_size,
+        "policy_channels": settings.policy_channels,
+        "policy_width": settings.policy_width,
+        "classifier_width": settings.classifier_width,
+    }
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    spec = replace(spec, classes=classes, dataset=None, **changes)
+    return spec.with_patch_size(spec.patch_size)
+
+
+def _network(text: str | None, usual: Network, option: str) -> Network | None:
+    """
+    >>> _network("resnet18:0.25@96", Network("resnet50", 128), "--focus")
+    Network(arch='resnet18', size=96, width=0.25)
+    """
+    if text is None:
+        return None
+    match = _NETWORK.fullmatch(text)
+    if match is None or match[1] not in get_args(Arch) or not 0 < float(match[2] or 1) < 16 or int(match[3] or 1) < 1:
+        raise UsageError(
+            f"{option} {text} is no network; give one of {', '.join(get_args(Arch))}, perhaps with a width and a "
+            "picture size, as in mobilenet_v2:0.5@112"
+        )
+    return Network(match[1], int(match[3] or usual.size), float(match[2] or 1.0))  # type: ignore[arg-type]
+
+
+def _check_published(spec: ModelSpec, settings: Settings) -> None:
+    for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
+        network: Network = getattr(spec, name)
+        if file is None and (network.arch not in _FILES or network.width != 1.0):
+            raise UsageError(
+                f"--init imagenet has no {network.arch} of width {network.width:g}; give --init scratch, or weights of "
+                f"your own with --{name}-weights FILE"
+            )
+
+
+# Weights.
+
+
+def _take(model: Family, given: Checkpoint, labels: tuple[str, ...], source: str, say: Say) -> None:
+    """All tensors that fit; what tells other classes apart is learnt anew."""
+    wanted = model.state_dict()
+    fitting = {n: t for n, t in given.tensors.items() if n in wanted and t.shape == wanted[n].shape}
+    if given.about is None or given.about.labels != labels:
+        for name in _answers(model.spec):
+            fitting.pop(name, None)
+    if not fitting:
+        raise UsageError(f"nothing of {source} ({given.spec.family}) fits a {model.name} model; give another --init")
+    model.load_state_dict(fitting, strict=False)
+    new = sorted({name.split(".")[0] for name in wanted if name not in fitting})
+    say(f"{len(fitting)} of {len(wanted)} tensors are from {source}; new: {', '.join(new) or 'none'}")
+
+
+def _answers(spec: ModelSpec) -> set[str]:
+    """The tensors whose shape follows from the number of classes."""
+    with torch.device("meta"):
+        these, others = (build(replace(spec, classes=spec.classes + more)).state_dict() for more in (0, 1))
+    return {name for name, tensor in these.items() if tensor.shape != others[name].shape}
+
+
+def _fill(network: nn.Module, path: Path, name: str) -> None:
+    """All of a network, from a file with torchvision's names."""
+    tensors, wanted = _tensors(path), network.state_dict()
+    for key, tensor in wanted.items():
+        if not key.endswith("num_batches_tracked") and getattr(tensors.get(key), "shape", None) != tensor.shape:
+            raise ModelError(
+                f"{path} has no {key} of shape {'×'.join(map(str, tensor.shape))}; give the weights of the very "
+                f"network, under torchvision's names, or describe that of the file with --{name}"
+            )
+    network.load_state_dict({key: tensors.get(key, tensor) for key, tensor in wanted.items()})
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if weights_file.is_one(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot read weights {path}: {error}; check the file") from error
+    root = checkpoint.read(path)
+    tensors = root.get("state_dict", root)
+    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
+
+def _imagenet(arch: str, say: Say) -> Path:
+    """torchvision's file, downloaded once."""
+    store, file = Store(), _FILES[arch]
+    path = store.home / "imagenet" / file
+    if not path.is_file():
+        with store.writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        say(f"downloading {_TORCHVISION}{file}")
+        download.fetch(_TORCHVISION + file, path, otherwise="give --init scratch, or a file with --init FILE")
+        if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
+            path.unlink()
+            raise ModelError(f"{_TORCHVISION}{file} is not the file that it is known as; try again")
+    return path

@@ -1,0 +1,47 @@
+"""A few short videos of two classes, and the sizes of a model that learns from them in a second."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adafocus_cli.cli.app import run
+from tests.clips import numbered_clip
+
+SIZES = """
+    --init scratch --glance mobilenet_v2:0.1@64 --focus resnet18:0.125@32 --frame-size 64 --frames 3 --policy-channels 8
+    --policy-width 16 --classifier-width 16 --device cpu --threads 1 --workers 0 --batch-size 4
+""".split()  # noqa: SIM905 - as it is typed
+WORLD = ["world:motion", "--clips-per-epoch", "16", "--val-clips", "17"]
+
+
+@pytest.fixture(scope="session")
+def made_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("videos")
+    for label, first in (("high", 2048), ("low", 0)):
+        (top / label).mkdir()
+        for i in range(4):
+            numbered_clip(top / label / f"{i}.mp4", frames=4 + i, first_number=first + 20 * i, size=(96, 80))
+    return top
+
+
+@pytest.fixture
+def videos(made_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`videos/high` and `videos/low` with four videos each, in the current folder."""
+    shutil.copytree(made_videos, tmp_path / "videos")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def train() -> Callable[..., int]:
+    """Runs `adafocus train` with a tiny model; the exit status."""
+
+    def call(*arguments: Any, then: Sequence[str] = ()) -> int:
+        return run(["train", *SIZES, *map(str, arguments), *then])
+
+    return call

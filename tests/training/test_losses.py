@@ -1,0 +1,266 @@
+"""One step of every recipe, against the same step written out from its formulas.
+
+The formulas use a model's networks and layers, but nothing else of the package. Random numbers are the same in both.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical
+
+from adafocus_cli.models import build
+from adafocus_cli.nn.patches import boxes_at, sample
+from adafocus_cli.training import ppo
+from adafocus_cli.training.look import Glance
+from adafocus_cli.training.v1 import Answers, PolicyByReward, WarmUp
+from adafocus_cli.training.v2 import EndToEnd, Rates
+from tests.tiny import tiny_spec
+
+CLIPS, FRAMES, SIDE, PATCH = 3, 3, 64, 32
+LOOKING_ORDER = [1, 0, 2]  # of three frames: the middle, then the ends
+TARGETS = torch.tensor([2, 5, 0])
+
+
+def model_of(family):
+    torch.manual_seed(0)
+    return build(replace(tiny_spec(family), glance_frames=FRAMES, focus_frames=FRAMES))
+
+
+def batch(model):
+    """Random blocks, so that a patch elsewhere is another one."""
+    chance = torch.Generator().manual_seed(1)
+    small = torch.randint(0, 256, (CLIPS, len(model.plan(9).frames), 8, 8, 3), generator=chance)
+    return small.repeat_interleave(8, 2).repeat_interleave(8, 3).to(torch.uint8)
+
+
+def pictures(frames):
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return ((frames.float() / 255 - mean) / std).permute(0, 1, 4, 2, 3)
+
+
+def over_frames(network, frames):
+    out = network(frames.reshape(-1, *frames.shape[2:]))
+    return out.reshape(len(frames), -1, *out.shape[1:])
+
+
+def means(maps):
+    return maps.sum((-2, -1)) / (maps.shape[-2] * maps.shape[-1])
+
+
+def bilinear_patch(frame, place):
+    """Four neighbours of every point, by their nearness; frame (3, s, s), place (row, col)."""
+    rows, cols = (place[i] * (SIDE - PATCH) + torch.arange(PATCH) for i in (0, 1))
+    up, left = rows.detach().floor().long(), cols.detach().floor().long()
+    down, right = (up + 1).clamp(max=SIDE - 1), (left + 1).clamp(max=SIDE - 1)
+    to_row, to_col = (rows - up)[:, None], cols - left
+    upper = frame[:, up][:, :, left] * (1 - to_col) + frame[:, up][:, :, right] * to_col
+    lower = frame[:, down][:, :, left] * (1 - to_col) + frame[:, down][:, :, right] * to_col
+    return upper * (1 - to_row) + lower * to_row
+
+
+def patches(cut, frames, places):
+    """Frames (b, t, 3, s, s) and places (b, t or 1, 2) → (b, t, 3, p, p)."""
+    places = places.expand(-1, frames.shape[1], -1)
+    return torch.stack(
+        [
+            torch.stack([cut(frame, place) for frame, place in zip(*clip, strict=True)])
+            for clip in zip(frames, places, strict=True)
+        ]
+    )
+
+
+def surprise(logits, targets=TARGETS):
+    """Cross entropy, the mean over clips and answers: logits (b, answers, classes)."""
+    shares = torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True)
+    return -sum(torch.log(shares[clip, :, target]).mean() for clip, target in enumerate(targets)) / len(targets)
+
+
+# V2: everything at once.
+
+
+def plain_v2(learner, frames):
+    """Every answer on the way, from the best so far of what a wide layer says of each step."""
+    model, order = learner.model, LOOKING_ORDER
+    seen = pictures(frames[:, order])
+    maps = over_frames(model.glance_net, seen)
+    total = torch.zeros(())
+    for places in (model.policy(maps.detach(), None)[0], torch.rand(CLIPS, FRAMES, 2)):
+        focused = over_frames(model.focus_net, patches(bilinear_patch, seen, places))
+        both = torch.cat((means(maps), means(focused)), -1)
+        vectors = model.vector.layers(both.reshape(-1, both.shape[-1])).reshape(CLIPS, FRAMES, -1)
+        best, answers = vectors[:, 0], []
+        for step in range(FRAMES):
+            best = torch.maximum(best, vectors[:, step])
+            answers.append(model.classifiers[step](best))
+        alone = learner.glance_head(means(maps)), learner.focus_head(means(focused))
+        total = total + surprise(torch.stack(answers, 1)) + sum(surprise(answer) for answer in alone)
+    return total / 2
+
+
+def plain_v2_tsm(learner, frames):
+    """One place a clip; each head's answers are averaged over the frames before they are judged."""
+    model = learner.model
+    glanced, looked = pictures(frames[:, :FRAMES]), pictures(frames[:, FRAMES:])
+    maps = over_frames(model.glance_net, glanced)
+    total = torch.zeros(())
+    for places in (model.policy(maps.detach().flatten(1, 2))[:, None], torch.rand(CLIPS, 1, 2)):
+        focused = over_frames(model.focus_net, patches(bilinear_patch, looked, places))
+        heads = {
+            "both": model.glance_fc(means(maps)).mean(1) + model.focus_fc(means(focused)).mean(1),
+            "glance": learner.glance_head(means(maps)).mean(1),
+            "focus": learner.focus_head(means(focused)).mean(1),
+        }
+        total = total + sum(surprise(answer[:, None]) for answer in heads.values())
+    return total / 2
+
+
+def end_to_end(family):
+    return EndToEnd(model_of(family), Rates(policy=0.1, glance=0.5, answers=5.0)).train()
+
+
+@pytest.mark.parametrize(("family", "plain"), [("adafocus-v2", plain_v2), ("adafocus-v2-tsm", plain_v2_tsm)])
+def test_v2_loss_and_all_its_gradients_are_those_of_the_formulas(family, plain):
+    ours = end_to_end(family)
+    theirs, frames = deepcopy(ours), batch(ours.model)
+    torch.manual_seed(7)
+    loss = ours(frames, TARGETS).loss
+    torch.manual_seed(7)
+    expected = plain(theirs, frames)
+    loss.backward()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        size = other.grad.norm().item()
+        # Single precision. A bias before a batch norm has no gradient but rounding, up to 1e-5 here.
+        assert (mine.grad - other.grad).norm().item() <= 1e-4 * size + 2e-5, name
+    for part in (*theirs.model.children(), theirs.glance_head, theirs.focus_head):
+        assert all(value.grad.norm() > 1e-3 for value in [*part.parameters()][-2:]), "too little to be compared"
+
+
+@pytest.mark.parametrize("family", ["adafocus-v2", "adafocus-v2-tsm"])
+def test_v2_policy_learns_through_its_patches_and_leaves_the_glance_alone(family):
+    learner = end_to_end(family)
+    seen = Glance.at(learner.model, batch(learner.model))
+    of_policy = list(learner.model.policy.parameters())
+    of_glance = list(learner.model.glance_net.parameters())
+    focused = seen.focus(seen.learned())
+    back = torch.autograd.grad((focused**2).sum(), of_policy + of_glance, allow_unused=True)
+    assert all(part is not None and part.abs().sum() > 0 for part in back[: len(of_policy)])
+    assert all(part is None for part in back[len(of_policy) :])
+
+
+def test_the_patch_changes_with_the_place_as_its_gradient_says():
+    torch.manual_seed(0)
+    frames = torch.rand(2, 3, 12, 12, dtype=torch.float64)
+    places = torch.tensor([[0.23, 0.61], [0.87, 0.06]], dtype=torch.float64, requires_grad=True)
+
+    def judged(places):
+        patch = sample(frames, boxes_at(places, 12, 5, whole_pixels=False), 5)
+        return torch.logsumexp(patch.flatten(1).square(), dim=1)
+
+    assert torch.autograd.gradcheck(judged, places)
+
+
+# V1: the policy by reward.
+
+
+def test_ppo_is_that_of_plain_arithmetic():
+    chance = np.random.default_rng(0)
+    now, before, values, rewards, entropy = chance.normal(size=(5, 4, 6))
+    returns = np.array([[sum(0.7 ** (k - i) * row[k] for k in range(i, 6)) for i in range(6)] for row in rewards])
+    wanted = (returns - returns.mean()) / (np.sqrt(((returns - returns.mean()) ** 2).sum() / (returns.size - 1)) + 1e-5)
+    gains = []
+    for new, old, value, aim in zip(now.flat, before.flat, values.flat, wanted.flat, strict=True):
+        ratio, advantage = np.exp(new - old), aim - value
+        gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
+    expected = -np.mean(gains) + 0.5 * np.mean((values - wanted) ** 2) - 0.01 * np.mean(entropy)
+
+    ours = ppo.standardised(ppo.returns_of(torch.tensor(rewards)))
+    np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+    loss = ppo.loss(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy))
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def whole_pixel_patch(frame, place):
+    top, left = (int(place[i] * (SIDE - PATCH)) for i in (0, 1))
+    return frame[:, top : top + PATCH, left : left + PATCH]
+
+
+def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
+    ours = PolicyByReward(model_of("adafocus-v1")).train()
+    theirs, frames = deepcopy(ours), batch(ours.model)
+    torch.manual_seed(7)
+    progress = ours(frames, TARGETS)
+    progress.loss.backward()
+
+    torch.manual_seed(7)
+    model, seen = theirs.model, pictures(frames)
+    with torch.no_grad():
+        maps = over_frames(model.glance_net, seen)
+    encoded = model.policy.encode(maps.flatten(0, 1)).reshape(CLIPS, FRAMES, -1)
+    states = model.policy.gru(encoded)[0]
+    chances = Categorical(logits=model.policy.actor(states))
+    points, random = chances.sample(), torch.rand(CLIPS, FRAMES, 2)
+    grid = torch.stack((points // 7, points % 7), -1) / 6
+    rewards = torch.zeros(CLIPS, FRAMES)
+    with torch.no_grad():
+        chosen, instead = (
+            means(over_frames(model.focus_net, patches(whole_pixel_patch, seen, at))) for at in (grid, random)
+        )
+        memory = torch.zeros(1, CLIPS, model.spec.classifier_width)
+        for step in range(FRAMES):
+            glance = means(maps)[:, step]
+            sure = []
+            for look in (instead, chosen):  # what is chosen is remembered
+                out, after = model.classifier.gru(torch.cat((glance, look[:, step]), -1)[:, None], memory)
+                sure.append(model.classifier.fc(out[:, 0]).softmax(-1)[range(CLIPS), TARGETS])
+            memory = after
+            rewards[:, step] = sure[1] - sure[0]
+    assert rewards.abs().min() > 0, "the patches make no difference, so nothing is compared"
+    assert progress.measures["reward"].item() == pytest.approx(rewards.mean().item(), rel=1e-4)
+
+    returns = torch.zeros(CLIPS, FRAMES + 1)
+    for step in reversed(range(FRAMES)):
+        returns[:, step] = rewards[:, step] + 0.7 * returns[:, step + 1]
+    aims = (returns[:, :FRAMES] - returns[:, :FRAMES].mean()) / (returns[:, :FRAMES].std() + 1e-5)
+    values = theirs.critic(states)[..., 0]
+    # At the first step of a batch the ratio is one, and its gradient that of the log probability.
+    ratio = (chances.log_prob(points) - chances.log_prob(points).detach()).exp()
+    gain = (ratio * (aims - values.detach())).mean()
+    expected = -gain + 0.5 * ((values - aims) ** 2).mean() - 0.01 * chances.entropy().mean()
+    expected.backward()
+    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-3)  # rewards of thousandths, standardised
+    for name, mine in ours.named_parameters():
+        other = dict(theirs.named_parameters())[name]
+        assert (mine.grad is None) == (other.grad is None) == (not name.startswith(("model.policy.", "critic."))), name
+        if mine.grad is not None:
+            size = other.grad.abs().max().item()
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-2, atol=1e-3 * size, msg=name)
+
+
+# What stays as it is.
+
+ANSWERING = {"adafocus-v1": ("classifier.",), "adafocus-v1-tsm": ("glance_fc.", "focus_fc.")}
+NETWORKS = ("glance_net.", "focus_net.")
+
+
+@pytest.mark.parametrize("family", ANSWERING)
+@pytest.mark.parametrize("stage", [WarmUp, PolicyByReward, Answers])
+def test_v1_stages_change_what_they_should_and_nothing_else(family, stage):
+    answering = ANSWERING[family]
+    learning = {WarmUp: (*NETWORKS, *answering), PolicyByReward: ("policy.",), Answers: answering}[stage]
+    learner = stage(model_of(family)).train()
+    before = deepcopy(learner.model.state_dict())
+    groups = [parameter for group in learner.groups() for parameter in group.parameters]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    learner(batch(learner.model), TARGETS).loss.backward()
+    optimizer.step()
+    changed = {name for name, value in learner.model.state_dict().items() if not value.equal(before[name])}
+    assert {name.split(".")[0] + "." for name in changed} == set(learning)
+    if stage is WarmUp:
+        assert any(name.endswith("running_mean") for name in changed), "batch norms learn where networks do"

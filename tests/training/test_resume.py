@@ -1,0 +1,134 @@
+"""A run that was broken off goes on to the very same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from adafocus_cli.cli import train_view
+from adafocus_cli.cli.app import run
+from tests.training.conftest import SIZES, WORLD
+
+ROOT = Path(__file__).parents[2]
+
+
+def without_seconds(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines[1:]]
+
+
+def same_end(one, other):
+    assert without_seconds(one) == without_seconds(other)
+    for name in ("best", "last", "model"):
+        assert (one / f"{name}.safetensors").read_bytes() == (other / f"{name}.safetensors").read_bytes()
+
+
+def process(folder, *arguments):
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "adafocus_cli", "train", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_after_kill_9_the_curve_and_the_weights_are_those_of_an_unbroken_run(tmp_path):
+    command = [*WORLD, *SIZES, "-r", "v2", "--epochs", "3", "-o", "run"]
+    assert process(tmp_path / "whole", *command).wait() == 0
+    killed = process(tmp_path / "killed", *command)
+    log = tmp_path / "killed" / "run" / "log.jsonl"
+    while not (log.exists() and len(log.read_bytes().splitlines()) >= 2):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "killed" / "run" / "model.safetensors").exists()
+    # The first line may be noted before the first checkpoint is there: then there is nothing to go on from.
+    again = ["--resume", "run"] if (log.parent / "last.pt").exists() else command
+    assert process(tmp_path / "killed", *again).wait() == 0
+    same_end(tmp_path / "whole" / "run", tmp_path / "killed" / "run")
+
+
+class Interrupted:
+    """Ctrl-C when this epoch of this stage begins."""
+
+    def __init__(self, monkeypatch, stage, epoch):
+        usual = train_view.TrainView.begins
+
+        def begins(view, stage_name, number, *more):
+            if (stage_name, number) == (stage, epoch):
+                raise KeyboardInterrupt
+            usual(view, stage_name, number, *more)
+
+        monkeypatch.setattr(train_view.TrainView, "begins", begins)
+
+
+@pytest.mark.parametrize(("stage", "epoch"), [("policy", 2), ("answers", 1)])
+def test_ctrl_c_says_how_to_go_on_also_between_stages(stage, epoch, train, videos, capsys, monkeypatch):
+    given = ("videos", "-r", "v1", "--epochs", "1,2,1", "-o", "run")
+    for folder in ("whole", "broken"):
+        Path(folder).mkdir()
+        Path(folder, "videos").symlink_to(videos)
+    monkeypatch.setattr(sys, "argv", ["adafocus", "the same command"])
+    monkeypatch.chdir("whole")
+    assert train(*given) == 0
+    monkeypatch.chdir("../broken")
+    with monkeypatch.context() as patch:
+        Interrupted(patch, stage, epoch)
+        assert train(*given) == 130
+    assert "adafocus train --resume run goes on" in capsys.readouterr().err
+    with Path("run/log.jsonl").open("a") as log:  # as an epoch that was noted, but not kept
+        log.write('{"stage": "policy", "epo')
+    assert run(["train", "--resume", "run", "--workers", "0"]) == 0
+    same_end(Path("../whole/run"), Path("run"))
+
+
+def test_going_on_with_other_settings_names_the_one(train, videos, capsys):
+    assert train("videos", "-r", "v2", "--epochs", 1, "-o", "run", "-q") == 0
+    again = ["train", "--resume", "run"]
+    assert run([*again, "--seed", "5"]) == 2
+    assert "the run in run was begun with --seed 0, not 5; leave it out" in capsys.readouterr().err
+    assert run([*again, "--dropout", "0.1"]) == 2
+    assert "begun with no --dropout, not 0.1" in capsys.readouterr().err
+    assert run(["train", "other", *again[1:]]) == 2
+    assert "begun with DATA videos, not other" in capsys.readouterr().err
+    (videos / "low" / "3.mp4").unlink()
+    assert run(again) == 2
+    assert "videos has changed since the run in run began" in capsys.readouterr().err
+
+
+def test_going_on_needs_a_run(tmp_path, capsys):
+    assert run(["train", "--resume", str(tmp_path)]) == 2
+    assert "there is no run in" in capsys.readouterr().err
+    torch.save({"format": "something else"}, tmp_path / "last.pt")
+    assert run(["train", "--resume", str(tmp_path)]) == 1
+    assert "last.pt is of another version" in capsys.readouterr().err
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 cut off")
+    assert run(["train", "--resume", str(tmp_path)]) == 1
+    assert "last.pt is damaged; begin a new run" in capsys.readouterr().err
+
+
+def test_two_processes_learn_what_one_does(train, videos):
+    """Where no batch norm learns and nothing is random: else each process has its own batch norms and chance."""
+    command = ["videos", *SIZES, "-r", "v1", "--epochs", "0,0,2", "--dropout", "0", "-q"]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "adafocus_cli", "train", *command, "-o", "two"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert run(["train", *command, "-o", "one"]) == 0
+    for two, one in zip(without_seconds(Path("two")), without_seconds(Path("one")), strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert two[name] == pytest.approx(one[name], rel=1e-5), name  # sums in another order

@@ -1,0 +1,262 @@
+"""`adafocus train` from labelled videos to a model that tags, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adafocus_cli import Tagger, weights_file
+from adafocus_cli.cli.app import run
+from adafocus_cli.training.learner import Learner
+from adafocus_cli.training.start import _FILES
+from adafocus_cli.training.v2 import EndToEnd
+from tests.clips import cut_off
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "stages"),
+    [
+        ("v1", "1,1,1", ["warm-up", "policy", "answers"]),
+        ("v1-tsm", "1,1,1", ["warm-up", "policy", "answers"]),
+        ("v2", "2", ["end to end"] * 2),
+        ("v2-tsm", "1", ["end to end"]),
+    ],
+)
+def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
+    assert train(videos, "-r", recipe, "--epochs", epochs, "-o", "run", "-q") == 0
+    folder = videos.parent / "run"
+    heading, *lines = lines_of(folder)
+    assert heading["labels"] == ["high", "low"]
+    assert heading["clips"] == {"training": 6, "validation": 2}
+    assert [line["stage"] for line in lines] == stages
+    about = weights_file.read_about(folder / "model.safetensors")
+    story = json.loads(about.training)
+    best = max(line["val_accuracy"] for line in lines if line["stage"] == stages[-1])
+    assert (story["accuracy"], story["recipe"], about.name) == (best, recipe, "run")
+    result = Tagger.load(folder / "model.safetensors", device="cpu").tag_video(videos / "low" / "0.mp4")
+    assert {tag.label for tag in result.labels} == {"high", "low"}
+    assert not list(folder.glob(".frames*"))
+
+
+def test_what_can_be_seen_is_learnt_also_from_folders_of_images(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chance = np.random.default_rng(0)
+    rows = []
+    for clip in range(8):
+        Path(f"clip{clip}").mkdir()
+        rows.append(f"clip{clip},{'dark' if clip % 2 else 'light'}\n")
+        for frame in range(3):
+            picture = chance.integers(0, 100, (64, 64, 3)) + (0 if clip % 2 else 150)
+            Image.fromarray(picture.astype(np.uint8)).save(f"clip{clip}/{frame}.png")
+    Path("list.csv").write_text("path,label\n" + "".join(rows))
+    given = ("list.csv", "--val", "list.csv", "-r", "v2", "--epochs", 10, "--lr", 0.02, "-o", "run", "-q")
+    assert train(*given) == 0
+    lines = lines_of(tmp_path / "run")[1:]
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert json.loads(weights_file.read_about(tmp_path / "run/model.safetensors").training)["accuracy"] == 1.0
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(train, videos):
+    losses = []
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert train(videos, "-r", "v2", "--epochs", 1, "--seed", seed, "-o", folder, "-q") == 0
+        losses.append(lines_of(videos.parent / folder)[1]["loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_batches_add_up_to_a_step(train, videos):
+    """Where no batch norm learns, two halves give the gradient of the whole."""
+    given = ("-r", "v1", "--epochs", "0,0,3", "--dropout", 0, "-q")
+    assert train(videos, *given, "-o", "whole") == 0
+    assert train(videos, *given, "-o", "halves", "--accumulate", 2, "--batch-size", 2) == 0
+    losses = [[line["loss"] for line in lines_of(videos.parent / folder)[1:]] for folder in ("whole", "halves")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # sums in another order
+    assert losses[0][0] != losses[0][1]
+
+
+def test_an_unreadable_video_is_left_out_and_told_of(train, videos, capsys):
+    broken = videos / "low" / "2.mp4"
+    cut_off(broken, 0.1)
+    assert train(videos, "-r", "v2", "--epochs", 2, "-o", "run") == 3
+    assert f"warning: {broken}: not a video" in capsys.readouterr().err
+    told = [path for line in lines_of(videos.parent / "run")[1:] for path in line["unreadable"]]
+    assert told == [str(broken)]
+
+
+def test_a_class_that_loses_all_its_videos_ends_the_run(train, videos, capsys):
+    for video in (videos / "low").iterdir():
+        cut_off(video, 0.1)
+    shutil.copytree(videos / "high", videos.parent / "val" / "high")
+    assert train(videos, "-r", "v2", "--epochs", 1, "--val", "val", "-o", "run") == 1
+    assert "no video of class 'low' can be read" in capsys.readouterr().err
+
+
+def test_nothing_readable_is_an_error(train, videos, capsys):
+    for video in videos.glob("*/*"):
+        cut_off(video, 0.1)
+    assert train(videos, "-r", "v2", "--epochs", 1, "-o", "run") == 1
+    assert re.search(r"none of the \d videos can be read; such as: .*mp4: not a video", capsys.readouterr().err)
+
+
+def one_class(videos):
+    for video in (videos / "low").iterdir():
+        video.unlink()
+    (videos / "low").rmdir()
+
+
+def empty_class(videos):
+    (videos / "empty").mkdir()
+
+
+def single_video(videos):
+    for video in list((videos / "low").iterdir())[1:]:
+        video.unlink()
+
+
+def unknown_in_validation(videos):
+    (videos.parent / "val" / "other").mkdir(parents=True)
+    (videos / "low" / "0.mp4").rename(videos.parent / "val" / "other" / "0.mp4")
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (one_class, [], "has only the class 'high'; at least two"),
+        (empty_class, [], "empty has no videos; put some in"),
+        (single_video, [], "class 'low' of videos has only one video"),
+        (unknown_in_validation, ["--val", "val"], "--val val has the class 'other'"),
+        (None, ["--epochs", "1,2"], "2 numbers of epochs were given, but recipe v2 has 1 stages"),
+        (None, ["--epochs", "many"], "--epochs many is no number of epochs"),
+        (None, ["--epochs", "0"], "--epochs 0 leaves nothing to do"),
+        (None, ["--focus-frames", "4"], "--focus-frames is for recipes on TSM"),
+        (None, ["--glance", "vgg@3"], "--glance vgg@3 is no network; give one of mobilenet_v2"),
+        (None, ["--init", "imagenet"], "--init imagenet has no mobilenet_v2 of width 0.1; give --init scratch"),
+        (None, ["--init", "nothing.pth"], "no model file 'nothing.pth'"),
+        (None, ["--focus", "resnet18@80"], "patch size 80 does not fit"),
+        (None, ["--resume", "elsewhere"], "--resume elsewhere goes on in that folder, not in run"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(change, arguments, message, train, videos, capsys):
+    if change:
+        change(videos)
+    assert train("videos", "-r", "v2", "-o", "run", then=arguments) in (1, 2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
+    assert message in line
+
+
+def test_a_folder_holds_one_run(train, videos, capsys):
+    given = (videos, "-r", "v2", "--epochs", 1, "-o", "run", "-q")
+    assert train(*given) == 0
+    assert train(*given) == 2
+    assert "run has a run already; go on with it by --resume run" in capsys.readouterr().err
+
+
+def test_too_little_memory_says_which_batch_fits(train, videos, capsys, monkeypatch):
+    def forward(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(EndToEnd, "forward", forward)
+    assert train(videos, "-r", "v2", "--epochs", 1, "-o", "run") == 1
+    assert "--batch-size 4 takes more memory than there is; 2 with --accumulate 2" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_ends_the_run(train, videos, capsys):
+    assert train(videos, "-r", "v2", "--epochs", 1, "--lr", 1e30, "-o", "run") == 1
+    assert "the loss is no number any more; begin again with a lower --lr" in capsys.readouterr().err
+
+
+def test_tensorboard_is_asked_for_where_it_is_missing(train, videos, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(videos, "-r", "v2", "--epochs", 1, "-o", "run", "--tensorboard") == 1
+    assert "pip install tensorboard" in capsys.readouterr().err
+
+
+# What a model begins with.
+
+
+def test_a_model_begins_with_what_fits_of_another(train, videos, capsys):
+    assert train(videos, "-r", "v2", "--epochs", 1, "-o", "first", "-q") == 0
+    third = videos / "third"
+    shutil.copytree(videos / "low", third)
+    given = ("-r", "v2", "--epochs", 1, "--lr", 0, "-o", "second")
+    assert train(videos, *given, then=["--init", "first/model.safetensors"]) == 0
+    assert re.search(
+        r"\d+ of \d+ tensors are from first/model.safetensors; new: classifiers\n", capsys.readouterr().err
+    )
+    _, before = weights_file.read(videos.parent / "first/model.safetensors")
+    about, after = weights_file.read(videos.parent / "second/model.safetensors")
+    assert about.labels == ("high", "low", "third")
+    assert before["focus_net.conv1.weight"].equal(after["focus_net.conv1.weight"])
+    assert before["classifiers.0.weight"].shape != after["classifiers.0.weight"].shape
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_network_takes_weights_with_the_names_of_torchvision(kind, train, videos):
+    from safetensors.torch import save_file
+
+    from adafocus_cli.nn.networks import build_backbone
+    from adafocus_cli.spec import Network
+
+    tensors = build_backbone(Network("resnet18", 32, 0.125)).state_dict()
+    extra = {"fc.weight": torch.zeros(1000, 64)}
+    (torch.save if kind == "pth" else save_file)({**tensors, **extra}, f"weights.{kind}")
+    given = ("-r", "v2-tsm", "--epochs", 1, "--lr", 0, "--focus-weights", f"weights.{kind}")
+    assert train(videos, *given, "-o", "run", "-q") == 0
+    _, learnt = weights_file.read(videos.parent / "run/model.safetensors")
+    for name, tensor in tensors.items():
+        if "running" not in name and "num_batches" not in name:
+            assert learnt[f"focus_net.{name}"].equal(tensor), name
+
+
+def test_weights_of_another_network_are_refused(train, videos, capsys):
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "weights.pth")
+    assert train(videos, "-r", "v2", "--focus-weights", "weights.pth", "-o", "run") == 1
+    assert "weights.pth has no conv1.weight of shape 8×3×7×7" in capsys.readouterr().err
+
+
+def test_a_download_that_is_not_the_known_file_is_refused(train, videos, capsys, monkeypatch):
+    from adafocus_cli.library import download
+
+    monkeypatch.setenv("ADAFOCUS_HOME", str(videos.parent / "home"))
+    monkeypatch.setattr(download, "fetch", lambda url, target, **_: target.write_bytes(b"something else"))
+    sizes = ["--glance", "mobilenet_v2@64", "--focus", "resnet18@32", "--init", "imagenet"]
+    assert train(videos, "-r", "v2", "-o", "run", then=sizes) == 1
+    assert f"{_FILES['mobilenet_v2']} is not the file that it is known as" in capsys.readouterr().err
+    assert not list((videos.parent / "home").rglob("*.pth"))
+
+
+def test_everything_that_learns_gets_a_gradient_in_every_step():
+    """Processes that train together would wait for it."""
+    from dataclasses import replace
+
+    from adafocus_cli.models import build
+    from adafocus_cli.training.recipes import RECIPES
+    from tests.tiny import tiny_spec
+
+    for recipe in RECIPES.values():
+        model = build(replace(tiny_spec(recipe.family), glance_frames=3, focus_frames=3))
+        frames = torch.randint(0, 256, (2, len(model.plan(9).frames), 64, 64, 3), dtype=torch.uint8)
+        for stage in recipe.stages():
+            learner: Learner = stage.learner(model.requires_grad_(True)).train()
+            learner(frames, torch.tensor([0, 1])).loss.backward()
+            without = [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None]
+            assert not without, f"{recipe.name}, {stage.name}"
+
+
+def test_the_command_needs_data_and_a_folder(capsys):
+    assert run(["train", "videos"]) == 2
+    assert "give one with -o FOLDER" in capsys.readouterr().err
+    assert run(["train", "-o", "run"]) == 2
+    assert "there is nothing to learn from; give DATA" in capsys.readouterr().err
