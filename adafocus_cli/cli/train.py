@@ -92,6 +92,10 @@ Epochs = Annotated[
 Rate = Annotated[
     float | None, _learning("--lr", metavar="RATE", min=0, help="The highest rate.", show_default="as published")
 ]
+PolicyRate = Annotated[
+    float | None,
+    _learning("--policy-lr", metavar="RATE", min=0, help="The policy's own rate.", show_default="as published"),
+]
 Optimizer = Annotated[
     Literal["sgd", "adam", "adamw"] | None,
     _learning(metavar="NAME", help="sgd (with momentum 0.9), adam or adamw.", show_default="as published"),
@@ -145,6 +149,7 @@ def train(
     classifier_width: ClassifierWidth = None,
     epochs: Epochs = None,
     lr: Rate = None,
+    policy_lr: PolicyRate = None,
     optimizer: Optimizer = None,
     weight_decay: WeightDecay = None,
     dropout: Dropout = None,

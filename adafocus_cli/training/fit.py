@@ -139,7 +139,7 @@ class Fit:
     def _begin(self, number: int, stage: Stage) -> _Stage:
         torch.manual_seed(mix("stage", self.run.settings.seed, number))
         self.model.requires_grad_(True)
-        learner = stage.learner(self.model).to(self.device)
+        learner = stage.learner_of(self.model).to(self.device)
         at = _Stage(
             number=number,
             stage=stage,

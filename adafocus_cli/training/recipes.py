@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 from adafocus_cli.errors import UsageError
@@ -24,14 +23,24 @@ class Stage:
     """A learner for so many epochs; its rate falls along half a cosine unless it is `constant`."""
 
     name: str
-    learner: Callable[[Family], Learner]
+    learner: Callable[..., Learner]
     epochs: int
     lr: float
+    rates: Rates | None = None
+    """Those of its parts, where they are not all the same."""
     optimizer: Optimizer = "sgd"
     weight_decay: float = 1e-4
     constant: bool = False
     by_reward: bool = False
     """What it minimises is no error; its rate and optimizer are not the others'."""
+
+    def learner_of(self, model: Family) -> Learner:
+        return self.learner(model) if self.rates is None else self.learner(model, self.rates)
+
+    def with_policy_lr(self, lr: float) -> Stage:
+        if self.rates is not None and self.lr:
+            return replace(self, rates=replace(self.rates, policy=lr / self.lr))
+        return replace(self, lr=lr) if self.by_reward else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,7 @@ class Recipe:
         *,
         epochs: Sequence[int] | None = None,
         lr: float | None = None,
+        policy_lr: float | None = None,
         optimizer: Optimizer | None = None,
         weight_decay: float | None = None,
     ) -> tuple[Stage, ...]:
@@ -61,10 +71,11 @@ class Recipe:
         counts = [stage.epochs for stage in self.published] if epochs is None else epochs
         given = {"lr": lr, "optimizer": optimizer, "weight_decay": weight_decay}
         changes = {name: value for name, value in given.items() if value is not None}
-        return tuple(
+        stages = [
             replace(stage, epochs=count, **({} if stage.by_reward else changes))  # type: ignore[arg-type]
             for stage, count in zip(self.published, counts, strict=True)
-        )
+        ]
+        return tuple(stages if policy_lr is None else [stage.with_policy_lr(policy_lr) for stage in stages])
 
 
 def _three_stages(lr: float, weight_decay: float) -> tuple[Stage, ...]:
@@ -85,8 +96,7 @@ def _three_stages(lr: float, weight_decay: float) -> tuple[Stage, ...]:
 
 
 def _one_stage(lr: float, weight_decay: float, rates: Rates) -> tuple[Stage, ...]:
-    learner = partial(EndToEnd, rates=rates)
-    return (Stage(name="end to end", learner=learner, epochs=50, lr=lr, weight_decay=weight_decay),)
+    return (Stage(name="end to end", learner=EndToEnd, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
 
 
 RECIPES: dict[str, Recipe] = {

@@ -45,6 +45,7 @@ class Settings:
     # How it learns.
     epochs: str | None = None
     lr: float | None = None
+    policy_lr: float | None = None
     optimizer: Optimizer | None = None
     weight_decay: float | None = None
     dropout: float | None = None
@@ -84,6 +85,7 @@ class Settings:
         stages = self.the_recipe.stages(
             epochs=None if self.epochs is None else _counts(self.epochs),
             lr=self.lr,
+            policy_lr=self.policy_lr,
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
         )

@@ -1,6 +1,6 @@
 """The world *glyphs*: a small sign moves through a cluttered frame, and the answer is the character on it.
 
-A sign is a disc with a red rim, which a glance can find; its character is eleven pixels high, which takes a closer
+A sign is a disc with a red rim, which a glance can find; its character is nine pixels high, which takes a closer
 look. Other plates carry characters too, with rims of other colours. Seen through a window that holds the sign
 (`close`), it is a world to learn reading in.
 """
@@ -19,7 +19,7 @@ from adafocus_cli.worlds.textures import font
 
 CHARACTERS = tuple("AEHKNRSTXZ")
 SIGN = 26
-_HEIGHT = 11  # of a character
+_FONT = 13  # its capitals are nine pixels high
 _RIM = 4
 _SHARP = 4  # plates are drawn so many times larger, and made small
 _WINDOW = 80
@@ -124,7 +124,7 @@ def _plate(chance: np.random.Generator, character: str, *, hue: float, round_: b
     rim = _colour(hue, 0.9, chance.uniform(0.75, 1.0))
     shape = draw.ellipse if round_ else draw.rectangle
     shape((2, 2, side - 3, side - 3), fill=paper, outline=rim, width=_RIM * _SHARP)
-    draw.text((side / 2, side / 2), character, fill=ink, font=font(_HEIGHT * _SHARP), anchor="mm")
+    draw.text((side / 2, side / 2), character, fill=ink, font=font(_FONT * _SHARP), anchor="mm")
     return plate.resize((SIGN, SIGN), Image.Resampling.BILINEAR)
 
 

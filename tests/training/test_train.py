@@ -249,7 +249,7 @@ def test_everything_that_learns_gets_a_gradient_in_every_step():
         model = build(replace(tiny_spec(recipe.family), glance_frames=3, focus_frames=3))
         frames = torch.randint(0, 256, (2, len(model.plan(9).frames), 64, 64, 3), dtype=torch.uint8)
         for stage in recipe.stages():
-            learner: Learner = stage.learner(model.requires_grad_(True)).train()
+            learner: Learner = stage.learner_of(model.requires_grad_(True)).train()
             learner(frames, torch.tensor([0, 1])).loss.backward()
             without = [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None]
             assert not without, f"{recipe.name}, {stage.name}"
