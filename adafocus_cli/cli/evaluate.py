@@ -5,19 +5,16 @@ Parses, calls and shows; knows nothing of how a video is tagged or an answer jud
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adafocus_cli.cli import options
-from adafocus_cli.cli.inputs import expand_listed, is_video_name
+from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import Terminal
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
@@ -27,7 +24,8 @@ if TYPE_CHECKING:
 
 HELP = """Say how good a model is on labelled videos, what that cost, and what it takes for what.
 
-A list has `path,label` rows, as CSV or TSV, or `name frames label` lines; a label is a class or its number, from 0."""
+A list has `path,label` rows, as CSV or TSV, or `name frames label` lines; a label is a class or its number, from 0. \
+The scenes of a made-up world (world:motion) are none that training shows."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -35,6 +33,8 @@ Videos sorted into folders by class:
   [cyan]adafocus evaluate videos/ -w model.pth --confusion matrix.png[/cyan]
 A sample of a published split, on extracted frames:
   [cyan]adafocus evaluate val.txt --root frames/ --limit 500 -w model.pth[/cyan]
+A thousand scenes of the world that it was taught:
+  [cyan]adafocus evaluate world:motion --limit 1000 -w run/model.safetensors[/cyan]
 What the learned places are worth:
   [cyan]adafocus evaluate videos/ -w model.pth --policy random[/cyan]
 
@@ -43,21 +43,6 @@ What the learned places are worth:
 0 all tagged · 1 nothing could be done · 2 wrong usage
 3 some videos failed, the rest is evaluated · 130 interrupted"""
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Labelled videos: a folder of class folders, or a list.")]
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER",
-        rich_help_panel=options.INPUT,
-        help="Where the videos of a list are, or folders of their frames as images; without it, beside the list.",
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, rich_help_panel=options.INPUT, help="Only a sample of N videos, each class with its share."
-    ),
-]
 PolicyOption = Annotated[
     Literal["learned", "random", "centre", "full"],
     typer.Option(
@@ -69,7 +54,13 @@ PolicyOption = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(metavar="N", rich_help_panel=options.MODEL, help="For --policy random and for --limit.")
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        rich_help_panel=options.MODEL,
+        help="For --policy random, for --limit, and for which scenes of a made-up world.",
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -94,9 +85,9 @@ ConfusionOption = Annotated[
 
 def evaluate(
     context: typer.Context,
-    data: Data,
-    root: Root = None,
-    limit: Limit = None,
+    data: labelled.Data,
+    root: labelled.Root = None,
+    limit: labelled.Limit = None,
     model: options.ModelName = None,
     weights: options.Weights = None,
     labels: options.Labels = None,
@@ -121,8 +112,7 @@ def evaluate(
     terminal.quiet, terminal.verbose = quiet, verbose
     target = _Target(format_, output, confusion, data=data)
     source = options.chosen_model(model, weights)
-    everything = _read(data, root, terminal)
-    dataset = everything if limit is None else everything.limited(limit, seed)
+    dataset, available = labelled.choose(data, root, limit, seed, terminal)
     choice = options.ModelChoice(
         source=source, patch_size=patch_size, labels=labels, device=device, precision=precision, batch_size=batch_size
     )
@@ -142,45 +132,23 @@ def evaluate(
         data=data,
         policy=policy,
         seed=seed,
-        available=len(everything),
+        available=available,
         exits=None if exit_ is None else str(exit_),
         max_gmacs=max_gmacs,
     )
     target.write(report, setting, seconds)
-    if report.failures:
-        terminal.note(
-            f"{len(report.failures)} of {len(dataset)} videos could not be tagged; the numbers are over the others"
-        )
-        raise typer.Exit(options.SOME_FAILED)
-
-
-def _read(data: str, root: Path | None, terminal: Terminal) -> Dataset:
-    from adafocus_cli.evaluation.data import Finder, read
-
-    finder = Finder(walk=lambda folder: expand_listed([folder], warn=terminal.warn), is_video=is_video_name)
-    return read(data, finder=finder, root=root)
+    labelled.end_with(report.failures, dataset, terminal)
 
 
 def _judged(dataset: Dataset, tagger: Tagger, engine_options: Options, terminal: Terminal) -> tuple[Report, float]:
     """The report, and how many seconds it took."""
-    from adafocus_cli.evaluation.frames import tag_samples
     from adafocus_cli.evaluation.judge import Judge
 
     judge = Judge(dataset, tagger.labels)
     started = time.monotonic()
-    with (
-        terminal.showing_log("adafocus"),
-        terminal.progress(into_stdout=False) as bar,
-        closing(tag_samples(dataset.samples, tagger, engine_options)) as results,
-    ):
-        for done, (place, result) in enumerate(results, 1):
-            judge.add(place, result)
-            bar.update(done=done, total=len(dataset), failed=len(judge.failures))
+    labelled.tag(dataset, tagger, engine_options, terminal, take=judge.add)
     report = judge.report()
-    if report is None:
-        raise AdaFocusError(
-            f"none of the {len(dataset)} videos could be tagged; the first: {judge.failures[0].message}"
-        )
+    assert report is not None, "at least one video was tagged"
     return report, time.monotonic() - started
 
 
@@ -193,13 +161,12 @@ class _Target:
         self._format = format_
         self._output = output
         self._confusion = confusion
-        for path in (output, confusion):
-            if path is not None:
-                _check_writable(path, data)
+        if output is not None:
+            labelled.check_writable(output, data)
         if output is not None and output == confusion:
             raise UsageError(f"{output} cannot hold both the numbers and the picture; give two files")
-        if confusion is not None and confusion.suffix.lower() != ".png":
-            raise UsageError(f"--confusion draws a PNG picture, but {confusion} is not called so; name it FILE.png")
+        if confusion is not None:
+            labelled.check_picture(confusion, data, option="--confusion")
 
     def write(self, report: Report, setting: Setting, seconds: float) -> None:
         from adafocus_cli.files import replacing
@@ -222,10 +189,3 @@ class _Target:
             from adafocus_cli.evaluation.table import layout
 
             Console(highlight=False).print(layout(report, setting, seconds=seconds))
-
-
-def _check_writable(path: Path, data: str) -> None:
-    if is_video_name(path.name) or path.resolve() == Path(data).resolve():
-        raise UsageError(f"{path} is an input or named like one, and would be lost; give another output file")
-    if path.is_dir() or str(path) == "-" or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write to {path}; give a file in a folder that exists and can be written to")

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adafocus_cli.evaluation.calibration_report import Calibration
 
-_SIZE = (960, 600)
-_PLOT = (84, 84, 930, 526)  # left, top, right, bottom
+SIZE = (960, 600)
+PLOT = (84, 84, 930, 526)  # left, top, right, bottom
 _FINER = 3  # drawn larger and made smaller, so that slanted lines are smooth
 _FONT, _SMALL_FONT = 16, 14
 _LAWS, _SAME_STEP, _INK = (23, 85, 160), (160, 160, 160), (30, 30, 30)
@@ -28,7 +28,7 @@ Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """From values to pixels."""
 
     low: float
@@ -37,7 +37,7 @@ class _Axis:
     end: int
 
     @classmethod
-    def around(cls, values: Iterable[float], start: int, end: int, *, least: float) -> _Axis:
+    def around(cls, values: Iterable[float], start: int, end: int, *, least: float) -> Axis:
         """With room at both ends; a range of at least `least`."""
         values = list(values)
         spare = max(_HEADROOM * (max(values) - min(values)), (least - max(values) + min(values)) / 2)
@@ -59,10 +59,10 @@ def draw(calibration: Calibration) -> Image.Image:
     same_steps = [(point.gmacs, 100 * point.top1) for point in calibration.same_steps]
     full = (calibration.full.gmacs, 100 * calibration.full.top1)
     shown = [*laws, *same_steps, full]
-    left, top, right, bottom = _PLOT
-    across = _Axis.around((x for x, _ in shown), left, right, least=1e-6)
-    up = _Axis.around((y for _, y in shown), bottom, top, least=2)
-    pen = _Pen()
+    left, top, right, bottom = PLOT
+    across = Axis.around((x for x, _ in shown), left, right, least=1e-6)
+    up = Axis.around((y for _, y in shown), bottom, top, least=2)
+    pen = Pen()
     _draw_frame(pen, across, up)
 
     def places(points: Sequence[Place]) -> list[Place]:
@@ -83,19 +83,19 @@ def draw(calibration: Calibration) -> Image.Image:
     return pen.picture()
 
 
-def _draw_frame(pen: _Pen, across: _Axis, up: _Axis) -> None:
-    left, top, right, bottom = _PLOT
+def _draw_frame(pen: Pen, across: Axis, up: Axis) -> None:
+    left, top, right, bottom = PLOT
     for value in across.ticks():
         pen.line([(across.at(value), top), (across.at(value), bottom)], _LINE, 1)
         pen.text((across.at(value), bottom + 8), f"{value:.6g}", _FAINT, _SMALL_FONT, "mt")
     for value in up.ticks():
         pen.line([(left, up.at(value)), (right, up.at(value))], _LINE, 1)
         pen.text((left - 8, up.at(value)), f"{value:.6g}", _FAINT, _SMALL_FONT, "rm")
-    pen.text(((left + right) / 2, _SIZE[1] - 18), "mean cost of a video, GMACs", _INK, _FONT, "mb")
+    pen.text(((left + right) / 2, SIZE[1] - 18), "mean cost of a video, GMACs", _INK, _FONT, "mb")
     pen.text((16, top - 14), "top-1, %", _INK, _FONT, "lb")
 
 
-def _draw_heading(pen: _Pen, calibration: Calibration) -> None:
+def _draw_heading(pen: Pen, calibration: Calibration) -> None:
     """What the colours mean, and how far to trust the picture."""
     x, y = 110.0, 34
     for colour, width, radius, words in (
@@ -109,14 +109,14 @@ def _draw_heading(pen: _Pen, calibration: Calibration) -> None:
         x = pen.text((x + 32, y), words, _INK, _FONT, "lm") + 28
     videos = f"{calibration.checked_on} video{'s' if calibration.checked_on != 1 else ''}"
     trust = f"on {videos} that nothing was fitted on; chance: ± {100 * calibration.margin:.1f} points"
-    pen.text((_PLOT[2], _PLOT[1] - 14), trust, _FAINT, _SMALL_FONT, "rb")
+    pen.text((PLOT[2], PLOT[1] - 14), trust, _FAINT, _SMALL_FONT, "rb")
 
 
-class _Pen:
+class Pen:
     """Draws in the pixels of the finished picture."""
 
     def __init__(self) -> None:
-        self._image = Image.new("RGB", (_SIZE[0] * _FINER, _SIZE[1] * _FINER), _EMPTY)
+        self._image = Image.new("RGB", (SIZE[0] * _FINER, SIZE[1] * _FINER), _EMPTY)
         self._draw = ImageDraw.Draw(self._image)
 
     def line(self, places: Sequence[Place], colour: tuple[int, int, int], width: int) -> None:
@@ -135,7 +135,7 @@ class _Pen:
         return place[0] + font.getlength(text) / _FINER
 
     def picture(self) -> Image.Image:
-        return self._image.resize(_SIZE, Image.Resampling.LANCZOS)
+        return self._image.resize(SIZE, Image.Resampling.LANCZOS)
 
 
 def _finer(place: Place) -> Place:

@@ -1,4 +1,4 @@
-"""Videos that are there as folders of numbered images, without decoding; and any samples, whatever they are.
+"""Videos whose frames need no decoding, such as folders of numbered images; and any samples, whatever they are.
 
 Knows of the tagger only its loop and its results.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,8 +21,9 @@ from PIL import Image
 from adafocus_cli.engine.local import Options, failure_of, tag_files
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Sample
+from adafocus_cli.evaluation.scenes import Rendered, is_scene
 from adafocus_cli.loop import Clip, Loop
-from adafocus_cli.schema import Result, VideoInfo
+from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.clip import Geometry, preprocess
 
@@ -29,12 +32,43 @@ _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 _USUAL_NAMES = ("img_", "image_", "frame_", "")
 
 
+class Frames(Protocol):
+    """The frames of one video, each to be had by itself."""
+
+    def info(self) -> VideoInfo: ...
+
+    def pixels(self, frame: int, size: int) -> np.ndarray:
+        """A frame as the model sees it, size × size × RGB."""
+        ...
+
+    def seconds_at(self, frame: int) -> float: ...
+
+    def to_source(self, size: int) -> Callable[[Box], Box]:
+        """From boxes in a frame of that size to pixels of the video."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is opened when its turn comes, and the caller's number for it."""
+
+    place: int
+    path: str
+    open: Callable[[], Frames]
+
+
 def tag_samples(samples: Sequence[Sample], tagger: Tagger, options: Options) -> Generator[tuple[int, Result]]:
-    """Results and failures with the places of their samples: first of the video files, then of the folders."""
+    """Results and failures with the places of their samples: first of the video files, then of all others."""
     videos: list[int] = []
-    folders: list[int] = []
+    sources: list[Source] = []
     for place, sample in enumerate(samples):
-        (folders if Path(sample.path).is_dir() else videos).append(place)
+        if is_scene(sample.path):
+            sources.append(Source(place, sample.path, partial(Rendered.open, sample.path)))
+        elif Path(sample.path).is_dir():
+            open_ = partial(FrameFolder.open, sample.path, frames=sample.frames)
+            sources.append(Source(place, sample.path, open_))
+        else:
+            videos.append(place)
     if videos:
         results = tag_files([samples[place].path for place in videos], lambda: tagger, options)
         try:
@@ -42,25 +76,27 @@ def tag_samples(samples: Sequence[Sample], tagger: Tagger, options: Options) -> 
         finally:
             if isinstance(results, Generator):  # closing it ends the decoding processes
                 results.close()
-    if folders:
-        yield from _tag_folders([(place, samples[place]) for place in folders], tagger, options)
+    yield from tag_sources(sources, tagger, options)
 
 
-def _tag_folders(
-    folders: Sequence[tuple[int, Sample]], tagger: Tagger, options: Options
-) -> Iterator[tuple[int, Result]]:
+def tag_sources(sources: Iterable[Source], tagger: Tagger, options: Options) -> Iterator[tuple[int, Result]]:
+    """Threads open them and get their frames, ahead of the model."""
     loop = tagger.loop(tagger.exit_rule(options.exits, options.max_gmacs))
-    waiting = deque(folders)
-    with ThreadPoolExecutor(options.workers, thread_name_prefix="images") as threads:
-        while waiting or len(loop):
-            while waiting and len(loop) < loop.lanes + 2 * options.workers:
-                place, sample = waiting.popleft()
+    waiting, opening = deque(sources), deque[tuple[Source, Future[Frames]]]()
+    with ThreadPoolExecutor(options.workers, thread_name_prefix="frames") as threads:
+        while waiting or opening or len(loop):
+            while waiting and len(opening) + len(loop) < loop.lanes + 2 * options.workers:
+                source = waiting.popleft()
+                opening.append((source, threads.submit(source.open)))
+            while opening and (opening[0][1].done() or not len(loop)):
+                source, opened = opening.popleft()
                 try:
-                    loop.add(_clip(sample, loop, threads), place)
+                    loop.add(_clip(opened.result(), loop, threads), source.place)
                 except Exception as error:
-                    yield place, failure_of(sample.path, error, "open")
+                    yield source.place, failure_of(source.path, error, "open")
             if unread := loop.waiting():
-                wait(unread, return_when=FIRST_COMPLETED)
+                due: list[Future[Any]] = [*unread, *(opened for _, opened in opening)]
+                wait(due, return_when=FIRST_COMPLETED)
             for run in loop.step():
                 try:
                     yield run.place, tagger.result(run, top_k=options.top_k, min_score=options.min_score)
@@ -91,7 +127,7 @@ class FrameFolder:
         return cls(path, tuple(image for _, image in sorted(series[names[0]])[:frames]))
 
     def info(self) -> VideoInfo:
-        width, height = self._opened(0).size
+        width, height = self._sides
         return VideoInfo(
             path=self.path,
             width=width,
@@ -108,6 +144,16 @@ class FrameFolder:
         """A frame as the model sees it."""
         return preprocess(np.asarray(self._opened(frame).convert("RGB")), size)
 
+    def seconds_at(self, frame: int) -> float:
+        return float("nan")  # images do not say when they are shown
+
+    def to_source(self, size: int) -> Callable[[Box], Box]:
+        return Geometry(*self._sides, size).to_source
+
+    @cached_property
+    def _sides(self) -> tuple[int, int]:
+        return self._opened(0).size
+
     def _opened(self, frame: int) -> Image.Image:
         try:
             image: Image.Image = Image.open(self.images[frame])
@@ -119,9 +165,8 @@ class FrameFolder:
             ) from error
 
 
-def _clip(sample: Sample, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
-    folder = FrameFolder.open(sample.path, frames=sample.frames)
-    video, size = folder.info(), loop.frame_size
+def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
+    video, size = frames.info(), loop.frame_size
 
     def decode(clip: Clip, positions: Sequence[int]) -> Future[None]:
         return threads.submit(read, clip, positions)
@@ -130,8 +175,7 @@ def _clip(sample: Sample, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
         started = time.perf_counter()
         for position in positions:
             frame = clip.plan.frames[position]
-            clip.add(frame, folder.pixels(frame, size), float("nan"))  # images do not say when they are shown
+            clip.add(frame, frames.pixels(frame, size), frames.seconds_at(frame))
         clip.decode_seconds += time.perf_counter() - started
 
-    to_source = Geometry(video.width, video.height, size).to_source
-    return Clip(video, loop.plan(video.frames), to_source, decode)
+    return Clip(video, loop.plan(video.frames), frames.to_source(size), decode)

@@ -54,9 +54,11 @@ class MatchingNet(Backbone):
 
     def _attended(self, maps: Tensor) -> Tensor:
         """Maps of which the plain mean is one that is weighted by where something happens: things are small."""
-        weights = self.attention(maps).float().flatten(2).softmax(dim=-1).unflatten(2, maps.shape[2:])
-        heads = maps.unflatten(1, (_HEADS, -1))
-        return (heads * (weights * weights[0, 0].numel()).unsqueeze(2)).flatten(1, 2)
+        count, channels, height, width = maps.shape
+        weights = self.attention(maps).float().flatten(2).softmax(dim=-1) * (height * width)
+        heads = maps.view(count, _HEADS, channels // _HEADS, height, width)
+        attended: Tensor = heads * weights.view(count, _HEADS, 1, height, width)
+        return attended.view(maps.shape)
 
 
 def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:

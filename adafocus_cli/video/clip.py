@@ -79,3 +79,11 @@ def preprocess(picture: np.ndarray, size: int = CROP) -> np.ndarray:
         middle = (left * across, top * down, (left + size) * across, (top + size) * down)
         image = image.resize((size, size), Image.Resampling.BILINEAR, box=middle)
     return np.asarray(image)
+
+
+def resized(frames: np.ndarray, size: int) -> np.ndarray:
+    """All of square frames (n, side, side, 3), at another size."""
+    if frames.shape[1] == size:
+        return frames
+    images = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
+    return np.stack([np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for image in images])

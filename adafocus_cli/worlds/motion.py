@@ -204,7 +204,7 @@ def _cut(chance: np.random.Generator, picture: np.ndarray, height: int, width: i
     high, wide = picture.shape[:2]
     least = max(height / high, width / wide)
     shrink = least ** chance.random() if least < 1 else least
-    high_part, wide_part = height / shrink, width / shrink
+    high_part, wide_part = min(high, height / shrink), min(wide, width / shrink)
     left, top = chance.uniform(0, wide - wide_part), chance.uniform(0, high - high_part)
     box = (left, top, min(wide, left + wide_part), min(high, top + high_part))
     part = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR, box=box)

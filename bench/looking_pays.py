@@ -1,0 +1,182 @@
+"""Whether looking closely, at places that were learned, pays: `python bench/looking_pays.py --runs FOLDER`.
+
+On the world *glyphs* a small sign says the answer, and only who looks at it closely can read it. V1 and V2 are taught
+with several seeds, and asked about the same scenes that no training showed, looking where they learned to, at the
+centre, and at random. The control spends as much on whole frames: the same recipe, but a frame is as small as a patch.
+All begin with the same reader, which was taught on close-ups of signs.
+
+What is finished is not done again, and what was broken off goes on. The table and the reward curves, in --output, are
+of what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from adafocus_cli.evaluation.curve import PLOT, SIZE, Axis, Pen
+
+PATCH = 64
+NETWORKS = f"--glance resnet18:0.25@64 --focus resnet18:0.25@{PATCH} --frames 4 --policy-width 256"
+OPTIONS = {
+    "all": f"{NETWORKS} --classifier-width 256 --optimizer adamw --lr 0.002 --dropout 0 --val-clips 500",
+    "reader": "--recipe v2 --init scratch --epochs 10 --seed 0",
+    "v1": "--recipe v1 --epochs 10,20,10",
+    "v2": "--recipe v2 --epochs 20",
+    "whole frames": f"--frame-size {PATCH}",
+    "evaluate": "--limit 1000 --seed 0",
+}
+SEEDS = (1, 2, 3)
+RECIPES = ("v1", "v2")
+LOOKING = {
+    "learned": "where it learned to",
+    "centre": "at the centre",
+    "random": "at random",
+    "whole": "at whole frames, as small as a patch",
+}
+COLOURS = ((23, 85, 160), (214, 88, 8), (40, 130, 70))
+FAINT, LINE, INK = (90, 90, 90), (225, 225, 225), (30, 30, 30)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, and the file that is there when it is finished."""
+
+    command: tuple[str, ...]
+    makes: Path
+
+    def due(self) -> tuple[str, ...] | None:
+        """What is left to run: all, the rest of a training, or nothing."""
+        if self.makes.exists():
+            return None
+        if self.command[0] == "train" and (self.makes.parent / "last.pt").exists():
+            return ("train", "--resume", str(self.makes.parent))
+        return self.command
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which commands there are, and where each leaves what it makes."""
+
+    runs: Path
+
+    def jobs(self, recipes: Sequence[tuple[str, int]]) -> Iterator[Job]:
+        yield self._training("world:glyphs-close", "reader", OPTIONS["reader"])
+        for recipe, seed in recipes:
+            own = f"{OPTIONS[recipe]} --seed {seed} --init {shlex.quote(str(self._model('reader')))}"
+            yield self._training("world:glyphs", f"{recipe}-{seed}", own)
+            yield self._training("world:glyphs", f"{recipe}-{seed}-whole", f"{own} {OPTIONS['whole frames']}")
+            for looking in LOOKING:
+                yield self._evaluation(recipe, seed, looking)
+
+    def reports(self, recipe: str, looking: str) -> list[dict[str, Any]]:
+        """What is there, by seed."""
+        files = [self._evaluation(recipe, seed, looking).makes for seed in SEEDS]
+        return [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
+
+    def rewards(self, recipe: str, seed: int) -> list[float]:
+        """After each epoch of the policy's stage."""
+        journal = self.runs / f"{recipe}-{seed}" / "log.jsonl"
+        lines = journal.read_text("utf-8").splitlines()[1:] if journal.exists() else []
+        return [line["measures"]["reward"] for line in map(json.loads, lines) if line["stage"] == "policy"]
+
+    def _model(self, name: str) -> Path:
+        return self.runs / name / "model.safetensors"
+
+    def _training(self, data: str, name: str, own: str) -> Job:
+        options = shlex.split(f"{OPTIONS['all']} {own}")
+        return Job(("train", data, *options, "-o", str(self.runs / name)), self._model(name))
+
+    def _evaluation(self, recipe: str, seed: int, looking: str) -> Job:
+        name, policy = (f"{recipe}-{seed}-whole", "learned") if looking == "whole" else (f"{recipe}-{seed}", looking)
+        file = self.runs / name / f"{policy}.json"
+        options = ("--policy", policy, *shlex.split(OPTIONS["evaluate"]), "-w", str(self._model(name)))
+        return Job(("evaluate", "world:glyphs", *options, "-f", "json", "-o", str(file)), file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="where the models and their figures are kept")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="where table and curves go")
+    parser.add_argument("--only", metavar="RECIPE:SEED", action="append", help="this part, such as v1:1")
+    parser.add_argument("--list", action="store_true", help="print the commands that are left, and run none")
+    arguments = parser.parse_args()
+    everything = [(recipe, seed) for recipe in RECIPES for seed in SEEDS]
+    parts = {f"{recipe}:{seed}": (recipe, seed) for recipe, seed in everything}
+    if unknown := set(arguments.only or ()) - parts.keys():
+        sys.exit(f"there is no part {unknown.pop()}; there are {', '.join(parts)}")
+    plan = Plan(arguments.runs)
+    for job in plan.jobs([parts[name] for name in arguments.only] if arguments.only else everything):
+        command = job.due()
+        if command is None:
+            continue
+        print(shlex.join(["adafocus", *command]), file=sys.stdout if arguments.list else sys.stderr, flush=True)
+        if not arguments.list:
+            run(command)
+    if not arguments.list:
+        arguments.output.mkdir(exist_ok=True)
+        (arguments.output / "looking-pays.md").write_text(table(plan), "utf-8")
+        if any(plan.rewards("v1", seed) for seed in SEEDS):
+            rewards(plan).save(arguments.output / "looking-pays-rewards.png")
+
+
+def run(command: Sequence[str]) -> None:
+    """Its report is in a file; what it tells on the way is shown."""
+    done = subprocess.run([sys.executable, "-m", "adafocus_cli", *command], stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        sys.exit(f"{shlex.join(['adafocus', *command])} ended with status {done.returncode}; see above")
+
+
+def table(plan: Plan) -> str:
+    lines = ["| recipe | looks | top-1, % | GMACs a video | seeds |", "| --- | --- | --- | --- | --- |"]
+    for recipe in RECIPES:
+        for looking, words in LOOKING.items():
+            if reports := plan.reports(recipe, looking):
+                top1 = mean([100 * report["accuracy"]["top1"] for report in reports])
+                gmacs = statistics.fmean(report["cost"]["gmacs"] for report in reports)
+                lines.append(f"| {recipe} | {words} | {top1} | {gmacs:.4f} | {len(reports)} |")
+    return "\n".join(lines) + "\n\nThe mean over the seeds ± their standard deviation.\n"
+
+
+def mean(values: Sequence[float]) -> str:
+    middle = f"{statistics.fmean(values):.1f}"
+    return f"{middle} ± {statistics.stdev(values):.1f}" if len(values) > 1 else middle
+
+
+def rewards(plan: Plan) -> Image.Image:
+    """What V1's policy gains over random places, epoch by epoch, a line for each seed."""
+    curves = {seed: curve for seed in SEEDS if (curve := plan.rewards("v1", seed))}
+    left, top, right, bottom = PLOT
+    across = Axis.around((1, max(map(len, curves.values()))), left, right, least=1)
+    up = Axis.around([0.0, *(value for curve in curves.values() for value in curve)], bottom, top, least=0.01)
+    pen = Pen()
+    for value in filter(float.is_integer, across.ticks()):
+        pen.text((across.at(value), bottom + 8), f"{value:g}", FAINT, 14, "mt")
+    for value in up.ticks():
+        pen.line([(left, up.at(value)), (right, up.at(value))], LINE, 1)
+        pen.text((left - 8, up.at(value)), f"{value:.6g}", FAINT, 14, "rm")
+    pen.text(((left + right) / 2, SIZE[1] - 18), "epochs of the policy's stage", INK, 16, "mb")
+    pen.text((16, top - 14), "reward: what a place adds to the right answer's score, over a random one", INK, 16, "lb")
+    x = 110.0
+    for (seed, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        places = [(across.at(epoch), up.at(value)) for epoch, value in enumerate(curve, 1)]
+        pen.line(places, colour, 3)
+        for place in places:
+            pen.dot(place, colour, 4)
+        pen.dot((x, 34), colour, 6)
+        x = pen.text((x + 14, 34), f"seed {seed}", INK, 16, "lm") + 28
+    return pen.picture()
+
+
+if __name__ == "__main__":
+    main()
