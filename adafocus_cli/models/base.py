@@ -91,7 +91,8 @@ class Family(nn.Module, ABC):
 
     def glance(self, frames: Tensor) -> Tensor:
         """(b, t, 3, s, s) → feature maps (b, t, channels, h, w)."""
-        return frame_by_frame(self.glance_net, patches.resize(frames, self.spec.glance.size))
+        small = patches.resize(frames, self.spec.glance.size, smooth=self.glance_net.smooth)
+        return frame_by_frame(self.glance_net, small)
 
     @abstractmethod
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:

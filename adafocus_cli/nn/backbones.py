@@ -17,6 +17,8 @@ class Backbone(nn.Module):
 
     channels: int
     stride: int = 32
+    smooth: bool = False
+    """Whether pictures are to be made smaller without the patterns that too fine a detail leaves."""
 
     def map_side(self, side: int) -> int:
         """How wide the map of a picture is."""

@@ -25,6 +25,7 @@ class MatchingNet(Backbone):
     """Of clips of `over` frames; the sides of pictures are multiples of its stride."""
 
     stride = 16
+    smooth = True
 
     def __init__(self, width: float, over: int) -> None:
         super().__init__()

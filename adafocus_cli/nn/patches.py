@@ -31,11 +31,16 @@ def boxes_of_any_size(actions: Tensor, frame_size: int, smallest: int) -> Tensor
     return torch.stack((left, top, left + width, top + height), dim=-1)
 
 
-def resize(frames: Tensor, side: int) -> Tensor:
-    """Frames (b, t, c, s, s) → (b, t, c, side, side), corner pixels kept in the corners."""
+def resize(frames: Tensor, side: int, *, smooth: bool = False) -> Tensor:
+    """Frames (b, t, c, s, s) → (b, t, c, side, side), corner pixels kept in the corners, as the published models do it;
+    `smooth` lets no detail be seen that is too fine for the new size."""
     if frames.shape[-1] == side:
         return frames
-    small = F.interpolate(frames.flatten(0, 1), (side, side), mode="bilinear", align_corners=True)
+    flat = frames.flatten(0, 1)
+    if smooth:
+        small = F.interpolate(flat, (side, side), mode="bilinear", antialias=True)
+    else:
+        small = F.interpolate(flat, (side, side), mode="bilinear", align_corners=True)
     return small.view(*frames.shape[:3], side, side)
 
 
