@@ -139,9 +139,10 @@ def _gru(layer: Any, steps: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
 
 def _likeness(layer: Likeness, clips: Tensor) -> tuple[Tensor, int]:
     """A product at every pixel of the level for each offset."""
-    clips_, frames, _, height, width = clips.shape
-    output = clips.new_zeros(clips_, frames - 1, layer.channels, height // CELL, width // CELL)
-    return output, clips_ * (frames - 1) * layer.channels * (height // layer.level) * (width // layer.level)
+    batch, frames, _, height, width = clips.shape
+    pairs = frames - layer.ahead
+    output = clips.new_zeros(batch, pairs, layer.channels, height // CELL, width // CELL)
+    return output, batch * pairs * layer.channels * (height // layer.level) * (width // layer.level)
 
 
 def _unchanged(maps: Tensor) -> Tensor:

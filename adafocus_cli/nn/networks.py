@@ -22,8 +22,11 @@ def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
 
 
 def _matching(network: Network, frames: int) -> MatchingNet:
-    if frames < 2:
-        raise ModelError("the network `matching` compares frames: it needs a family that sees a clip together (…-tsm)")
+    if frames < MatchingNet.least:
+        raise ModelError(
+            f"the network `matching` compares frames: it needs a family that sees a clip together (…-tsm), and "
+            f"{MatchingNet.least} frames or more"
+        )
     if network.size % MatchingNet.stride:
         raise ModelError(
             f"the network `matching` takes pictures of multiples of {MatchingNet.stride} px, not {network.size}"

@@ -67,7 +67,7 @@ def empty(spec: ModelSpec, settings: Settings) -> Family:
     except (RuntimeError, ValueError, ArithmeticError) as error:
         raise UsageError(f"no {spec.family} model has these sizes ({error}); give others") from error
     for part in model.modules():
-        if isinstance(part, nn.Conv2d):  # as torchvision begins
+        if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision begins
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
     model.glance_net.to(memory_format=torch.channels_last)
     model.focus_net.to(memory_format=torch.channels_last)

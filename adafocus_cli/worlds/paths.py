@@ -127,7 +127,7 @@ def moving(chance: np.random.Generator, direction: str, distance: float, side: i
 
 def nearing(chance: np.random.Generator, label: str, scene: np.ndarray) -> tuple[Path, int]:
     """An object that comes closer or goes away, and the side to draw it with; `scene` is the camera's x and y."""
-    growth = chance.uniform(1.5, 2.5)
+    growth = chance.uniform(1.7, 3.0)
     smallest = chance.uniform(_FAR, _NEAR / growth)
     # Drawn in between, so that it is neither stretched nor shrunk much.
     side = round(smallest * growth**0.5)

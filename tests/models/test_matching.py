@@ -29,6 +29,26 @@ def test_a_place_is_most_like_the_one_to_which_it_moved(level, down, right):
     assert inside[offset].mean() > 0.8
 
 
+def test_a_place_may_be_looked_for_in_a_later_frame():
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 48, 48)
+    moving = torch.stack([torch.roll(picture, (0, step), dims=(2, 3)) for step in range(4)], dim=1)
+    clip = moving.repeat_interleave(2, 3).repeat_interleave(2, 4)
+    likeness = Likeness(2, ahead=3)(clip)
+    assert likeness.shape[1] == 1
+    assert (likeness[0, 0, :, 3:-3, 3:-3].argmax(dim=0) == 3 * 7 + 6).all()
+
+
+def test_at_first_it_attends_to_everything_alike():
+    network = MatchingNet(0.5, 4).eval()
+    frames = torch.rand(4, 3, 64, 64)
+    maps = network(frames)
+    with torch.no_grad():
+        network.attention.weight.normal_()
+    assert not torch.allclose(network(frames).mean((-2, -1)), maps.mean((-2, -1)))
+    assert torch.equal(torch.zeros_like(network.attention.weight), MatchingNet(0.5, 4).attention.weight)
+
+
 def test_brightness_and_contrast_do_not_matter():
     torch.manual_seed(0)
     clip = 8 * torch.rand(1, 4, 3, 96, 96)
@@ -44,7 +64,7 @@ def test_its_maps_have_the_size_that_it_says():
 
 
 def test_it_needs_a_clip_and_whole_cells():
-    with pytest.raises(ModelError, match="sees a clip together"):
+    with pytest.raises(ModelError, match=r"sees a clip together.* 4 frames or more"):
         build(replace(default_spec("adafocus-v2"), focus=Network("matching", 96)))
     with pytest.raises(ModelError, match="multiples of 16 px, not 100"):
         build(replace(default_spec("adafocus-v1-tsm"), focus=Network("matching", 100)))
@@ -53,7 +73,7 @@ def test_it_needs_a_clip_and_whole_cells():
 def test_comparing_is_counted():
     spec = replace(default_spec("adafocus-v1-tsm"), glance=Network("matching", 80), glance_frames=8)
     (frames, offsets) = (8, 49)
-    compared = (frames - 1) * offsets * ((80 // 2) ** 2 + (80 // 4) ** 2)
+    compared = offsets * ((frames - 1) * ((80 // 2) ** 2 + (80 // 4) ** 2) + (frames - 3) * (80 // 2) ** 2)
     layers = 0
     network = MatchingNet(1.0, frames)
 
