@@ -87,17 +87,18 @@ class ProgressBar:
     """Videos done, of those known so far."""
 
     def __init__(self, *, visible: bool) -> None:
+        self.visible = visible
         self._lock = threading.RLock()  # messages come from other threads, too
         self._progress = _rich_progress() if visible else None
         if self._progress:
             self._task = self._progress.add_task("starting", total=None)
             self._progress.start()
 
-    def update(self, *, done: int, total: int | None, failed: int) -> None:
+    def update(self, *, done: int, total: int | None, failed: int, pace: str = "") -> None:
         if self._progress:
             of = "" if total is None else f" of {total}"
             broken = f", [red]{failed} failed[/red]" if failed else ""
-            self._progress.update(self._task, completed=done, total=total, description=f"{done}{of} done{broken}")
+            self._progress.update(self._task, completed=done, total=total, description=f"{done}{of} done{pace}{broken}")
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
