@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup test check lint types format clean
+.PHONY: help setup test soak check lint types format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ $(VENV)/installed: pyproject.toml
 
 test: setup check  ## lint, types and all tests
 	$(BIN)/python -m pytest
+
+soak: setup  ## what takes minutes: bad files, kills, thousands of videos
+	$(BIN)/python -m pytest tests/soak
 
 check: lint types  ## lint and types
 

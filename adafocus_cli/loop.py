@@ -143,21 +143,25 @@ class Loop:
         return over
 
     def _advance(self, batch: list[Run], point: Point) -> None:
-        """One point further; an error on several clips is looked for one by one."""
+        """One point further; an error on several clips is looked for one by one; what does not fit is halved."""
         for run in [run for run in batch if run.frames and run.frames.exception()]:
             run.error = _exception(run.frames)
             batch.remove(run)
         if not batch:
             return
         started = time.perf_counter()
-        try:
-            (self._answer if point.located else self._see)(batch, self._schedule.turns[point.turn])
-        except Exception as error:
-            if len(batch) > 1:
-                for run in batch:
-                    self._advance([run], point)
-            else:
-                batch[0].error = error
+        error = self._error_of(batch, point)
+        # A lone clip, too, fills all lanes.
+        if isinstance(error, torch.OutOfMemoryError) and self._runtime.halve_lanes():
+            for first in range(0, len(batch), self._runtime.lanes):
+                self._advance(batch[first : first + self._runtime.lanes], point)
+            return
+        if error is not None and len(batch) > 1:
+            for run in batch:
+                self._advance([run], point)
+            return
+        if error is not None:
+            batch[0].error = error
             return
         for run in batch:
             run.seconds += (time.perf_counter() - started) / len(batch)
@@ -169,6 +173,16 @@ class Loop:
                 run.point = Point(point.turn, located=True)
             if not run.finished:
                 self._ask_for_frames(run)
+
+    def _error_of(self, batch: list[Run], point: Point) -> Exception | None:
+        """Takes the step; what went wrong."""
+        try:
+            (self._answer if point.located else self._see)(batch, self._schedule.turns[point.turn])
+        except torch.OutOfMemoryError as error:
+            return error.with_traceback(None)  # which would keep the tensors of the step
+        except Exception as error:
+            return error
+        return None
 
     def _ask_for_frames(self, run: Run) -> None:
         """Has the frames decoded that the next point needs and that are not there yet."""

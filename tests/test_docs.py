@@ -25,6 +25,7 @@ from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.app import app, run
 from adafocus_cli.library import catalogue
 from adafocus_cli.output.csv_rows import PATCH_COLUMNS, VIDEO_COLUMNS
+from adafocus_cli.output.records import ORIGIN_COLUMNS
 from tests.clips import cut_off, numbered_clip
 from tests.output.made_up import failed, tagged
 
@@ -297,7 +298,7 @@ def test_every_field_of_the_record_is_described_and_no_other(heading, record):
 
 def test_every_column_is_described():
     section = sections_of(ROOT / "docs/record.md")["CSV"]
-    for column in (*VIDEO_COLUMNS, *PATCH_COLUMNS):
+    for column in (*VIDEO_COLUMNS, *PATCH_COLUMNS, *ORIGIN_COLUMNS):
         assert f"`{column}`" in section, column
 
 

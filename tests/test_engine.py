@@ -88,7 +88,7 @@ def test_decoding_begins_before_the_model_is_there(clips, tagger):
         return tagger
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VideoProcess, "open", lambda self, path: opened.set() or original(self, path))
+        patch.setattr(VideoProcess, "open", lambda self, path, **how: opened.set() or original(self, path, **how))
         (result,) = tag_files(clips[:1], load)
     assert result.status == "ok"
 

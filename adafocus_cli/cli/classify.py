@@ -6,17 +6,16 @@ Parses, calls the engine and hands each result to the writers; knows nothing of 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.inputs import Counted, expand, is_video_name, read_list
+from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
 from adafocus_cli.cli.interrupts import held_back
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.output.base import View, Writer
     from adafocus_cli.schema import Failure, VideoResult
-
-_LOOK_AHEAD = 10_000  # paths, so that the progress bar knows how many there are
 
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
@@ -51,23 +48,6 @@ No video may cost more than 10 billion multiply-adds:
 0 all tagged · 1 nothing could be done · 2 wrong usage
 3 some videos failed, the rest is done · 130 interrupted"""
 
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="INPUTS", help="Videos, folders of videos, patterns such as '*.mp4', or - for a list."),
-]
-FilesFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--files-from",
-        metavar="FILE",
-        rich_help_panel=options.INPUT,
-        help="Read paths from FILE, one a line; - is stdin.",
-    ),
-]
-Null = Annotated[
-    bool,
-    typer.Option("--null", "-0", metavar="", rich_help_panel=options.INPUT, help="Paths in the list end with NUL."),
-]
 FormatOption = Annotated[
     options.Format | None,
     typer.Option(
@@ -91,7 +71,7 @@ Trajectories = Annotated[
 
 def classify(
     context: typer.Context,
-    inputs: Inputs = None,
+    inputs: options.Inputs = None,
     model: options.ModelName = None,
     weights: options.Weights = None,
     labels: options.Labels = None,
@@ -104,10 +84,11 @@ def classify(
     logits: options.Logits = False,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
-    files_from: FilesFrom = None,
-    null: Null = False,
+    files_from: options.FilesFrom = None,
+    null: options.Null = False,
     decoder: options.DecoderOption = "auto",
     decode_timeout: options.DecodeTimeout = 60.0,
+    decode_memory: options.DecodeMemory = 4.0,
     workers: options.Workers = None,
     format_: FormatOption = None,
     output: Output = None,
@@ -117,7 +98,7 @@ def classify(
 ) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    sources = _Sources(tuple(inputs or ()), files_from, null)
+    sources = Sources(tuple(inputs or ()), files_from, null)
     choice = options.ModelChoice(
         source=options.chosen_model(model, weights),
         patch_size=patch_size,
@@ -133,7 +114,7 @@ def classify(
 
     engine_options = Options(
         decoder=decoder,
-        limits=Limits(seconds=decode_timeout),
+        limits=Limits(seconds=decode_timeout, memory_bytes=round(decode_memory * (1 << 30))),
         top_k=top_k,
         min_score=min_score,
         exits=exit_,
@@ -143,7 +124,7 @@ def classify(
         engine_options = replace(engine_options, workers=workers)
     read = (weights, labels, exit_, files_from, *(inputs or ()))
     target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score), sources=read)
-    if _tag(sources.paths(terminal), choice, engine_options, target, terminal):
+    if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, terminal):
         raise typer.Exit(options.SOME_FAILED)
 
 
@@ -192,41 +173,6 @@ def _failure_line(failure: Failure) -> str:
     return failure.message if failure.message.startswith(path) else f"{path}: {failure.message}"
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """Where paths come from: arguments, and at most one list."""
-
-    inputs: tuple[str, ...]
-    files_from: str | None
-    null: bool
-
-    def __post_init__(self) -> None:
-        if not self.inputs and self.files_from is None:
-            raise UsageError("no videos were given; name files or folders, or - to read a list of paths from stdin")
-        lists = [entry for entry in (*self.inputs, self.files_from) if entry == "-"]
-        if len(lists) > 1:
-            raise UsageError("standard input can be read only once; give - or --files-from - a single time")
-        if self.null and self.files_from is None and not lists:
-            raise UsageError("--null is about a list of paths; add - or --files-from FILE")
-
-    def paths(self, terminal: Terminal) -> Counted:
-        """Only now is a list opened, and it is read as the paths are asked for."""
-        if "-" in (*self.inputs, self.files_from) and sys.stdin.isatty():
-            terminal.typing = True
-            terminal.note("reading paths from the terminal, one a line; Ctrl-D ends the list")
-        parts: list[Iterator[str]] = []
-        for entry in self.inputs:
-            parts.append(self._list(entry, terminal) if entry == "-" else expand([entry], warn=terminal.warn))
-        if self.files_from is not None:
-            parts.append(self._list(self.files_from, terminal))
-        has_list = self.files_from is not None or "-" in self.inputs
-        # A list may grow while it is read, and its first videos need not wait for its last.
-        return Counted(chain.from_iterable(parts), look_ahead=0 if has_list else _LOOK_AHEAD)
-
-    def _list(self, source: str, terminal: Terminal) -> Iterator[str]:
-        return read_list(source, null=self.null, warn=terminal.warn)
-
-
 class _Target:
     """Where results go, and as what."""
 
@@ -249,7 +195,7 @@ class _Target:
         if str(trajectories) == "-":
             raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
         for path in (self.output, trajectories):
-            if path is not None and (is_video_name(path.name) or any(_is_same(path, file) for file in sources)):
+            if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in sources)):
                 raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
         if trajectories is not None and trajectories == self.output:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
@@ -270,10 +216,3 @@ class _Target:
             patches = stack.enter_context(Sink.file(self._trajectories))
             writers.append(stack.enter_context(TrajectoryWriter(patches, self._view)))
         return writers
-
-
-def _is_same(path: Path, source: str | Path | None) -> bool:
-    try:
-        return source is not None and path.samefile(source)
-    except (OSError, ValueError):
-        return False  # one of them is not there

@@ -8,15 +8,18 @@ says so, and the other videos are still tagged.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from io import FileIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
+from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError
 
 VIDEO_EXTENSIONS = frozenset(
@@ -27,6 +30,7 @@ VIDEO_EXTENSIONS = frozenset(
     )
 )
 _CHUNK = 1 << 16
+_LOOK_AHEAD = 10_000  # paths, so that the progress bar knows how many there are
 
 Warn = Callable[[str], None]
 
@@ -100,7 +104,7 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 
 
 def read_list(source: str, *, null: bool, warn: Warn) -> Iterator[str]:
-    """The paths of a list, from a file or (`-`) standard input, each as soon as it is there."""
+    """The paths of a list, or of records, from a file or (`-`) standard input, each as soon as it is there."""
     if source == "-":
         # Unbuffered: Python cannot end while another thread waits in its buffered standard input.
         stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
@@ -139,7 +143,17 @@ def _decoded(entry: bytes, *, null: bool) -> str:
         return os.fsdecode(entry)
     # Lists written on Windows may open with a byte order mark and end their lines with a carriage return.
     entry = entry.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\r")
+    if entry.startswith(b'{"schema"'):
+        return _path_in(entry)
     return os.fsdecode(entry) if entry.strip() else ""
+
+
+def _path_in(record: bytes) -> str:
+    """The path of a record, so that a list of failures can be read again; what only looks like one is a path."""
+    try:
+        return str(json.loads(record)["video"]["path"])
+    except (ValueError, KeyError, TypeError):
+        return os.fsdecode(record)
 
 
 class Counted(Iterator[str]):
@@ -159,3 +173,51 @@ class Counted(Iterator[str]):
             raise
         self._count += 1
         return path
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where paths come from: arguments, and at most one list."""
+
+    inputs: tuple[str, ...]
+    files_from: str | None
+    null: bool
+
+    def __post_init__(self) -> None:
+        if not self.inputs and self.files_from is None:
+            raise UsageError("no videos were given; name files or folders, or - to read a list of paths from stdin")
+        lists = [entry for entry in (*self.inputs, self.files_from) if entry == "-"]
+        if len(lists) > 1:
+            raise UsageError("standard input can be read only once; give - or --files-from - a single time")
+        if self.null and self.files_from is None and not lists:
+            raise UsageError("--null is about a list of paths; add - or --files-from FILE")
+
+    @property
+    def has_list(self) -> bool:
+        return self.files_from is not None or "-" in self.inputs
+
+    def each(self, terminal: Terminal) -> Iterator[str]:
+        """Only now is a list opened, and it is read as the paths are asked for."""
+        if "-" in (*self.inputs, self.files_from) and sys.stdin.isatty():
+            terminal.typing = True
+            terminal.note("reading paths from the terminal, one a line; Ctrl-D ends the list")
+        parts: list[Iterator[str]] = []
+        for entry in self.inputs:
+            parts.append(self._list(entry, terminal) if entry == "-" else expand([entry], warn=terminal.warn))
+        if self.files_from is not None:
+            parts.append(self._list(self.files_from, terminal))
+        return chain.from_iterable(parts)
+
+    def counted(self, paths: Iterator[str]) -> Counted:
+        """A list may grow while it is read, and its first videos need not wait for its last."""
+        return Counted(paths, look_ahead=0 if self.has_list else _LOOK_AHEAD)
+
+    def _list(self, source: str, terminal: Terminal) -> Iterator[str]:
+        return read_list(source, null=self.null, warn=terminal.warn)
+
+
+def is_same(path: Path, source: str | Path | None) -> bool:
+    try:
+        return source is not None and path.samefile(source)
+    except (OSError, ValueError):
+        return False  # one of them is not there

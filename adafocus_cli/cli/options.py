@@ -42,12 +42,35 @@ def _checked_device(value: str) -> str:
     return value
 
 
+def _checked_memory(value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value:g} is no amount of memory; give GiB above 0")
+    return value
+
+
 def checked_time(value: float) -> float:
     if not 0 < value < float("inf"):
         raise typer.BadParameter(f"{value:g} is not a time; give seconds above 0")
     return value
 
 
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="INPUTS", help="Videos, folders of videos, patterns such as '*.mp4', or - for a list."),
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="FILE",
+        rich_help_panel=INPUT,
+        help="Read paths from FILE, one a line; - is stdin.",
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option("--null", "-0", metavar="", rich_help_panel=INPUT, help="Paths in the list end with NUL."),
+]
 ModelName = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME", rich_help_panel=MODEL, help="A model by name, or a file.")
 ]
@@ -124,12 +147,32 @@ DecodeTimeout = Annotated[
         help="Give up on a video of which one step, opening or decoding, takes longer.",
     ),
 ]
+DecodeMemory = Annotated[
+    float,
+    typer.Option(
+        metavar="GIB",
+        callback=_checked_memory,
+        rich_help_panel=INPUT,
+        help="How much memory a process that decodes may take, where the system can limit it.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=1,
         show_default="half the cores",
+        rich_help_panel=INPUT,
+        help="How many videos are decoded at a time.",
+    ),
+]
+BatchWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        show_default="as many as cores",
         rich_help_panel=INPUT,
         help="How many videos are decoded at a time.",
     ),

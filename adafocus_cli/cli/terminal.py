@@ -87,16 +87,17 @@ class ProgressBar:
     """Videos done, of those known so far."""
 
     def __init__(self, *, visible: bool) -> None:
+        self.visible = visible
         self._lock = threading.RLock()  # messages come from other threads, too
         self._progress = _rich_progress() if visible else None
         if self._progress:
             self._task = self._progress.add_task("starting", total=None)
             self._progress.start()
 
-    def update(self, *, done: int, total: int | None, failed: int) -> None:
+    def update(self, *, done: int, total: int | None, failed: int, pace: str = "") -> None:
         of = "" if total is None else f" of {total}"
         broken = f", [red]{failed} failed[/red]" if failed else ""
-        self.show(f"{done}{of} done{broken}", done=done, total=total)
+        self.show(f"{done}{of} done{pace}{broken}", done=done, total=total)
 
     def show(self, text: str, *, done: int, total: int | None) -> None:
         if self._progress:

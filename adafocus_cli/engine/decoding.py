@@ -1,7 +1,7 @@
 """Threads that open and decode videos ahead of the model, each with a child process of its own.
 
-Bounded: only so many videos are open and waiting. Always ended: leaving the context kills every child. Knows the loop
-only to ask which frames it wants.
+Bounded: only so many videos are open and waiting. Always ended: leaving the context kills every child. A decoder that
+was lost on a video has the other one take its place, once. Knows the loop only to ask which frames it wants.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from adafocus_cli.errors import VideoError
 from adafocus_cli.video.clip import Geometry
-from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.decode import Decoder, other_decoder
+from adafocus_cli.video.limits import DecoderError, Limits
 from adafocus_cli.video.process import OpenVideo, VideoProcess
 
 if TYPE_CHECKING:
@@ -29,25 +31,46 @@ logger = logging.getLogger("adafocus")
 
 _T = TypeVar("_T")
 
-Opened = tuple[int, str, "Clip | Exception"]
+Opened = tuple[int, str, "Clip | BaseException"]
 """The place of a path in the list, the path, and its clip or what went wrong."""
+
+# How often one who waits for a video looks whether there are any more.
+_GLANCE_SECONDS = 0.05
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 2
 
 
 def default_workers() -> int:
     """Half the processors: the other half is for the model."""
-    return max(1, (os.cpu_count() or 2) // 2)
+    return max(1, cores() // 2)
 
 
 class Decoding:
-    def __init__(self, *, decoder: Literal["auto", "pyav", "decord"], limits: Limits, workers: int) -> None:
+    """Videos on their way to a loop, or to several in threads of their own.
+
+    When `stop` is set no more paths are taken, and those that nobody has begun to open are dropped.
+    """
+
+    def __init__(self, *, decoder: Decoder, limits: Limits, workers: int, stop: threading.Event | None = None) -> None:
+        self._decoder = decoder
         self._processes = [VideoProcess(decoder=decoder, limits=limits) for _ in range(max(1, workers))]
         self._idle = deque(self._processes)
         self._threads = ThreadPoolExecutor(len(self._processes), thread_name_prefix="decode")
-        self._stopping = threading.Event()
+        self._closing = threading.Event()
+        self._stop = stop or threading.Event()
         self._room = threading.Semaphore(2 * len(self._processes))
-        self._pending: queue.Queue[tuple[int, str, Future[Clip]] | Exception | None] = queue.Queue()
-        self._over = False
+        self._opened: queue.SimpleQueue[Opened] = queue.SimpleQueue()
+        self._count = threading.Lock()
+        self._jobs: set[Future[Clip]] = set()
+        self._due = 0  # how many will yet be given out, of those submitted
+        self._all_in = False
         self._broken_off: Exception | None = None
+        self._second_try: set[int] = set()
         self._loop: Future[Loop] = Future()
 
     def __enter__(self) -> Decoding:
@@ -58,7 +81,7 @@ class Decoding:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends every child, whatever it is doing; a thread that was between two requests may start one more."""
-        self._stopping.set()
+        self._closing.set()
         self._room.release()  # the thread of the paths may wait for it
         self._loop.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -71,57 +94,99 @@ class Decoding:
         """Begins to read the paths, which may themselves come slowly, and to open the videos."""
         threading.Thread(target=self._feed, args=(paths,), name="paths", daemon=True).start()
 
-    def feed(self, loop: Loop) -> None:
-        """Lets the threads go on to decode what this loop looks at first; further ahead if it takes many at once."""
-        self._room.release(loop.lanes)
+    def feed(self, loop: Loop, *, loops: int = 1) -> None:
+        """Lets the threads go on to decode what such loops look at first; further ahead if they take many at once."""
+        self._room.release(loop.lanes * loops)
         self._loop.set_result(loop)
 
     def next_opened(self, *, wait: bool) -> Opened | None:
-        """The next video, in the order of the paths; None if there are no more or, without `wait`, none yet.
+        """The next video that is ready; None if there are no more or, without `wait`, none yet.
 
         If the paths broke off with an error, the last `wait` raises it.
         """
+        while not self._is_over():
+            try:
+                opened = self._opened.get(block=wait, timeout=_GLANCE_SECONDS if wait else None)
+            except queue.Empty:
+                if wait:
+                    continue
+                return None
+            self._no_longer_due()
+            return opened
         if self._broken_off and wait:
             raise self._broken_off
-        if self._over or not (wait or self._next_is_ready()):
-            return None
-        item = self._pending.get()
-        if not isinstance(item, tuple):
-            self._over, self._broken_off = True, item
-            return self.next_opened(wait=wait)
-        place, path, clip = item
+        return None
+
+    def again(self, place: int, path: str, error: Exception | None) -> bool:
+        """Whether this video, whose decoder was lost after its first frames, starts anew with the other one."""
+        if not isinstance(error, DecoderError) or place in self._second_try or not other_decoder(self._decoder):
+            return False
+        self._room.acquire(blocking=False)  # given back when it is taken
+        return self._submit(place, path, error)
+
+    def _is_over(self) -> bool:
+        if self._stop.is_set():
+            for job in list(self._jobs):
+                job.cancel()
+        with self._count:
+            return self._closing.is_set() or (not self._due and (self._all_in or self._stop.is_set()))
+
+    def _no_longer_due(self) -> None:
+        with self._count:
+            self._due -= 1
         self._room.release()
-        error = clip.exception()
-        if error is None:
-            return place, path, clip.result()
-        if isinstance(error, Exception):
-            return place, path, error
-        raise error
 
     def _feed(self, paths: Iterable[str]) -> None:
         try:
             for place, path in enumerate(paths):
-                self._room.acquire()
-                if self._stopping.is_set():
+                while not self._room.acquire(timeout=_GLANCE_SECONDS):
+                    if self._stop.is_set():
+                        return
+                if not self._submit(place, path):
                     return
-                self._pending.put((place, path, self._threads.submit(self._open, path)))
         except Exception as error:  # the paths could not be read to their end; the consumer's thread shall know
-            self._pending.put(error)
-        self._pending.put(None)
+            self._broken_off = error
+        finally:
+            self._all_in = True
 
-    def _next_is_ready(self) -> bool:
-        with self._pending.mutex:
-            if not self._pending.queue:
+    def _submit(self, place: int, path: str, lost: DecoderError | None = None) -> bool:
+        """Has a video opened by the next free process; False if that is no longer wanted."""
+
+        def done(job: Future[Clip]) -> None:
+            self._jobs.discard(job)
+            if job.cancelled():
+                self._no_longer_due()
+            else:
+                self._opened.put((place, path, job.exception() or job.result()))
+
+        with self._count:
+            if self._closing.is_set() or (self._stop.is_set() and lost is None):
                 return False
-            item = self._pending.queue[0]
-        return not isinstance(item, tuple) or item[2].done()
+            self._due += 1
+            job = self._threads.submit(self._open, place, path, lost)
+            self._jobs.add(job)
+        job.add_done_callback(done)
+        return True
 
-    def _open(self, path: str) -> Clip:
+    def _open(self, place: int, path: str, lost: DecoderError | None) -> Clip:
         """Opens a video, asks the model which frames it wants, and decodes those that it looks at first."""
-        return self._with_process(lambda process: self._opened(process, path))
+        other = other_decoder(self._decoder)
+        if lost is None:
+            try:
+                return self._with_process(lambda process: self._opened_by(process, path, self._decoder))
+            except DecoderError as error:
+                if other is None:
+                    raise
+                lost = error
+        assert other is not None
+        self._second_try.add(place)
+        try:
+            return self._with_process(lambda process: self._opened_by(process, path, other))
+        except VideoError:
+            raise DecoderError(f"{lost} ({other} failed on it as well)", stage=lost.stage) from None
 
-    def _opened(self, process: VideoProcess, path: str) -> Clip:
-        video = process.open(path)
+    def _opened_by(self, process: VideoProcess, path: str, decoder: Decoder) -> Clip:
+        video = process.open(path, decoder=decoder)
         for warning in video.warnings:
             logger.warning("%s", warning)
         loop = self._loop.result()

@@ -1,20 +1,25 @@
 """Paths → decoding processes → the loop → results, on one machine.
 
-Each decoding thread owns one child process; the caller's thread runs the model. Knows nothing of output formats, and
-of the tagger only its loop and its results. Importing it loads neither torch nor a decoder.
+Each decoding thread owns one child process. The caller's thread runs the model, or several threads do, each with a loop
+of its own. Knows nothing of output formats, and of the tagger only its loop and its results. Importing it loads neither
+torch nor a decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from adafocus_cli.engine.decoding import Decoding, default_workers
+from adafocus_cli.engine.threads import merged
 from adafocus_cli.errors import UsageError
 from adafocus_cli.schema import Failure, Result, Stage
+from adafocus_cli.video.decode import Decoder
 from adafocus_cli.video.limits import Limits
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ class Options:
     """How a run goes."""
 
     # Decoding.
-    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    decoder: Decoder = "auto"
     limits: Limits = field(default_factory=Limits)
     workers: int = field(default_factory=default_workers)
 
@@ -50,28 +55,50 @@ def tag_files(paths: Iterable[str], load: Callable[[], Tagger], options: Options
     Decoding starts at once and `load` is called meanwhile. Closing the iterator ends all child processes.
     """
     options = options or Options()
-    with Decoding(decoder=options.decoder, limits=options.limits, workers=options.workers) as decoding:
+    with _decoding(options) as decoding:
         decoding.start(paths)
         tagger = load()
-        loop = tagger.loop(tagger.exit_rule(options.exits, options.max_gmacs))
-        decoding.feed(loop)
-        yield from _in_order(_completed(decoding, loop, tagger, options))
+        yield from _in_order(_tagged(decoding, tagger, options, loops=1))
 
 
-def failure_of(path: str, error: Exception, stage: Stage) -> Failure:
+def tag_as_they_come(
+    paths: Iterable[str], tagger: Tagger, options: Options, *, stop: threading.Event | None = None
+) -> Generator[Result]:
+    """Results and failures, one a path, each as soon as it is there; for throughput, not for the first result.
+
+    When `stop` is set, what is in flight is finished and nothing else begun.
+    """
+    with _decoding(options, stop) as decoding:
+        decoding.start(paths)
+        with closing(_tagged(decoding, tagger, options, loops=tagger.runtime.spread())) as results:
+            for _, result in results:
+                yield result
+
+
+def failure_of(path: str, error: BaseException, stage: Stage) -> Failure:
     """The record of an error; one that nobody foresaw says at least its kind."""
     message = " ".join(str(error).split()) or f"{type(error).__name__} without a reason; please report it"
     return Failure(path=path, stage=getattr(error, "stage", stage), type=type(error).__name__, message=message)
 
 
-def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options) -> Iterator[tuple[int, Result]]:
+def _decoding(options: Options, stop: threading.Event | None = None) -> Decoding:
+    return Decoding(decoder=options.decoder, limits=options.limits, workers=options.workers, stop=stop)
+
+
+def _tagged(decoding: Decoding, tagger: Tagger, options: Options, *, loops: int) -> Generator[tuple[int, Result]]:
     """Results as they come, with the places of their paths."""
-    room = loop.lanes + options.workers
+    rule = tagger.exit_rule(options.exits, options.max_gmacs)
+    all_loops = [tagger.loop(rule) for _ in range(loops)]
+    decoding.feed(all_loops[0], loops=loops)
+    return merged([_completed(decoding, loop, tagger, options) for loop in all_loops])
+
+
+def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options) -> Iterator[tuple[int, Result]]:
     while True:
         # The loop always has what it can take, and nobody waits for more than that.
-        while len(loop) < room and (opened := decoding.next_opened(wait=not len(loop))) is not None:
+        while len(loop) < loop.lanes + options.workers and (opened := decoding.next_opened(wait=not len(loop))):
             place, path, clip = opened
-            if isinstance(clip, Exception):
+            if isinstance(clip, BaseException):
                 yield place, failure_of(path, clip, "decode")
             else:
                 loop.add(clip, place)
@@ -81,6 +108,8 @@ def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options)
             wait(waiting, timeout=_GLANCE_SECONDS, return_when=FIRST_COMPLETED)
         for run in loop.step():
             path = run.clip.video.path
+            if decoding.again(run.place, path, run.error):
+                continue
             try:
                 yield run.place, tagger.result(run, top_k=options.top_k, min_score=options.min_score)
             except Exception as error:

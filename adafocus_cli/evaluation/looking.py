@@ -46,7 +46,17 @@ class Elsewhere:
     def __init__(self, runtime: Runtime) -> None:
         self.inner = runtime
         self.name, self.device, self.precision = runtime.name, runtime.device, runtime.precision
-        self.lanes, self.model = runtime.lanes, runtime.model
+        self.model = runtime.model
+
+    @property
+    def lanes(self) -> int:
+        return self.inner.lanes
+
+    def halve_lanes(self) -> bool:
+        return self.inner.halve_lanes()
+
+    def spread(self) -> int:
+        return 1  # these remember what was seen last
 
     def upload(self, pixels: np.ndarray) -> Tensor:
         return self.inner.upload(pixels)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.escape import cell
 from adafocus_cli.output.sink import Sink
-from adafocus_cli.schema import Failure, Result, VideoResult
+from adafocus_cli.schema import Result, VideoResult
 
 Cell = str | int | float | None
 
@@ -35,9 +36,9 @@ class _RowWriter(Writer):
 
     def write_rows(self, rows: Iterable[Sequence[Cell]]) -> None:
         """All rows of one video in one piece."""
-        lines = [_line(row) for row in rows]
+        lines = [line_of(row) for row in rows]
         if self._header_due:
-            lines.insert(0, _line(self.columns))
+            lines.insert(0, line_of(self.columns))
             self._header_due = False
         if lines:
             self.sink.write("".join(lines))
@@ -50,7 +51,7 @@ class CsvWriter(_RowWriter):
     columns = VIDEO_COLUMNS
 
     def write(self, result: Result) -> None:
-        values = _failed(result) if isinstance(result, Failure) else _tagged(result)
+        values = row_of(result.to_dict())
         self.write_rows([[values.get(column) for column in self.columns]])
 
 
@@ -65,40 +66,35 @@ class TrajectoryWriter(_RowWriter):
             )
 
 
-def _line(row: Sequence[Cell]) -> str:
+def line_of(row: Sequence[Cell]) -> str:
     text = io.StringIO()
     # Only with its usual line ending does `csv` quote a name with a lone carriage return.
     csv.writer(text).writerow([cell(value) if isinstance(value, str) else value for value in row])
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _tagged(result: VideoResult) -> dict[str, Cell]:
-    video, best = result.video, next(iter(result.labels), None)
-    cost = result.cost.to_dict()
+def row_of(record: dict[str, Any]) -> dict[str, Cell]:
+    """The flat view of a record, by column."""
+    row = {"path": record["video"]["path"], "status": record["status"]}
+    if record["status"] == "error":
+        return row | {f"error_{name}": record["error"][name] for name in ("stage", "type", "message")}
+    video, model, labels = record["video"], record["model"], record["labels"]
+    best = labels[0] if labels else {"label": None, "score": None}
     return {
-        "path": video.path,
-        "status": result.status,
-        "label": best.label if best else None,
-        "score": round(best.score, 6) if best else None,
-        "labels": "|".join(f"{_listed(tag.label)}:{tag.score:.6g}" for tag in result.labels),
-        "gmacs": cost["gmacs"],
-        "full_frame_gmacs": cost["full_frame_gmacs"],
-        "exit_step": result.exit.step,
-        "exit_of": result.exit.of,
-        "width": video.width,
-        "height": video.height,
-        "fps": None if video.fps is None else round(video.fps, 4),
-        "frames": video.frames,
-        "duration": None if video.duration is None else round(video.duration, 4),
-        "codec": video.codec,
-        "decoder": video.decoder,
-        "frames_decoded": result.frames_decoded,
-        "frames_replaced": video.frames_replaced,
-        "packets_damaged": video.packets_damaged,
-        "patches": len(result.trajectory),
-        "seconds": round(sum(result.runtime.seconds.values()), 4),
-        "model": result.model.name,
-        "patch_size": result.model.patch_size,
+        **row,
+        **{name: video[name] for name in VIDEO_COLUMNS if name in video},
+        "label": best["label"],
+        "score": best["score"],
+        "labels": "|".join(f"{_listed(tag['label'])}:{_number(tag['score'])}" for tag in labels),
+        "gmacs": record["cost"]["gmacs"],
+        "full_frame_gmacs": record["cost"]["full_frame_gmacs"],
+        "exit_step": record["exit"]["step"],
+        "exit_of": record["exit"]["of"],
+        "frames_decoded": record["frames_decoded"],
+        "patches": len(record["trajectory"]),
+        "seconds": round(sum(record["runtime"]["seconds"].values()), 4),
+        "model": model["name"],
+        "patch_size": model["patch_size"],
     }
 
 
@@ -107,11 +103,5 @@ def _listed(label: str) -> str:
     return label.replace("|", "\\|")
 
 
-def _failed(failure: Failure) -> dict[str, Cell]:
-    return {
-        "path": failure.path,
-        "status": failure.status,
-        "error_stage": failure.stage,
-        "error_type": failure.type,
-        "error_message": failure.message,
-    }
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

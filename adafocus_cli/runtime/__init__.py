@@ -23,8 +23,16 @@ class Runtime(Protocol):
     name: str
     device: str
     precision: str
-    lanes: int
     model: Family
+
+    @property
+    def lanes(self) -> int: ...
+
+    def halve_lanes(self) -> bool:
+        """After memory ran out: half as many clips from now on; False if there is no fewer."""
+
+    def spread(self) -> int:
+        """Makes ready for threads that run stages at the same time; how many are worth having."""
 
     def upload(self, pixels: np.ndarray) -> Tensor:
         """uint8 (…, side, side, 3) → normalised (…, 3, side, side) where the stages run."""

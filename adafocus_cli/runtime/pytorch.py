@@ -7,6 +7,7 @@ videos, labels or the loop.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,6 +19,8 @@ from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.pixels import normalised
+
+logger = logging.getLogger("adafocus")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,6 +61,23 @@ class TorchRuntime:
         for part in self.model.modules():
             if isinstance(part, Backbone):
                 part.to(memory_format=torch.channels_last)
+
+    def halve_lanes(self) -> bool:
+        if self.lanes == 1:
+            return False
+        logger.warning("%s is out of memory with %d videos at a time; going on with half", self.device, self.lanes)
+        self.lanes //= 2
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+    def spread(self) -> int:
+        """A processor does most with one clip on each core: a clip on all cores leaves them waiting for one another."""
+        if self._device.type != "cpu":
+            return 1
+        cores = torch.get_num_threads()
+        torch.set_num_threads(1)  # of threads that are yet to start, too
+        return cores
 
     @_stage
     def upload(self, pixels: np.ndarray) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.limits import Deadline, LimitError, Limits, check_file, problem
+from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
 from adafocus_cli.video.reading import Reader, Reading
 
 Decoder = Literal["auto", "pyav", "decord"]
@@ -78,7 +78,7 @@ class Video:
     def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline) -> Reading:
         try:
             return self._reader.read(wanted, size=size, deadline=deadline)
-        except LimitError:
+        except (LimitError, DecoderError):
             raise
         except VideoError as error:
             if not self._may_change:
@@ -101,7 +101,7 @@ class Video:
             return _open_decord(self._path, self._name, self._limits, deadline)
         try:
             reader = _open_pyav(self._path, self._name, self._limits, deadline)
-        except LimitError:
+        except (LimitError, DecoderError):
             raise
         except VideoError as error:
             try:
@@ -144,6 +144,11 @@ def _open_decord(path: str, name: str, limits: Limits, deadline: Deadline) -> Re
     from adafocus_cli.video.decord_reader import DecordReader
 
     return DecordReader(path, name=name, limits=limits, deadline=deadline)
+
+
+def other_decoder(decoder: Decoder) -> Decoder | None:
+    """Who is tried where the first one was lost; nobody if one was asked for by name."""
+    return "decord" if decoder == "auto" and _installed("av") and _installed("decord") else None
 
 
 def _installed(module: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.clip import preprocess
-from adafocus_cli.video.limits import Deadline, LimitError, Limits, check_picture, problem
+from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
 from adafocus_cli.video.reading import Picture, Reading
 
 # How the containers begin that decord may open: (offset, bytes). Its own guess would follow playlists to other files.
@@ -138,7 +138,7 @@ class _PyAVFacts:
             from adafocus_cli.video.pyav_reader import PyAVReader
 
             reader = PyAVReader(path, name=name, limits=limits, deadline=deadline)
-        except LimitError:
+        except (LimitError, DecoderError):
             raise
         except (ImportError, VideoError):
             return

@@ -47,6 +47,10 @@ class LimitError(VideoError):
     """A limit stopped the work; another reader would be stopped as well."""
 
 
+class DecoderError(VideoError):
+    """The decoder crashed, hung or ran out of memory; another one may get further."""
+
+
 class Deadline:
     """The moment at which one request must have been answered."""
 
@@ -65,16 +69,16 @@ class Deadline:
             raise too_slow(self._name, self._limits, self._stage)
 
 
-def too_slow(name: str, limits: Limits, stage: str) -> LimitError:
+def too_slow(name: str, limits: Limits, stage: str) -> DecoderError:
     what = "opening" if stage == "open" else "decoding"
     text = f"{what} took longer than {limits.seconds:g} seconds; allow more with --decode-timeout SECONDS"
-    return LimitError(f"{shown(name)}: {text}", stage=stage)
+    return DecoderError(f"{shown(name)}: {text}", stage=stage)
 
 
-def too_much_memory(name: str, limits: Limits, stage: str) -> LimitError:
+def too_much_memory(name: str, limits: Limits, stage: str) -> DecoderError:
     allowed = f"{limits.memory_bytes / (1 << 30):.3g} GiB"
-    text = f"decoding needs more than the {allowed} of memory allowed for one video; re-encode it smaller"
-    return LimitError(f"{shown(name)}: {text}", stage=stage)
+    text = f"decoding needs more than the {allowed} of memory allowed for one video; allow more with --decode-memory"
+    return DecoderError(f"{shown(name)}: {text} GIB, or re-encode it smaller", stage=stage)
 
 
 def problem(name: str, text: str, stage: str = "open") -> VideoError:

@@ -23,7 +23,7 @@ from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import wire
 from adafocus_cli.video.decode import DECODERS, Decoder
-from adafocus_cli.video.limits import LimitError, Limits, problem, shown, too_slow
+from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, too_slow
 from adafocus_cli.video.worker import LOG_VARIABLE
 
 _T = TypeVar("_T")
@@ -31,9 +31,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A video that can be asked for frames."""
+    """A video that can be asked for frames, and who was asked to read it."""
 
     info: VideoInfo
+    decoder: Decoder
     warnings: tuple[str, ...] = ()
 
 
@@ -103,10 +104,11 @@ class VideoProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def open(self, path: str) -> OpenVideo:
-        """What the file says of itself, its frames counted."""
-        header, _ = self._ask("open", path, {})
-        return self._understand("open", path, lambda: _open_video(header, path))
+    def open(self, path: str, *, decoder: Decoder | None = None) -> OpenVideo:
+        """What the file says of itself, its frames counted; `decoder` is for this video only."""
+        decoder = decoder or self._decoder
+        header, _ = self._ask("open", path, decoder, {})
+        return self._understand("open", path, lambda: _open_video(header, path, decoder))
 
     def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224) -> Frames:
         """Frames by number, in any order, any of them more than once."""
@@ -118,16 +120,18 @@ class VideoProcess:
             raise ValueError(f"size is {size}; it must be at least 1")
         shape = (len(wanted), size, size, 3)
         payload_bytes = int(np.prod(shape))
-        header, payload = self._ask("decode", path, {"indices": wanted, "size": size}, payload_bytes)
+        header, payload = self._ask("decode", path, video.decoder, {"indices": wanted, "size": size}, payload_bytes)
         return self._understand("decode", path, lambda: _frames(header, payload, shape))
 
-    def _ask(self, do: str, path: str, more: dict[str, Any], payload_bytes: int = 0) -> tuple[dict[str, Any], bytes]:
+    def _ask(
+        self, do: str, path: str, decoder: Decoder, more: dict[str, Any], payload_bytes: int = 0
+    ) -> tuple[dict[str, Any], bytes]:
         """One question, one answer; the child is killed if it does not answer in time."""
         request = {
             "do": do,
             "path": os.path.abspath(path),  # noqa: PTH100  (Path.absolute keeps `..`)
             "name": path,
-            "decoder": self._decoder,
+            "decoder": decoder,
             "limits": asdict(self._limits),
             **more,
         }
@@ -136,7 +140,7 @@ class VideoProcess:
         except TimeoutError:
             raise too_slow(path, self._limits, do) from None
         except (wire.WireError, EOFError, OSError) as error:
-            raise problem(path, self._post_mortem(error), do) from None
+            raise self._lost(path, error, do) from None
         except BaseException:
             self.close()  # it may be in the middle of an answer
             raise
@@ -188,13 +192,17 @@ class VideoProcess:
         try:
             return read()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise problem(path, self._post_mortem(error), do) from None
+            raise self._lost(path, error, do) from None
+
+    def _lost(self, path: str, error: Exception, do: str) -> VideoError:
+        """A child that is gone, or makes no sense; none that came up at all is no matter of the decoder."""
+        greeted = self._greeted
+        lost = problem(path, self._post_mortem(error), do)
+        return DecoderError(str(lost), stage=do) if greeted else lost
 
     def _raise_reported(self, header: dict[str, Any], do: str) -> None:
-        message, stage = str(header["error"]), str(header.get("stage", do))
-        if header.get("limit"):
-            raise LimitError(message, stage=stage)
-        raise VideoError(message, stage=stage)
+        kind = _REPORTED.get(str(header.get("type")), VideoError)
+        raise kind(str(header["error"]), stage=str(header.get("stage", do)))
 
     def _post_mortem(self, error: Exception) -> str:
         """Why there is no answer, and what to do; leaves no child."""
@@ -217,12 +225,15 @@ class VideoProcess:
         return f"the decoder process ended early (status {status}); set {LOG_VARIABLE}=1 to see why"
 
 
-def _open_video(header: dict[str, Any], path: str) -> OpenVideo:
+_REPORTED = {kind.__name__: kind for kind in (LimitError, DecoderError)}
+
+
+def _open_video(header: dict[str, Any], path: str, decoder: Decoder) -> OpenVideo:
     info = VideoInfo(**{**header["info"], "path": path})
     whole = (info.width, info.height, info.frames, info.rotation)
     if not all(type(value) is int for value in whole) or min(info.width, info.height, info.frames) < 1:
         raise ValueError("sizes are positive whole numbers")
-    return OpenVideo(info, tuple(str(each) for each in header["warnings"]))
+    return OpenVideo(info, decoder, tuple(str(each) for each in header["warnings"]))
 
 
 def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> Frames:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from adafocus_cli.video import wire
 
 if TYPE_CHECKING:
-    from adafocus_cli.video.decode import Video
+    from adafocus_cli.video.decode import Decoder, Video
     from adafocus_cli.video.limits import Limits
+
+_Key = tuple[str, "Decoder"]
 
 # Open videos kept for further requests.
 KEPT = 8
@@ -48,30 +50,29 @@ class _Office:
     """Answers requests; keeps the videos last used open."""
 
     def __init__(self) -> None:
-        self._videos: OrderedDict[str, Video] = OrderedDict()
+        self._videos: OrderedDict[_Key, Video] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         from adafocus_cli.errors import AdaFocusError
-        from adafocus_cli.video.limits import LimitError, Limits, problem, too_much_memory
+        from adafocus_cli.video.limits import Limits, problem, too_much_memory
 
         started = time.monotonic()
         stage, limits = request["do"], Limits(**request["limits"])
         try:
             header, payload = self._answer(request, limits)
         except AdaFocusError as error:
-            limit = isinstance(error, LimitError)
-            return {"error": str(error), "stage": getattr(error, "stage", stage), "limit": limit}, b""
+            return _reported(error, stage), b""
         except MemoryError:
             self._forget_all()
-            return {"error": str(too_much_memory(request["name"], limits, stage)), "stage": stage}, b""
+            return _reported(too_much_memory(request["name"], limits, stage), stage), b""
         except Exception as error:  # a decoder may raise anything
-            self._forget(request["path"])
+            self._forget(_key(request))
             if "failed to map segment" in str(error):  # a library did not fit into what is allowed
-                return {"error": str(too_much_memory(request["name"], limits, stage)), "stage": stage}, b""
+                return _reported(too_much_memory(request["name"], limits, stage), stage), b""
             text = (
                 f"the decoder failed ({type(error).__name__}: {str(error)[:200]}); re-encode it, for instance as H.264"
             )
-            return {"error": str(problem(request["name"], text)), "stage": stage}, b""
+            return _reported(problem(request["name"], text, stage), stage), b""
         return {**header, "seconds": time.monotonic() - started}, payload
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
@@ -86,7 +87,7 @@ class _Office:
         return answer(request, limits)  # now that it is alone
 
     def _open(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        self._forget(request["path"])
+        self._forget(_key(request))
         video = self._video(request, limits, "open")
         return {"info": asdict(video.info), "warnings": list(video.warnings)}, b""
 
@@ -108,25 +109,31 @@ class _Office:
         from adafocus_cli.video.decode import open_video
         from adafocus_cli.video.limits import Deadline
 
-        path, name = request["path"], request["name"]
-        if path not in self._videos:
+        key, name = _key(request), request["name"]
+        if key not in self._videos:
             while len(self._videos) >= KEPT:
                 self._videos.popitem(last=False)[1].close()
             deadline = Deadline(name, limits, stage)
-            self._videos[path] = open_video(
-                path, name=name, decoder=request["decoder"], limits=limits, deadline=deadline
-            )
-        self._videos.move_to_end(path)
-        return self._videos[path]
+            self._videos[key] = open_video(key[0], name=name, decoder=key[1], limits=limits, deadline=deadline)
+        self._videos.move_to_end(key)
+        return self._videos[key]
 
-    def _forget(self, path: str) -> None:
-        video = self._videos.pop(path, None)
+    def _forget(self, key: _Key) -> None:
+        video = self._videos.pop(key, None)
         if video is not None:
             video.close()
 
     def _forget_all(self) -> None:
-        for path in list(self._videos):
-            self._forget(path)
+        for key in list(self._videos):
+            self._forget(key)
+
+
+def _key(request: dict[str, Any]) -> _Key:
+    return request["path"], request["decoder"]
+
+
+def _reported(error: Exception, stage: str) -> dict[str, Any]:
+    return {"error": str(error), "stage": getattr(error, "stage", stage), "type": type(error).__name__}
 
 
 def _take_protocol() -> tuple[BinaryIO, BinaryIO]:

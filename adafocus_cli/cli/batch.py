@@ -1,0 +1,301 @@
+"""`adafocus batch`: tags a library of videos into a file that remembers what is done.
+
+Parses and puts together: paths, what of them is still to do, the engine, the journal. Knows nothing of how any of them
+works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
+from adafocus_cli.cli.interrupts import asked_to_stop, held_back
+from adafocus_cli.cli.pace import Pace, summary
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.watch import watched
+from adafocus_cli.errors import AdaFocusError, UsageError
+
+if TYPE_CHECKING:
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.engine.todo import Tally, Todo
+    from adafocus_cli.output.journal import Mode
+    from adafocus_cli.schema import Failure
+    from adafocus_cli.tagger import Tagger
+
+INTERRUPTED = 130
+
+HELP = """Tag a library of videos into a file, and go on where an earlier run ended.
+
+FILE has one record a video, in the order in which they were ready. The same command again skips what is done, and
+redoes what failed or changed."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+A folder with all folders below it:
+  [cyan]adafocus batch videos/ -m v2-activitynet-p128-mbv2 -o tags.jsonl[/cyan]
+The third of sixteen jobs, each with a file of its own:
+  [cyan]adafocus batch videos/ -m NAME -o tags-3.jsonl --shard 3/16[/cyan]
+What failed, once more, with the other decoder:
+  [cyan]adafocus batch videos/ -m NAME -o tags.jsonl --failed bad.jsonl[/cyan]
+  [cyan]adafocus batch --files-from bad.jsonl -m NAME -o tags.jsonl \\
+    --decoder decord[/cyan]
+
+[bold]Exit status[/bold]
+
+0 all tagged · 1 nothing could be done · 2 wrong usage
+3 some videos failed, the rest is done · 130 interrupted"""
+
+BATCH = "Batch"
+
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=options.OUTPUT,
+        help="Write to FILE, as it is named: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
+    ),
+]
+Failed = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=options.OUTPUT,
+        help="Also write the records of failures to FILE (jsonl), which --files-from can read.",
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar="", rich_help_panel=options.OUTPUT, help="Begin FILE anew.")
+]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append", metavar="", rich_help_panel=options.OUTPUT, help="Add to FILE, even if its settings are others."
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N",
+        rich_help_panel=BATCH,
+        help="Only the K-th of N parts, such as 3/16; no path changes its part.",
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", metavar="", rich_help_panel=BATCH, help="Go on with files that arrive, until stopped."),
+]
+Settle = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        callback=options.checked_time,
+        rich_help_panel=BATCH,
+        help="How long a watched file must not have changed.",
+    ),
+]
+
+
+def batch(
+    context: typer.Context,
+    output: Output,
+    inputs: options.Inputs = None,
+    model: options.ModelName = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    patch_size: options.PatchSize = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: options.BatchSize = None,
+    top_k: options.TopK = 5,
+    min_score: options.MinScore = 0.0,
+    logits: options.Logits = False,
+    exit_: options.ExitFile = None,
+    max_gmacs: options.MaxGmacs = None,
+    files_from: options.FilesFrom = None,
+    null: options.Null = False,
+    shard: Shard = None,
+    watch: Watch = False,
+    settle: Settle = 5.0,
+    decoder: options.DecoderOption = "auto",
+    decode_timeout: options.DecodeTimeout = 60.0,
+    decode_memory: options.DecodeMemory = 4.0,
+    workers: options.BatchWorkers = None,
+    failed: Failed = None,
+    overwrite: Overwrite = False,
+    append: Append = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    sources, part = Sources(tuple(inputs or ()), files_from, null), Part.named(shard or "1/1")
+    videos = _Videos(sources, part, settle if watch else None)
+    target = _Target(output, failed, _mode(overwrite, append), logits)
+    target.check(weights, labels, exit_, files_from, *(inputs or ()))
+    choice = options.ModelChoice(
+        source=options.chosen_model(model, weights),
+        patch_size=patch_size,
+        labels=labels,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    from adafocus_cli.engine.decoding import cores
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.video.limits import Limits
+
+    engine_options = Options(
+        decoder=decoder,
+        limits=Limits(seconds=decode_timeout, memory_bytes=round(decode_memory * (1 << 30))),
+        workers=workers or cores(),
+        top_k=top_k,
+        min_score=min_score,
+        exits=exit_,
+        max_gmacs=max_gmacs,
+    )
+    if code := _run(videos, choice, engine_options, target, terminal):
+        raise typer.Exit(code)
+
+
+def _mode(overwrite: bool, append: bool) -> Mode:
+    if overwrite and append:
+        raise UsageError("--overwrite and --append exclude each other; give one of them, or none to go on")
+    return "overwrite" if overwrite else "append" if append else "resume"
+
+
+def _run(
+    videos: _Videos, choice: options.ModelChoice, engine_options: Options, target: _Target, terminal: Terminal
+) -> int:
+    """Tags them all; the exit status."""
+    from adafocus_cli.engine.local import tag_as_they_come
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(asked_to_stop(terminal.note))
+        stack.enter_context(terminal.showing_log("adafocus"))
+        bar = stack.enter_context(terminal.progress(into_stdout=False))
+        paths = videos.paths(stop, terminal)
+        tagger = choice.load()
+        todo = target.open(tagger, engine_options, stop, terminal, stack)
+        pace = Pace(todo.tally, bar, terminal)
+        results = tag_as_they_come(todo.paths(paths), tagger, engine_options, stop=stop)
+        with closing(results):
+            for result in results:
+                with held_back():
+                    todo.take(result)
+                pace.show(paths.total)
+        stopped = stop.is_set()
+    if not todo.tally.all and not stopped and not videos.may_be_none:
+        raise AdaFocusError("no videos among the inputs; give files, patterns, or folders with videos")
+    return _end(todo.tally, pace.seconds, stopped, terminal)
+
+
+def _end(tally: Tally, seconds: float, stopped: bool, terminal: Terminal) -> int:
+    for line in summary(tally, seconds):
+        terminal.note(line)
+    if stopped:
+        terminal.note("stopped before the end; the same command goes on from here")
+        return INTERRUPTED
+    return options.SOME_FAILED if tally.failures else 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several shares of all paths; which one a path is in depends on nothing but the path."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def named(cls, text: str) -> Part:
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise UsageError(f"--shard {text} is no part; give K/N with K from 1 to N, such as 3/16")
+        return cls(int(found[1]), int(found[2]))
+
+    def __contains__(self, path: str) -> bool:
+        digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.count == self.number - 1
+
+
+@dataclass(frozen=True)
+class _Videos:
+    """Which videos: those of a part, and, if they are watched, after how many seconds without a change."""
+
+    sources: Sources
+    part: Part
+    settle: float | None
+
+    def __post_init__(self) -> None:
+        if self.settle is not None and self.sources.has_list:
+            raise UsageError("--watch looks into folders and patterns, not into a list; name a folder")
+
+    @property
+    def may_be_none(self) -> bool:
+        """A part may be empty, and so may the list of what failed."""
+        return self.part.count > 1 or self.sources.has_list
+
+    def paths(self, stop: threading.Event, terminal: Terminal) -> Counted:
+        if self.settle is None:
+            found = self.sources.each(terminal)
+            return self.sources.counted(path for path in found if path in self.part)
+        unheard = Terminal(quiet=True)  # a folder may stay empty for long
+        found = watched(lambda: self.sources.each(unheard), stop, settle=self.settle)
+        return Counted(path for path in found if path in self.part)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where records go, and those of failures once more."""
+
+    output: Path
+    failed: Path | None
+    mode: Mode
+    logits: bool
+
+    def check(self, *read: str | Path | None) -> None:
+        """Refuses what would be lost by writing, and names that say no format."""
+        from adafocus_cli.output.journal import check_name
+
+        check_name(self.output)
+        for path in (self.output, self.failed):
+            if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in read)):
+                raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
+        if self.failed is not None and self.failed.resolve() == self.output.resolve():
+            raise UsageError(f"{self.failed} cannot hold both all records and those of failures; give two files")
+
+    def open(
+        self, tagger: Tagger, engine_options: Options, stop: threading.Event, terminal: Terminal, stack: ExitStack
+    ) -> Todo:
+        from adafocus_cli.engine.todo import Todo, settings_of
+        from adafocus_cli.output.base import View
+        from adafocus_cli.output.journal import Journal
+        from adafocus_cli.output.json_records import JsonLinesWriter
+        from adafocus_cli.output.sink import Sink
+
+        settings = settings_of(tagger, engine_options, logits=self.logits)
+        journal = stack.enter_context(Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits))
+        writer = None
+        if self.failed is not None:
+            writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), View())
+            writer.sink.write("")  # none have failed yet
+
+        def take_failed(failure: Failure) -> None:
+            terminal.note(failure.message)
+            if writer is not None:
+                writer.write(failure)
+
+        todo = Todo(journal, failed=take_failed, stop=stop)
+        stack.callback(todo.close)
+        return todo

@@ -1,0 +1,157 @@
+"""What of a batch is still to do, and what becomes of each video: done before, copied from a twin, tagged, or failed.
+
+Between the paths and the journal; two threads come here, one with paths and one with results. Knows nothing of how
+videos are tagged or records kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adafocus_cli.engine.local import Options, failure_of
+from adafocus_cli.errors import VideoError
+from adafocus_cli.output.journal import Journal, Source
+from adafocus_cli.schema import Failure, Result, VideoResult
+from adafocus_cli.video.limits import shown
+
+if TYPE_CHECKING:
+    from adafocus_cli.tagger import Tagger
+
+
+@dataclass
+class Tally:
+    """How many videos ended how, and what they cost."""
+
+    tagged: int = 0
+    copied: int = 0
+    done_before: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    gmacs: float = 0.0
+    full_frame_gmacs: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "infer": 0.0})
+
+    @property
+    def failures(self) -> int:
+        return self.failed.total()
+
+    @property
+    def new(self) -> int:
+        return self.tagged + self.copied + self.failures
+
+    @property
+    def all(self) -> int:
+        return self.new + self.done_before
+
+    def add(self, result: Result) -> None:
+        if isinstance(result, Failure):
+            self.failed[kind_of(result)] += 1
+            return
+        self.tagged += 1
+        self.gmacs += result.cost.gmacs
+        self.full_frame_gmacs += result.cost.full_frame_gmacs
+        for stage, seconds in result.runtime.seconds.items():
+            self.seconds[stage] += seconds
+
+
+def kind_of(failure: Failure) -> str:
+    """What happened, in words that can follow a number of videos."""
+    of_type = {"DecoderError": "lost the decoder", "LimitError": "over a limit"}
+    of_stage = {"open": "could not be opened", "decode": "could not be decoded", "infer": "broke the model"}
+    return of_type.get(failure.type, of_stage[failure.stage])
+
+
+class Todo:
+    """`failed` is told of each failure."""
+
+    def __init__(self, journal: Journal, *, failed: Callable[[Failure], None], stop: threading.Event) -> None:
+        self.tally = Tally()
+        self._journal = journal
+        self._failed = failed
+        self._stop = stop
+        self._access = threading.Lock()
+        self._in_flight: dict[str, Source] = {}
+        self._twins: dict[str, list[Source]] = {}  # of those in flight, by their content
+
+    def paths(self, paths: Iterable[str]) -> Iterator[str]:
+        """Those that have to be tagged; the others are dealt with."""
+        for path in paths:
+            try:
+                source = Source.of(path)
+            except VideoError as error:
+                with self._access:
+                    if not self._stop.is_set():
+                        self._write(failure_of(path, error, "open"), None)
+                continue
+            with self._access:
+                if self._stop.is_set():
+                    return
+                wanted = self._is_wanted(source)
+            if wanted:
+                yield path
+
+    def take(self, result: Result) -> None:
+        """Writes the record of a video that was wanted, and those of its twins."""
+        path = result.path if isinstance(result, Failure) else result.video.path
+        with self._access:
+            source = self._in_flight.pop(path)
+            twins = self._twins.pop(source.digest)
+            self._write(result, source)
+            for twin in twins:
+                if isinstance(result, VideoResult):
+                    self._journal.copy(twin)
+                    self.tally.copied += 1
+                else:
+                    message = result.message.replace(shown(path), shown(twin.path), 1)
+                    self._write(replace(result, path=twin.path, message=message), twin)
+
+    def close(self) -> None:
+        """The thread with the paths writes nothing more when this returns."""
+        self._stop.set()
+        with self._access:
+            pass
+
+    def _is_wanted(self, source: Source) -> bool:
+        # What failed before is tried again: the disk, the decoder or its limits may be others now.
+        if self._journal.done(source, retry=True):
+            self.tally.done_before += 1
+        elif source.path in self._in_flight or source in self._twins.get(source.digest, ()):
+            pass  # it was named twice
+        elif source.digest in self._twins:
+            self._twins[source.digest].append(source)
+        elif self._journal.copy(source):
+            self.tally.copied += 1
+        else:
+            self._in_flight[source.path] = source
+            self._twins[source.digest] = []
+            return True
+        return False
+
+    def _write(self, result: Result, source: Source | None) -> None:
+        self._journal.write(result, source)
+        self.tally.add(result)
+        if isinstance(result, Failure):
+            self._failed(result)
+
+
+def settings_of(tagger: Tagger, options: Options, *, logits: bool) -> dict[str, str]:
+    """What a record depends on besides its video. Devices, decoders and limits are left out: they may change in the
+    middle of a library, and the record tells of them."""
+    exits = options.exits
+    names = "\n".join(tagger.labels.names).encode()
+    return {
+        "model": tagger.model.identity,
+        "patch_size": str(tagger.model.patch_size),
+        "labels": hashlib.sha256(names).hexdigest()[:16],
+        "precision": tagger.runtime.precision,
+        "top_k": str(options.top_k),
+        "min_score": str(options.min_score),
+        "logits": str(logits),
+        "exits": "none" if exits is None else hashlib.sha256(Path(exits).read_bytes()).hexdigest()[:16],
+        "max_gmacs": "none" if options.max_gmacs is None else str(options.max_gmacs),
+    }

@@ -1,0 +1,108 @@
+"""Records in a SQLite database: a table `videos`, one row a record, with the columns of CSV and the whole record.
+
+What survives what is SQLite's promise: rows are committed every second, and after kill -9, a power loss or a full disk
+the file has all that was committed and nothing half. A redone record takes the place of the one before it. Other tables
+in the same file are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from adafocus_cli.errors import UsageError
+from adafocus_cli.files import replacing
+from adafocus_cli.output.records import COLUMNS, NUMBERS, Record, Settings, plain_text, row_and_record
+from adafocus_cli.output.store import Known, Store
+
+_BUSY_SECONDS = 60.0  # how long a reader may keep the database to itself
+
+
+class DatabaseFile:
+    """All rows of a database, to be read and to be written whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def records(self) -> Iterator[Record]:
+        with closing(_connect(self.path)) as connection:
+            for (text,) in connection.execute("SELECT record FROM videos ORDER BY rowid"):
+                yield json.loads(text)
+
+    def build(self, records: Iterable[Record]) -> None:
+        with replacing(self.path) as file, closing(_connect(Path(file.name))) as connection:
+            _make_table(connection)
+            for record in records:
+                _insert(connection, record)
+            connection.commit()
+
+
+class DatabaseStore(Store):
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._settings = settings
+        self._connection = _connect(path)
+        try:
+            self._begin(path)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise UsageError(f"{path} cannot be used as a database ({error}); give another file") from None
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def known(self, path: str) -> Known | None:
+        found = self._connection.execute(
+            "SELECT size, mtime_ns, digest, status FROM videos WHERE path = ? AND settings = ?",
+            (plain_text(path), self._settings.text),
+        ).fetchone()
+        if found is None:
+            return None
+        size, time, digest, status = found
+        return Known(f"{size}:{time}:{digest}" if digest else "", status == "ok")
+
+    def like(self, digest: str) -> Record | None:
+        found = self._connection.execute(
+            "SELECT record FROM videos WHERE digest = ? AND settings = ? AND status = 'ok' ORDER BY rowid LIMIT 1",
+            (digest, self._settings.text),
+        ).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def put(self, record: Record) -> None:
+        _insert(self._connection, record)
+
+    def sync(self) -> None:
+        self._connection.commit()
+
+    def finish(self) -> None:
+        self.sync()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _begin(self, path: Path) -> None:
+        if self._settings.mode == "overwrite":
+            self._connection.execute("DROP TABLE IF EXISTS videos")
+        _make_table(self._connection)
+        for (text,) in self._connection.execute("SELECT DISTINCT settings FROM videos"):
+            self._settings.are_those_of(text, path)
+        self._connection.commit()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
+
+
+def _make_table(connection: sqlite3.Connection) -> None:
+    columns = ", ".join(f"{name} {NUMBERS.get(name, 'TEXT')}" for name in COLUMNS)
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS videos ({columns}, record TEXT NOT NULL, PRIMARY KEY (path, settings))"
+    )
+    connection.execute("CREATE INDEX IF NOT EXISTS videos_by_digest ON videos (digest)")
+
+
+def _insert(connection: sqlite3.Connection, record: Record) -> None:
+    places = ", ".join("?" * (len(COLUMNS) + 1))
+    connection.execute(f"INSERT OR REPLACE INTO videos VALUES ({places})", row_and_record(record))

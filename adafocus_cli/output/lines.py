@@ -1,0 +1,262 @@
+"""Files of lines, JSON or CSV, plain or compressed, to which records are added at the end.
+
+What survives what. A record is written in one go behind the last one. If that is cut short by kill -9, a power loss or
+a full disk, the file ends in half a record: it is cut off, at once or by the next run that opens the file, and that
+video is tagged again. Compressed files get a complete piece of all records of a second, and are cut between pieces;
+what is left of half a piece is written again. A redone record is added too, and the last one of a path counts; the one
+before it is taken out when the file is closed, or opened after a crash and closed, by writing the file anew in its
+whole and moving it into place.
+
+Knows formats only as lines for records and back (line_formats.py).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.files import replacing
+from adafocus_cli.output.compression import Compression
+from adafocus_cli.output.line_formats import Format
+from adafocus_cli.output.records import Origin, Record, Settings
+from adafocus_cli.output.store import Known, Store
+
+_AT_ONCE = 1000  # records in one compressed piece, where a whole file is written
+
+
+class Spot(NamedTuple):
+    """Where a line is: the offset of its piece, and its place in it."""
+
+    offset: int
+    place: int
+
+
+class _Line(NamedTuple):
+    spot: Spot
+    line: bytes
+    end: int
+    """Where its piece ends; 0 if that is not whole."""
+
+
+class _Entry(NamedTuple):
+    known: Known
+    spot: Spot
+
+
+class LineFile:
+    """The lines of a file, to be read and to be written whole."""
+
+    def __init__(self, path: Path, format_: Format, compression: Compression | None) -> None:
+        self.path = path
+        self.format = format_
+        self.compression = compression
+
+    def records(self) -> Iterator[Record]:
+        return (record for _, record in self.whole_lines() if record is not None)
+
+    def build(self, records: Iterable[Record]) -> None:
+        self.write_whole(self.format.encode(record) for record in records)
+
+    def write_whole(self, lines: Iterable[bytes]) -> None:
+        lines = iter(lines)
+        with replacing(self.path) as file:
+            piece = self.format.header
+            while piece or (piece := b"".join(islice(lines, _AT_ONCE))):
+                file.write(self.compression.compress(piece) if self.compression else piece)
+                piece = b""
+        sync_folder(self.path)
+
+    def whole_lines(self) -> Iterator[tuple[_Line, Record | None]]:
+        """With the record of each; the header has none. Half a record may be at the end only."""
+        torn: _Line | None = None
+        is_ours = False
+        for found in self.lines():
+            try:
+                record = None if found.line == self.format.header else self.format.decode(found.line)
+            except ValueError:
+                torn = torn or found
+                continue
+            if torn:
+                raise AdaFocusError(
+                    f"{self.path}: what is at byte {torn.spot.offset} is no record, and there are more after it; "
+                    "take it out by hand, or give another file"
+                )
+            is_ours = True
+            yield found, record
+        if not is_ours:
+            self._check_is_ours(torn)
+
+    def _check_is_ours(self, torn: _Line | None) -> None:
+        """It may be half a first record, but not something else."""
+        magic = self.compression.magic if self.compression else b""
+        with self.path.open("rb") as file:
+            start = file.read(len(magic))
+        first = torn.line if torn and torn.end else b""  # what comes out of half a piece may be wrong
+        if not (_is_beginning(start, magic) and _is_beginning(first, self.format.beginning)):
+            raise UsageError(
+                f"{self.path} was not written by adafocus batch; give another file, or --overwrite to replace it"
+            )
+
+    def lines(self, offset: int = 0) -> Iterator[_Line]:
+        """From an offset where a piece begins; the header is one of them."""
+        with self.path.open("rb") as file:
+            if self.compression:
+                for piece in self.compression.pieces(file, offset):
+                    end = piece.end if piece.whole else 0
+                    for index, line in enumerate(self.format.lines(io.BytesIO(piece.content))):
+                        yield _Line(Spot(piece.offset, index), line, end)
+            else:
+                file.seek(offset)
+                for line in self.format.lines(file):
+                    yield _Line(Spot(offset, 0), line, offset + len(line))
+                    offset += len(line)
+
+
+class LineStore(Store):
+    def __init__(self, file: LineFile, settings: Settings) -> None:
+        self._file = file
+        self._format = file.format
+        self._settings = settings
+        self._entries: dict[str, _Entry] = {}
+        self._by_digest: dict[str, str] = {}
+        self._stale = False
+        self._end = 0
+        self._waiting: list[bytes] = []  # lines of the next compressed piece
+        descriptor = os.open(file.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._stream = io.FileIO(descriptor, "r+")
+        try:
+            self._begin()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def known(self, path: str) -> Known | None:
+        entry = self._entries.get(self._format.path(path))
+        return entry.known if entry else None
+
+    def like(self, digest: str) -> Record | None:
+        path = self._by_digest.get(digest)
+        return self._format.decode(self._line_at(self._entries[path].spot)) if path is not None else None
+
+    def put(self, record: Record) -> None:
+        line, origin = self._format.encode(record), Origin.of(record)
+        before = self._entries.get(self._format.path(origin.path))
+        if before and self._line_at(before.spot) == line:
+            return
+        self._add(line, origin)
+
+    def sync(self) -> None:
+        self._write_waiting()
+        os.fsync(self._stream.fileno())
+
+    def finish(self) -> None:
+        self.sync()
+        if self._stale:
+            self._file.write_whole(found.line for found in self._file.lines() if self._is_current(found))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _begin(self) -> None:
+        if self._settings.mode == "overwrite":
+            self._stream.truncate(0)
+        unfinished = self._learn()
+        self._cut(self._end)
+        if self._format.header and not self._end:
+            self._append(self._packed(self._format.header))
+        for line, origin in unfinished:
+            self._add(line, origin)
+        self.sync()
+        sync_folder(self._file.path)
+
+    def _learn(self) -> list[tuple[bytes, Origin]]:
+        """What is in the file, and where its last whole piece ends; the whole lines of one that is not."""
+        unfinished: list[tuple[bytes, Origin]] = []
+        for found, record in self._file.whole_lines():
+            self._end = found.end or self._end
+            if record is not None:
+                origin = Origin.of(record)
+                if found.end:
+                    self._remember(origin, found.spot)
+                else:
+                    unfinished.append((found.line, origin))
+        return unfinished
+
+    def _add(self, line: bytes, origin: Origin) -> None:
+        if self._file.compression:
+            spot = Spot(self._end, len(self._waiting))
+            self._waiting.append(line)
+        else:
+            spot = Spot(self._end, 0)
+            self._append(line)
+        self._remember(origin, spot)
+
+    def _remember(self, origin: Origin, spot: Spot) -> None:
+        if not self._settings.are_those_of(origin.settings, self._file.path):
+            return
+        path = self._format.path(origin.path)
+        if before := self._entries.get(path):
+            self._stale = True
+            digest = before.known.fingerprint.rpartition(":")[2]
+            if self._by_digest.get(digest) == path:
+                del self._by_digest[digest]
+        self._entries[path] = _Entry(Known(origin.fingerprint, origin.ok), spot)
+        if origin.ok and origin.digest:
+            self._by_digest.setdefault(origin.digest, path)
+
+    def _is_current(self, found: _Line) -> bool:
+        if found.line == self._format.header:
+            return False
+        origin = Origin.of(self._format.decode(found.line))
+        entry = self._entries.get(origin.path)
+        return origin.settings != self._settings.text or (entry is not None and entry.spot == found.spot)
+
+    def _line_at(self, spot: Spot) -> bytes:
+        if self._file.compression and spot.offset == self._end:
+            return self._waiting[spot.place]
+        return next(islice(self._file.lines(spot.offset), spot.place, None)).line
+
+    def _packed(self, content: bytes) -> bytes:
+        return self._file.compression.compress(content) if self._file.compression else content
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            self._append(self._packed(b"".join(self._waiting)))
+            self._waiting.clear()
+
+    def _append(self, content: bytes) -> None:
+        """All of it or nothing."""
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+        except BaseException:
+            with suppress(OSError):
+                self._cut(self._end)
+            raise
+        self._end += len(content)
+
+    def _cut(self, end: int) -> None:
+        self._stream.truncate(end)
+        self._stream.seek(end)
+
+
+def _is_beginning(content: bytes, whole: bytes) -> bool:
+    """As far as both go; a power loss may have left zeros."""
+    return whole.startswith(content.rstrip(b"\0")[: len(whole)])
+
+
+def sync_folder(path: Path) -> None:
+    """A new name is on the disk only when its folder is."""
+    with suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(path.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,51 @@
+"""What a record was made of: a file as it was, so that a later run knows whether it changed.
+
+Knows nothing of videos: any readable file has a source.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO
+
+from adafocus_cli.video.limits import check_file, problem
+
+_PART = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's content by its size, time and a fast hash; `digest` is the same for copies under other names."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: str) -> Source:
+        """Refuses what opening the video would refuse, in the same words."""
+        check_file(path, path)
+        try:
+            with Path(path).open("rb") as file:
+                status = os.fstat(file.fileno())
+                return cls(path, status.st_size, status.st_mtime_ns, _digest(file, status.st_size))
+        except OSError as error:
+            raise problem(path, f"it cannot be read ({error.strerror}); check the disk") from None
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.size}:{self.mtime_ns}:{self.digest}"
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    """Of all of a small file; of a large one its size, first, middle and last part, for disks are slow."""
+    digest = blake2b(str(size).encode(), digest_size=16)
+    starts = range(0, size, _PART) if size <= 3 * _PART else (0, (size - _PART) // 2, size - _PART)
+    for start in starts:
+        file.seek(start)
+        digest.update(file.read(_PART))
+    return digest.hexdigest()

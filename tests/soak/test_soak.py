@@ -1,0 +1,88 @@
+"""What takes minutes: hundreds of bad files, twenty kills, thousands of videos. `make soak` runs it."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import batches
+from tests.corpus import good_clip, make
+
+GOOD, BAD = 100, 312
+KILLS, KILLED_VIDEOS = 20, 200
+FEW, MANY = 200, 2000
+
+
+def test_three_hundred_bad_files_among_a_hundred_good_ones(tmp_path: Path) -> None:
+    corpus = make(tmp_path / "videos", good=GOOD, bad=BAD)
+    output = tmp_path / "tags.jsonl"
+    process = batches.start(corpus.paths, output)
+    process.communicate(timeout=1800)
+    assert process.returncode == 3
+    assert batches.processes_left(process) == []
+    found = batches.records_by_path(output)
+    assert {path: len(records) for path, records in found.items()} == dict.fromkeys(corpus.paths, 1)
+    assert {path for path, (record,) in found.items() if record["status"] == "error"} == {str(p) for p in corpus.bad}
+    for path in map(str, corpus.good):
+        assert batches.comparable(found[path][0]) == batches.alone(path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "jsonl.gz", "sqlite"])
+def test_twenty_kills_lose_nothing_and_double_nothing(ending: str, tmp_path: Path) -> None:
+    paths = [str(good_clip(tmp_path, number)) for number in range(KILLED_VIDEOS)]
+    unbroken, output = tmp_path / f"unbroken.{ending}", tmp_path / f"tags.{ending}"
+    began = time.monotonic()
+    assert batches.run(paths, unbroken)[0] == 0
+    length = time.monotonic() - began
+    chance = random.Random(0)
+    for _ in range(KILLS):
+        # Late enough to have loaded the model now and then, early enough that the last one has something left to do.
+        moment = time.monotonic() + chance.uniform(0, 0.3 * length)
+        batches.kill_after(batches.start(paths, output), lambda moment=moment: time.monotonic() > moment)
+    assert batches.run(paths, output)[0] == 0
+    expected, found = batches.records_by_path(unbroken), batches.records_by_path(output)
+    assert all(len(records) == 1 for records in found.values())
+    assert found.keys() == expected.keys()
+    for path, (record,) in found.items():
+        mine, other = (dict(batches.comparable(each)) for each in (record, expected[path][0]))
+        mine.pop("seconds", None)  # of a row
+        other.pop("seconds", None)
+        assert mine == other
+
+
+def test_memory_stays_where_it_was(tmp_path: Path) -> None:
+    originals = [good_clip(tmp_path, number) for number in range(20)]
+    paths = []
+    for number in range(MANY):  # each with a content of its own
+        original = originals[number % len(originals)]
+        path = tmp_path / f"{number:04}{original.suffix}"
+        shutil.copy(original, path)
+        with path.open("ab") as file:
+            file.write(number.to_bytes(4, "big"))
+        paths.append(str(path))
+    output = tmp_path / "tags.jsonl"
+    process = batches.start(paths, output)
+    after: dict[int, list[int]] = {FEW: [], MANY: []}
+    while process.poll() is None:
+        done = output.read_bytes().count(b"\n") if output.exists() else 0
+        for count, sizes in after.items():
+            if 0 <= done - (count - 100) < 100:  # in the last hundred before it
+                sizes.append(resident_kib(process))
+        time.sleep(0.2)
+    process.communicate()
+    assert process.returncode == 0
+    few, many = (sorted(sizes)[len(sizes) // 2] for sizes in after.values())
+    print(f"resident memory: {few} KiB after {FEW} videos, {many} KiB after {MANY}")
+    assert many < 1.1 * few
+
+
+def resident_kib(process: subprocess.Popen[bytes]) -> int:
+    """Of all processes of its session together."""
+    listing = subprocess.run(["ps", "-eo", "sid,rss"], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in listing.splitlines()[1:])
+    return sum(int(size) for session, size in rows if session == str(process.pid))
