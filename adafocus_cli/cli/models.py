@@ -44,7 +44,7 @@ Models are kept below [cyan]ADAFOCUS_HOME[/cyan], else in the usual folder for d
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a model.")]
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names of installed models.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names of models.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A published checkpoint, or a file that convert wrote.")]
 CatalogueOption = Annotated[
     str | None,
@@ -60,7 +60,7 @@ NameInside = Annotated[
     typer.Option("--name", metavar="NAME", help="The name that it is to carry; one of the catalogue tells what it is."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
-All = Annotated[bool, typer.Option("--all", metavar="", help="All that are installed.")]
+All = Annotated[bool, typer.Option("--all", metavar="", help="All that are here.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -148,8 +148,10 @@ def add(
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     from adafocus_cli.library.catalogue import check_name
+    from adafocus_cli.library.included import check_replaceable
     from adafocus_cli.library.store import Store
 
+    check_replaceable(name)
     source = _existing(file)
     entry, store = _catalogue(catalogue).find(check_name(name)), Store()
     if store.has(name) and not accept_changed and store.state_of(name) == "intact":
@@ -172,6 +174,7 @@ def verify(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_states
+    from adafocus_cli.library import included
     from adafocus_cli.library.store import Store
 
     store = Store()
@@ -180,10 +183,7 @@ def verify(
     for name in names or ():
         if store.record_of(name) is None:
             _check_known(name, _catalogue(None), store)
-    chosen = list(names or store.installed())
-    if not chosen:
-        raise ModelError("no models are installed; see `adafocus models list`")
-    states = {name: store.state_of(name) for name in chosen}
+    states = {name: store.state_of(name) for name in names or (*included.NAMES, *store.installed())}
     if format_ == "json":
         _print_json([{"name": name, "state": state} for name, state in states.items()])
     else:
@@ -223,9 +223,10 @@ def convert(
 def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library import catalogue
+    from adafocus_cli.library import catalogue, included
     from adafocus_cli.library.store import Store
 
+    included.check_replaceable(name)
     entries, store = catalogue.packaged(), Store()
     if not store.has(name):
         _check_known(name, entries, store)

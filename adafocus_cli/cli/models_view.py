@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli import labels as label_lists
+from adafocus_cli.library import included
 from adafocus_cli.output.escape import printable
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from adafocus_cli.library.store import Record, State, Store
 
 INSTALLED = Text("✓ installed", style="green")
+INCLUDED = Text("✓ included", style="green")
 PULL = Text("↓ pull", style="cyan")
 BY_HAND = Text("by hand", style="dim")
 
@@ -41,7 +43,7 @@ _STATES: Mapping[str, tuple[str, str]] = {
 
 def list_record(entries: Catalogue, store: Store) -> list[dict[str, Any]]:
     installed = store.installed()
-    published = [{**_published(entry), "installed": entry.name in installed} for entry in entries.entries]
+    published = [{**_published(entry), "installed": store.has(entry.name)} for entry in entries.entries]
     own = [_installed_only(store, name) for name in installed if entries.find(name) is None]
     return [*published, *own]
 
@@ -101,10 +103,16 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
         table.add_column(title, justify="right", min_width=width, no_wrap=True)
     table.add_column("", no_wrap=True)
     for record in records:
-        status = INSTALLED if record["installed"] else PULL if record.get("url") else BY_HAND
+        status = _status(record)
         numbers = (record["patch_size"], _one_digit(record["accuracy"]), _one_digit(record["gmacs"]))
         table.add_row(printable(record["name"]), *(_or_dash(number) for number in numbers), status)
     return table
+
+
+def _status(record: dict[str, Any]) -> Text:
+    if record["installed"]:
+        return INCLUDED if record["name"] in included.NAMES else INSTALLED
+    return PULL if record.get("url") else BY_HAND
 
 
 def _one_digit(number: float | None) -> str | None:
@@ -147,7 +155,7 @@ def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
         yield "accuracy", "not published in a table"
     if entry.table:
         yield "source", entry.table
-    yield from _label_rows(entry.labels)
+    yield from _label_rows(entry.labels or "those in the file")
     if entry.licence:
         yield "licence", entry.licence
     if entry.note:
@@ -209,5 +217,7 @@ def print_states(states: Mapping[str, State]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, state in states.items():
         text, style = _STATES[state]
+        if state != "intact" and name in included.NAMES:
+            text = "✗ not as it came with adafocus; install that again"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
     Console(highlight=False).print(table)

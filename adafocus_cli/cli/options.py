@@ -17,8 +17,8 @@ from adafocus_cli.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from adafocus_cli.tagger import Tagger
 
-# The model that is used when none is asked for. None: one must be asked for.
-DEFAULT_MODEL: str | None = None
+# The model that is used when none is asked for.
+DEFAULT_MODEL = "motion"
 
 # The exit status when some videos failed and the rest is done.
 SOME_FAILED = 3
@@ -72,7 +72,15 @@ Null = Annotated[
     typer.Option("--null", "-0", metavar="", rich_help_panel=INPUT, help="Paths in the list end with NUL."),
 ]
 ModelName = Annotated[
-    str | None, typer.Option("--model", "-m", metavar="NAME", rich_help_panel=MODEL, help="A model by name, or a file.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        show_default=DEFAULT_MODEL,
+        rich_help_panel=MODEL,
+        help="A model by name, or a file.",
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -227,10 +235,7 @@ class ModelChoice:
 def chosen_model(model: str | None, weights: Path | None) -> str:
     """A name or a file; the file is known to be there, before anything is started for it."""
     if weights is None:
-        name = model or DEFAULT_MODEL
-        if name is None:
-            raise ModelError("no model was given; give --model NAME, one of `adafocus models list`, or --weights FILE")
-        return name
+        return model or DEFAULT_MODEL
     if str(weights) == "-":
         raise UsageError("--weights - is not possible: weights are not read from standard input; give a file")
     if weights.is_dir():

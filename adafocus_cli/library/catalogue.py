@@ -19,6 +19,7 @@ import yaml
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.library import included
 from adafocus_cli.library.addresses import is_safe
 from adafocus_cli.spec import ModelSpec
 
@@ -95,6 +96,8 @@ class Entry:
     @property
     def how_to_get(self) -> str:
         """The next step for somebody who does not have it, as the end of a sentence."""
+        if self.name in included.NAMES:
+            return "it comes with adafocus, so install that again"
         if self.url is not None:
             return f"get it with: adafocus models pull {self.name}"
         return self.by_hand

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adafocus_cli.errors import ModelError
 from adafocus_cli.files import sha256_of
-from adafocus_cli.library import download
+from adafocus_cli.library import download, included
 from adafocus_cli.library.catalogue import Entry
 from adafocus_cli.library.conversion import convert
 from adafocus_cli.library.download import Progress
@@ -19,6 +19,7 @@ from adafocus_cli.library.store import Record, Store
 
 def pull(store: Store, entry: Entry, *, accept_changed: bool = False, on_progress: Progress) -> Record:
     """Downloads and installs a published model; a download that broke off is continued."""
+    included.check_replaceable(entry.name)
     if entry.url is None:
         raise ModelError(f"{entry.name} is on a page that only a browser can use; {entry.by_hand}")
     with store.exclusively(entry.name):

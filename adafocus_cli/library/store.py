@@ -21,7 +21,7 @@ import platformdirs
 
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.files import HashingFile, replacing, sha256_of
-from adafocus_cli.library import catalogue
+from adafocus_cli.library import catalogue, included
 from adafocus_cli.library.catalogue import Entry, check_name
 
 HOME_VARIABLE = "ADAFOCUS_HOME"
@@ -57,7 +57,7 @@ class Store:
         self.downloads = self.home / "downloads"
 
     def path_of(self, name: str) -> Path:
-        return self.models / (check_name(name) + SUFFIX)
+        return included.path_of(name) if name in included.NAMES else self.models / (check_name(name) + SUFFIX)
 
     def record_of(self, name: str) -> Record | None:
         """What was recorded of a model, which may have been removed since."""
@@ -78,23 +78,29 @@ class Store:
         return os.path.isfile(self.path_of(name))  # noqa: PTH113 - Path's own fails where the folder cannot be read
 
     def installed(self) -> list[str]:
+        """The models that were put here, without those that came with the package."""
         if not self.models.is_dir():
             return []
         return sorted(path.name.removesuffix(SUFFIX) for path in self.models.glob(f"[!.]*{SUFFIX}"))
 
     def state_of(self, name: str) -> State:
         """Whether a model's file is still what was installed; reads all of it."""
-        record = self.record_of(name)
-        if record is None or not self.has(name):
+        expected, path = self._expected_hash(name), self.path_of(name)
+        if expected is None or not self.has(name):
             return "missing"
-        path = self.path_of(name)
         try:
-            same = path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
+            same = sha256_of(path) == expected
         except OSError as error:
             raise ModelError(
                 f"cannot read {path}: {error.strerror}; make it readable, or add the model again"
             ) from error
         return "intact" if same else "changed"
+
+    def _expected_hash(self, name: str) -> str | None:
+        if name in included.NAMES:
+            return catalogue.packaged()[name].sha256
+        record = self.record_of(name)
+        return record.sha256 if record else None
 
     def check_first_sight(self, entry: Entry, sha256: str, *, accept_changed: bool = False) -> None:
         """Refuses a published file that is not the one that was seen first."""

@@ -64,7 +64,8 @@ def test_verify_finds_one_flipped_bit(installed, adafocus, store, tiny_file):
     path.write_bytes(content)
     outcome = adafocus("models", "verify", "--all", "--format", "json")
     assert outcome.code == 3
-    assert json.loads(outcome.out) == [{"name": "mine", "state": "changed"}, {"name": "other", "state": "intact"}]
+    states = {record["name"]: record["state"] for record in json.loads(outcome.out)}
+    assert states == {"motion": "intact", "mine": "changed", "other": "intact"}
     assert adafocus("models", "verify", "mine").code == 1
 
 
@@ -76,7 +77,6 @@ def test_verify_wants_to_know_what(adafocus):
     )
     known = adafocus("models", "verify", "v1-sthv1-p144")
     assert (known.code, "not installed" in known.out) == (1, True)
-    assert "no models are installed" in adafocus("models", "verify", "--all").error
 
 
 def test_a_removed_model_is_gone(installed, adafocus, store):
