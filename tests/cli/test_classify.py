@@ -107,7 +107,6 @@ def test_logits_are_added(adafocus: Adafocus, engine: FakeEngine, weights: str) 
     ("arguments", "code", "part"),
     [
         (["classify"], 2, "no videos were given"),
-        (["classify", "a.mp4"], 1, "--weights FILE"),
         (["classify", "a.mp4", "-w", "gone.pth"], 1, "there is no checkpoint gone.pth"),
         (["classify", "a.mp4", "-w", "."], 1, "is a folder"),
         (["classify", "a.mp4", "-w", "-"], 2, "not read from standard input"),
