@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,14 +63,20 @@ class Glance:
     def focus(self, gaze: Gaze) -> Tensor:
         """The focus network's maps of the patches there."""
         with full_precision(self.maps):
-            patches = self._patches(self.frames.flatten(0, 1), gaze.boxes.flatten(0, 1))
+            patches = self._patches(gaze.boxes.flatten(0, 1))
         return self.model.focus(patches.view(*gaze.boxes.shape[:2], *patches.shape[1:]))
 
-    def _patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
+    def _patches(self, boxes: Tensor) -> Tensor:
         """Exact pixels are the same before and after they are normalised, and fewer once they are cut out."""
         if self.model.whole_pixels:
-            return normalised(self.model.patches(frames.movedim(-1, -3), boxes).movedim(-3, -1))
-        return self.model.patches(normalised(frames), boxes)
+            frames = self.frames.flatten(0, 1).movedim(-1, -3)
+            return normalised(self.model.patches(frames, boxes).movedim(-3, -1))
+        return self.model.patches(self._normalised_frames.flatten(0, 1), boxes)
+
+    @cached_property
+    def _normalised_frames(self) -> Tensor:
+        """Once for all looks of a step."""
+        return normalised(self.frames)
 
     def answers(self, focused: Tensor) -> Tensor:
         """Logits (b, answers, classes)."""
