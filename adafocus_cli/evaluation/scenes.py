@@ -10,7 +10,7 @@ import numpy as np
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.schema import Box, VideoInfo
 from adafocus_cli.video.clip import resized
-from adafocus_cli.worlds import SIDE, Scene, world
+from adafocus_cli.worlds import Scene, world
 
 WORLD = "world:"
 COUNT = 500
@@ -46,8 +46,8 @@ class Rendered:
     def info(self) -> VideoInfo:
         return VideoInfo(
             path=self.path,
-            width=SIDE,
-            height=SIDE,
+            width=self.scene.side,
+            height=self.scene.side,
             fps=self.scene.fps,
             frames=self.scene.count,
             duration=self.scene.count / self.scene.fps,
@@ -66,7 +66,7 @@ class Rendered:
 
     def to_source(self, size: int) -> Callable[[Box], Box]:
         def to_scene(box: Box) -> Box:
-            left, top, right, bottom = (value * SIDE / size for value in box)
+            left, top, right, bottom = (value * self.scene.side / size for value in box)
             return left, top, right, bottom
 
         return to_scene

@@ -32,6 +32,15 @@ class Group:
     factor: float = 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How fast the parts learn, as multiples of the stage's rate."""
+
+    policy: float
+    glance: float
+    answers: float
+
+
 class Learner(nn.Module, ABC):
     def __init__(self, model: Family) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is trained in which order, and how fast: the published recipes, by name.
+"""What is trained in which order, and how fast: the published recipes and one of our own, by name.
 
 The rates suit networks that begin with ImageNet weights, as the papers' do; others can be asked for.
 """
@@ -11,9 +11,9 @@ from typing import Literal
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.learner import Learner
-from adafocus_cli.training.v1 import Answers, PolicyByReward, WarmUp
-from adafocus_cli.training.v2 import EndToEnd, Rates
+from adafocus_cli.training.learner import Learner, Rates
+from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
+from adafocus_cli.training.v2 import EndToEnd
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 
@@ -47,7 +47,8 @@ class Stage:
 class Recipe:
     name: str
     family: str
-    published: tuple[Stage, ...]
+    usual: tuple[Stage, ...]
+    """As published, but for our own recipe."""
     dropout: float
     flips: bool
     """Whether a mirrored clip still shows the same."""
@@ -61,19 +62,19 @@ class Recipe:
         optimizer: Optimizer | None = None,
         weight_decay: float | None = None,
     ) -> tuple[Stage, ...]:
-        """The published stages, with other numbers where they are given; `epochs` has one for each stage."""
-        if epochs is not None and len(epochs) != len(self.published):
-            usual = ",".join(str(stage.epochs) for stage in self.published)
+        """The usual stages, with other numbers where they are given; `epochs` has one for each stage."""
+        if epochs is not None and len(epochs) != len(self.usual):
+            counts = ",".join(str(stage.epochs) for stage in self.usual)
             raise UsageError(
-                f"{len(epochs)} numbers of epochs were given, but recipe {self.name} has {len(self.published)} stages "
-                f"({', '.join(stage.name for stage in self.published)}); published is --epochs {usual}"
+                f"{len(epochs)} numbers of epochs were given, but recipe {self.name} has {len(self.usual)} stages "
+                f"({', '.join(stage.name for stage in self.usual)}); usual is --epochs {counts}"
             )
-        counts = [stage.epochs for stage in self.published] if epochs is None else epochs
+        chosen = [stage.epochs for stage in self.usual] if epochs is None else epochs
         given = {"lr": lr, "optimizer": optimizer, "weight_decay": weight_decay}
         changes = {name: value for name, value in given.items() if value is not None}
         stages = [
             replace(stage, epochs=count, **({} if stage.by_reward else changes))  # type: ignore[arg-type]
-            for stage, count in zip(self.published, counts, strict=True)
+            for stage, count in zip(self.usual, chosen, strict=True)
         ]
         return tuple(stages if policy_lr is None else [stage.with_policy_lr(policy_lr) for stage in stages])
 
@@ -95,6 +96,23 @@ def _three_stages(lr: float, weight_decay: float) -> tuple[Stage, ...]:
     )
 
 
+def _together(lr: float, weight_decay: float) -> tuple[Stage, ...]:
+    """Ours: as V1, but once the networks know anything, they learn on with the policy and at its places."""
+    rates = Rates(policy=0.5, glance=1.0, answers=1.0)
+    return (
+        Stage(name="warm-up", learner=WarmUp, epochs=10, lr=lr, optimizer="adamw", weight_decay=weight_decay),
+        Stage(
+            name="together",
+            learner=Together,
+            rates=rates,
+            epochs=40,
+            lr=lr,
+            optimizer="adamw",
+            weight_decay=weight_decay,
+        ),
+    )
+
+
 def _one_stage(lr: float, weight_decay: float, rates: Rates) -> tuple[Stage, ...]:
     return (Stage(name="end to end", learner=EndToEnd, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
 
@@ -105,28 +123,35 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="v1",
             family="adafocus-v1",
-            published=_three_stages(lr=0.01, weight_decay=1e-4),
+            usual=_three_stages(lr=0.01, weight_decay=1e-4),
             dropout=0.8,
             flips=True,
         ),
         Recipe(
             name="v1-tsm",
             family="adafocus-v1-tsm",
-            published=_three_stages(lr=0.01, weight_decay=5e-4),
+            usual=_three_stages(lr=0.01, weight_decay=5e-4),
             dropout=0.5,
+            flips=False,
+        ),
+        Recipe(
+            name="v1-tsm-together",
+            family="adafocus-v1-tsm",
+            usual=_together(lr=0.002, weight_decay=0.02),
+            dropout=0.0,
             flips=False,
         ),
         Recipe(
             name="v2",
             family="adafocus-v2",
-            published=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0)),
+            usual=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0)),
             dropout=0.2,
             flips=True,
         ),
         Recipe(
             name="v2-tsm",
             family="adafocus-v2-tsm",
-            published=_one_stage(0.01, 5e-4, Rates(policy=0.01, glance=1.0, answers=1.0)),
+            usual=_one_stage(0.01, 5e-4, Rates(policy=0.01, glance=1.0, answers=1.0)),
             dropout=0.5,
             flips=False,
         ),

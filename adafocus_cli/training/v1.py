@@ -1,7 +1,7 @@
 """AdaFocus's three stages: networks on random patches, then the policy by reward, then the answers with the policy.
 
 The policy's reward for a place is how much surer the model is of the true class than with a random patch of the same
-frame, all earlier looks being the same.
+frame, all earlier looks being the same. After the first stage, all may also go on at once.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from adafocus_cli.models.base import Family
+from adafocus_cli.models.base import Family, Gaze
 from adafocus_cli.models.clip_wise import ClipWise
 from adafocus_cli.models.v1 import AdaFocusV1
 from adafocus_cli.models.v1_tsm import AdaFocusV1TSM
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.policies import recur
 from adafocus_cli.training import ppo
-from adafocus_cli.training.learner import Group, Learner, Progress, answering_parts, cross_entropy, parameters_of
+from adafocus_cli.training.learner import (
+    Group,
+    Learner,
+    Progress,
+    Rates,
+    answering_parts,
+    cross_entropy,
+    parameters_of,
+)
 from adafocus_cli.training.look import Glance, full_precision
 
-# How far around the policy's place a clip's place is tried out, in 0…1.
-_SPREAD = 0.25
+# How far around the policy's place a clip's place is tried out, in 0…1; nearer, where networks learn at that place.
+_SPREAD, _NEARER = 0.25, 0.15
 
 
 class WarmUp(Learner):
@@ -39,16 +47,7 @@ class WarmUp(Learner):
         seen = Glance.at(self.model, frames)
         focused = seen.focus(seen.at_random())
         logits = seen.answers(focused)
-        with full_precision(seen.maps):
-            alone = [cross_entropy(answer, targets) for answer in self._alone(seen.maps, focused.float())]
-        loss = torch.stack([cross_entropy(logits, targets), *alone]).sum()
-        return Progress(loss, logits[:, -1].detach(), {})
-
-    def _alone(self, glanced: Tensor, focused: Tensor) -> list[Tensor]:
-        model = self.model
-        if not isinstance(model, ClipWise):
-            return []
-        return [model.mean_answer(model.glance_fc, glanced), model.mean_answer(model.focus_fc, focused)]
+        return Progress(_error(seen, focused, logits, targets), logits[:, -1].detach(), {})
 
     def groups(self) -> list[Group]:
         return [Group(parameters_of(self.model))]
@@ -75,37 +74,101 @@ class Answers(Learner):
 class PolicyByReward(Learner):
     """The policy alone, and a critic that guesses what its places will bring."""
 
-    def __init__(self, model: Family) -> None:
+    def __init__(self, model: Family, *, spread: float = _SPREAD) -> None:
         super().__init__(model)
-        self._choices = _choices_of(model)
+        self._choices = _choices_of(model, spread)
         self.critic = nn.Linear(model.spec.policy_width, 1)
-        self.freeze_all_but((model.get_submodule("policy"), self.critic))
+        self.freeze_all_but(self._learning())
+
+    def _learning(self) -> list[nn.Module]:
+        return [self.model.get_submodule("policy"), self.critic]
 
     def forward(self, frames: Tensor, targets: Tensor) -> Progress:
         with torch.no_grad():
             seen = Glance.at(self.model, frames)
+        choice = self._chosen(seen)
+        with torch.no_grad():
+            chosen, random = seen.focus(choice.gaze), seen.focus(seen.at_random())
+            logits = seen.answers(chosen)
+        loss, measures = self._by_reward(seen, choice, logits, chosen, random, targets)
+        return Progress(loss, logits[:, -1], measures)
+
+    def _chosen(self, seen: Glance) -> _Choice:
         with full_precision(seen.maps):
-            states, chances = self._choices.of(seen.maps)
+            states, chances = self._choices.of(seen.maps.detach())
             values: Tensor = self.critic(states).squeeze(-1)
             action = chances.sample()
-            log_probs, entropy = chances.log_prob(action), chances.entropy()
-        with torch.no_grad():
-            logits, rewards = self._rewards(seen, self._choices.places(action), targets)
+            gaze = seen.at_places(self._choices.places(action))
+            return _Choice(gaze, chances.log_prob(action), chances.entropy(), values)
+
+    def _by_reward(
+        self, seen: Glance, choice: _Choice, logits: Tensor, chosen: Tensor, random: Tensor, targets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The policy's loss; the answers at its places were `logits`, from what was `chosen`."""
+        with torch.no_grad(), full_precision(chosen):
+            instead = self._choices.one_other(seen, chosen.float(), random.float())
+            rewards = _confidence(logits, targets) - _confidence(instead, targets)
         returns = ppo.standardised(ppo.returns_of(rewards))
         # One step a batch: the policy that acts is the one that learns.
-        loss = ppo.loss(log_probs, log_probs, values, returns, entropy)
-        return Progress(loss, logits[:, -1], {"reward": rewards.mean(), "entropy": entropy.detach().mean()})
-
-    def _rewards(self, seen: Glance, places: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The answers at the chosen places, and what each of those was worth (b, places)."""
-        chosen, random = seen.focus(seen.at_places(places)).float(), seen.focus(seen.at_random()).float()
-        logits = seen.answers(chosen)
-        with full_precision(chosen):
-            instead = self._choices.one_other(seen, chosen, random)
-        return logits, _confidence(logits, targets) - _confidence(instead, targets)
+        loss = ppo.loss(choice.log_probs, choice.log_probs, choice.values, returns, choice.entropy)
+        return loss, {"reward": rewards.mean(), "entropy": choice.entropy.detach().mean()}
 
     def groups(self) -> list[Group]:
         return [Group(parameters_of(self))]
+
+
+class Together(PolicyByReward):
+    """All parts at once, networks and answers both at the policy's places and at random ones.
+
+    So the focus network learns on what is worth a look, which random patches mostly miss where that is small.
+    """
+
+    def __init__(self, model: Family, rates: Rates) -> None:
+        super().__init__(model, spread=_NEARER)
+        self._rates = rates
+
+    def _learning(self) -> list[nn.Module]:
+        return [self.model, self.critic]
+
+    def forward(self, frames: Tensor, targets: Tensor) -> Progress:
+        seen = Glance.at(self.model, frames)
+        choice = self._chosen(seen)
+        chosen, random = seen.focus(choice.gaze), seen.focus(seen.at_random())
+        logits = seen.answers(chosen)
+        errors = [_error(seen, chosen, logits, targets), _error(seen, random, seen.answers(random), targets)]
+        loss, measures = self._by_reward(seen, choice, logits, chosen, random, targets)
+        return Progress(torch.stack(errors).mean() + loss, logits[:, -1].detach(), measures)
+
+    def groups(self) -> list[Group]:
+        model, rates = self.model, self._rates
+        return [
+            Group(parameters_of(model.focus_net)),
+            Group(parameters_of(model.glance_net), rates.glance),
+            Group(parameters_of(*super()._learning()), rates.policy),
+            Group(parameters_of(*answering_parts(model)), rates.answers),
+        ]
+
+
+def _error(seen: Glance, focused: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """Of the answers, and of the networks' own where they have such."""
+    model, answers = seen.model, [logits]
+    if isinstance(model, ClipWise):
+        with full_precision(focused):
+            answers += [
+                model.mean_answer(model.glance_fc, seen.maps),
+                model.mean_answer(model.focus_fc, focused.float()),
+            ]
+    return torch.stack([cross_entropy(answer, targets) for answer in answers]).sum()
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Where to look, how likely that was (b, choices), how open, and what the critic expects of it."""
+
+    gaze: Gaze
+    log_probs: Tensor
+    entropy: Tensor
+    values: Tensor
 
 
 class _Choices(Protocol):
@@ -148,10 +211,11 @@ class _OnceAClip:
     """One place anywhere, normally distributed around the policy's own."""
 
     model: AdaFocusV1TSM
+    spread: float
 
     def of(self, maps: Tensor) -> tuple[Tensor, Distribution]:
         state = self.model.policy.state(maps)[:, None]
-        chances = Normal(self.model.policy.actor(state).sigmoid(), _SPREAD)
+        chances = Normal(self.model.policy.actor(state).sigmoid(), self.spread)
         return state, Independent(chances, 1)
 
     def places(self, action: Tensor) -> Tensor:
@@ -161,9 +225,9 @@ class _OnceAClip:
         return seen.answers(random)
 
 
-def _choices_of(model: Family) -> _Choices:
+def _choices_of(model: Family, spread: float) -> _Choices:
     if isinstance(model, AdaFocusV1TSM):
-        return _OnceAClip(model)
+        return _OnceAClip(model, spread)
     assert isinstance(model, AdaFocusV1), "the other families' policies learn without reward"
     return _EveryFrame(model)
 

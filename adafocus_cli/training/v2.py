@@ -6,24 +6,21 @@ frame and does not follow the policy's first whims. The glance's maps come to th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family, Gaze
 from adafocus_cli.nn.heads import pooled
-from adafocus_cli.training.learner import Group, Learner, Progress, answering_parts, cross_entropy, parameters_of
+from adafocus_cli.training.learner import (
+    Group,
+    Learner,
+    Progress,
+    Rates,
+    answering_parts,
+    cross_entropy,
+    parameters_of,
+)
 from adafocus_cli.training.look import Glance, full_precision
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """How fast the parts learn, as multiples of the stage's rate."""
-
-    policy: float
-    glance: float
-    answers: float
 
 
 class EndToEnd(Learner):
@@ -36,7 +33,9 @@ class EndToEnd(Learner):
     def forward(self, frames: Tensor, targets: Tensor) -> Progress:
         seen = Glance.at(self.model, frames)
         learned, logits = self._loss(seen, seen.learned(), targets)
-        random, _ = self._loss(seen, seen.at_random(), targets)
+        # A patch as large as the frame is the same everywhere.
+        everywhere = self.model.spec.patch_size == self.model.spec.frame_size
+        random = learned if everywhere else self._loss(seen, seen.at_random(), targets)[0]
         loss = (learned + random) / 2
         return Progress(loss, logits[:, -1].detach(), {"learned": learned.detach(), "random": random.detach()})
 

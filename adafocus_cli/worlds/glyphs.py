@@ -1,7 +1,7 @@
 """The world *glyphs*: a small sign moves through a cluttered frame, and the answer is the character on it.
 
 A sign is a disc with a red rim, which a glance can find; its character is nine pixels high, which takes a closer
-look. Other plates carry characters too, with rims of other colours. Seen through a window that holds the sign
+look. Other plates carry characters too, with rims of other colours. Seen through a small window that holds the sign
 (`close`), it is a world to learn reading in.
 """
 
@@ -18,11 +18,11 @@ from adafocus_cli.worlds.scene import SIDE, Scene
 from adafocus_cli.worlds.textures import font
 
 CHARACTERS = tuple("AEHKNRSTXZ")
-SIGN = 26
+SIGN = 32
 _FONT = 13  # its capitals are nine pixels high
-_RIM = 4
+_RIM = 6
 _SHARP = 4  # plates are drawn so many times larger, and made small
-_WINDOW = 80
+_WINDOW = 96
 _WANDER = 32  # how far the tile of noise is moved from frame to frame
 
 
@@ -67,6 +67,10 @@ class GlyphScene:
     noise: np.ndarray
     window: np.ndarray | None
 
+    @property
+    def side(self) -> int:
+        return SIDE if self.window is None else _WINDOW
+
     def frames(self, numbers: Sequence[int]) -> np.ndarray:
         return np.stack([self._frame(number) for number in numbers])
 
@@ -82,8 +86,7 @@ class GlyphScene:
     def _close(self, pixels: np.ndarray, number: int) -> np.ndarray:
         corner = self.path[number] - np.asarray(self.window) * (_WINDOW - SIGN)
         left, top = corner.round().clip(0, SIDE - _WINDOW).astype(int).tolist()
-        window = Image.fromarray(pixels[top : top + _WINDOW, left : left + _WINDOW])
-        return np.asarray(window.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        return pixels[top : top + _WINDOW, left : left + _WINDOW]
 
 
 def _path(chance: np.random.Generator, count: int) -> np.ndarray:

@@ -67,6 +67,10 @@ class MotionScene:
     def count(self) -> int:
         return len(self.camera)
 
+    @property
+    def side(self) -> int:
+        return SIDE
+
     def frames(self, numbers: Sequence[int]) -> np.ndarray:
         out = np.empty((len(numbers), SIDE, SIDE, 3), np.uint8)
         for place, number in enumerate(numbers):

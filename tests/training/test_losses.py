@@ -16,9 +16,10 @@ from torch.distributions import Categorical
 from adafocus_cli.models import build
 from adafocus_cli.nn.patches import boxes_at, sample
 from adafocus_cli.training import ppo
+from adafocus_cli.training.learner import Rates
 from adafocus_cli.training.look import Glance
-from adafocus_cli.training.v1 import Answers, PolicyByReward, WarmUp
-from adafocus_cli.training.v2 import EndToEnd, Rates
+from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
+from adafocus_cli.training.v2 import EndToEnd
 from tests.tiny import tiny_spec
 
 CLIPS, FRAMES, SIDE, PATCH = 3, 3, 64, 32
@@ -264,3 +265,36 @@ def test_v1_stages_change_what_they_should_and_nothing_else(family, stage):
     assert {name.split(".")[0] + "." for name in changed} == set(learning)
     if stage is WarmUp:
         assert any(name.endswith("running_mean") for name in changed), "batch norms learn where networks do"
+
+
+@pytest.mark.parametrize("family", ANSWERING)
+def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_random_ones(family):
+    """Errors are plain sums here; the policy's part is that of its own stage, tested above."""
+    ours = Together(model_of(family), Rates(policy=0.5, glance=1.0, answers=1.0)).train()
+    theirs, frames = deepcopy(ours), batch(ours.model)
+    torch.manual_seed(7)
+    progress = ours(frames, TARGETS)
+    progress.loss.backward()
+
+    torch.manual_seed(7)
+    model = theirs.model
+    seen = Glance.at(model, frames)
+    choice = theirs._chosen(seen)
+    chosen, random = seen.focus(choice.gaze), seen.focus(seen.at_random())
+    answers = [seen.answers(chosen), seen.answers(random)]
+    if family == "adafocus-v1-tsm":
+        for focused in (chosen, random):
+            answers += [model.glance_fc(means(seen.maps)).mean(1, keepdim=True)]
+            answers += [model.focus_fc(means(focused)).mean(1, keepdim=True)]
+    errors = [-logits.log_softmax(-1)[range(CLIPS), :, TARGETS].mean() for logits in answers]
+    by_reward, _ = theirs._by_reward(seen, choice, answers[0], chosen, random, TARGETS)
+    expected = sum(errors) / 2 + by_reward
+    expected.backward()
+    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    others = dict(theirs.named_parameters())
+    size = max(other.grad.abs().max().item() for other in others.values())  # before batch norms, some are but noise
+    for name, mine in ours.named_parameters():
+        torch.testing.assert_close(mine.grad, others[name].grad, rtol=1e-3, atol=1e-6 * size, msg=name)
+    learning = [parameter for group in ours.groups() for parameter in group.parameters]
+    assert {id(one) for one in learning} == {id(one) for one in ours.parameters()}
+    assert len(learning) == len(list(ours.parameters()))

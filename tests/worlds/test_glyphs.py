@@ -17,7 +17,8 @@ def test_a_seed_names_a_scene(name):
     assert (first.label, first.count) == (again.label, again.count)
     numbers = [0, 5, first.count - 1]
     assert np.array_equal(first.frames(numbers), again.frames(numbers[::-1])[::-1])
-    assert first.frames(numbers).shape == (3, SIDE, SIDE, 3)
+    assert first.side == (SIDE if name == "glyphs" else 96)
+    assert first.frames(numbers).shape == (3, first.side, first.side, 3)
     assert not np.array_equal(first.frames([0]), world(name).scene(4).frames([0]))
     assert not np.array_equal(first.frames([0]), world(name, unseen=True).scene(3).frames([0]))
 
@@ -57,4 +58,4 @@ def test_a_close_view_holds_all_of_the_sign():
         scene = world("glyphs-close").scene(seed, label=0)
         (frame,) = scene.frames([0]).astype(int)
         red = (frame[..., 0] > 130) & (frame[..., 0] > 2 * frame[..., 1]) & (frame[..., 0] > 2 * frame[..., 2])
-        assert red.sum() > 1000, seed
+        assert red.sum() > 150, seed
