@@ -24,6 +24,7 @@ from adafocus_cli.cli.pace import Pace, summary
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.cli.watch import watched
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
@@ -240,6 +241,8 @@ class _Videos:
     def __post_init__(self) -> None:
         if self.settle is not None and self.sources.has_list:
             raise UsageError("--watch looks into folders and patterns, not into a list; name a folder")
+        if self.settle is not None and any(map(is_remote, self.sources.inputs)):
+            raise UsageError("--watch looks into folders of this machine only; run the same command again instead")
 
     @property
     def may_be_none(self) -> bool:

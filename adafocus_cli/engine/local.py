@@ -110,6 +110,7 @@ def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options)
             path = run.clip.video.path
             if decoding.again(run.place, path, run.error):
                 continue
+            decoding.done(run.place)
             try:
                 yield run.place, tagger.result(run, top_k=options.top_k, min_score=options.min_score)
             except Exception as error:
