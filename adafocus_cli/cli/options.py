@@ -174,17 +174,6 @@ Workers = Annotated[
         help="How many videos are decoded at a time.",
     ),
 ]
-BatchWorkers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        min=1,
-        show_default="as many as cores",
-        rich_help_panel=INPUT,
-        help="How many videos are decoded at a time.",
-    ),
-]
 BatchSize = Annotated[
     int | None,
     typer.Option(
