@@ -56,7 +56,10 @@ def checked_time(value: float) -> float:
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="INPUTS", help="Videos, folders of videos, patterns such as '*.mp4', or - for a list."),
+    typer.Argument(
+        metavar="INPUTS",
+        help="Videos, folders of videos, patterns such as '*.mp4', addresses such as s3://bucket/, or - for a list.",
+    ),
 ]
 FilesFrom = Annotated[
     str | None,

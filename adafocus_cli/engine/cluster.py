@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -36,6 +37,7 @@ TRIES = 2
 _MAX_DECODERS = 16
 _GLANCE_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
+_REACH_SECONDS = 10.0
 
 
 class WorkerError(VideoError):
@@ -59,7 +61,7 @@ class Crew:
         if lanes and with_gpus:
             cpus = min(_MAX_DECODERS, *(max(1, int(node.get("CPU", 1) / node["GPU"])) for node in with_gpus))
             return cls(workers or int(sum(node["GPU"] for node in with_gpus)), cpus, 1, lanes + 2 * cpus)
-        return cls(workers or max(1, int(sum(node.get("CPU", 0) for node in nodes))), 1, 0, 2)
+        return cls(workers or max(1, int(sum(node.get("CPU", 0) for node in nodes))), 1, 0, 3)
 
     def patience(self, seconds: float) -> float:
         """After how long a video is late, if each step of each one before it takes as long as it may."""
@@ -116,6 +118,7 @@ def _connected(ray: Any, address: str | None, store_bytes: int) -> Iterator[None
         how |= {"address": "local", "num_cpus": cores(), "include_dashboard": False, "object_store_memory": store}
     usual = signal.getsignal(signal.SIGTERM)
     try:
+        _reach(address or "")
         ray.init(**how)
     except Exception as error:  # libraries below it raise errors of their own
         where = "no Ray cluster could be started here" if address is None else f"no Ray cluster answers at {address}"
@@ -127,6 +130,13 @@ def _connected(ray: Any, address: str | None, store_bytes: int) -> Iterator[None
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError if nobody listens there: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
 
 
 class _Feed:

@@ -178,10 +178,13 @@ class Decoding:
     def _open(self, place: int, path: str, lost: DecoderError | None) -> Clip:
         """Opens a video, asks the model which frames it wants, and decodes those that it looks at first."""
         try:
-            return self._tried(place, path, self._copies.of(place, path), lost)
+            clip = self._tried(place, path, self._copies.of(place, path), lost)
         except BaseException:
             self.done(place)
             raise
+        if not clip.missing(range(len(clip.plan.frames))):
+            self.done(place)
+        return clip
 
     def _tried(self, place: int, path: str, copy: str | None, lost: DecoderError | None) -> Clip:
         other = other_decoder(self._decoder)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+
+import pytest
 
 from adafocus_cli.cli.options import ModelChoice
 from adafocus_cli.engine import cluster
@@ -23,7 +26,8 @@ def test_an_address_is_of_a_cluster(adafocus, tmp_path):
     assert (done.code, "add --engine ray" in done.err) == (2, True)
 
 
-def test_a_cluster_that_does_not_answer_is_an_error_of_one_line(adafocus, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("address", "reason"), [("auto", "nobody is at auto"), ("127.0.0.1:9", ".*refused")])
+def test_a_cluster_that_does_not_answer_is_an_error_of_one_line(adafocus, monkeypatch, tmp_path, address, reason):
     class NoCluster:
         def is_initialized(self):
             return False
@@ -33,6 +37,6 @@ def test_a_cluster_that_does_not_answer_is_an_error_of_one_line(adafocus, monkey
 
     monkeypatch.setattr(cluster, "library", NoCluster)
     monkeypatch.setattr(ModelChoice, "load", lambda choice: tiny_tagger("adafocus-v2"))
-    done = adafocus("batch", tmp_path / "a.mp4", "-o", tmp_path / "tags.jsonl", "--engine", "ray", "--address", "auto")
+    done = adafocus("batch", tmp_path / "a.mp4", "-o", tmp_path / "tags.jsonl", "--engine", "ray", "--address", address)
     assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "no Ray cluster answers at auto (nobody is at auto)" in done.err
+    assert re.search(rf"no Ray cluster answers at {address} \({reason}\)", done.err)

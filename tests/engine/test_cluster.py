@@ -294,7 +294,7 @@ def test_there_is_a_worker_for_each_accelerator_or_else_for_each_processor():
     crew = cluster.Crew.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=16)
     assert crew == cluster.Crew(workers=2, cpus=8, gpus=1, depth=32)
     crew = cluster.Crew.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=None)
-    assert crew == cluster.Crew(workers=20, cpus=1, gpus=0, depth=2)
+    assert crew == cluster.Crew(workers=20, cpus=1, gpus=0, depth=3)
     assert cluster.Crew.of([{"CPU": 4.0}], workers=3, lanes=16).workers == 3
 
 

@@ -112,12 +112,13 @@ def test_a_video_that_is_too_large_is_not_fetched(memory):
     assert failure.type == "LimitError"
 
 
-def test_copies_go_when_their_video_is_done_and_all_when_the_run_is_broken_off(web, copies):
+@pytest.mark.parametrize(("max_gmacs", "kept"), [(None, 1), (100.0, 6)])
+def test_copies_go_when_nothing_more_is_decoded_and_all_when_the_run_is_broken_off(web, copies, max_gmacs, kept):
     endless = (f"{web}/a.mp4?{number}" for number in range(10**9))
-    results = tag_as_they_come(endless, tiny_tagger("adafocus-v2"), Options(workers=1))
+    results = tag_as_they_come(endless, tiny_tagger("adafocus-v2"), Options(workers=1, max_gmacs=max_gmacs))
     for _ in range(12):
         next(results)
-    assert 0 < len(list(copies.glob("*/*"))) <= 6
+        assert len(list(copies.glob("*/*"))) <= kept
     results.close()
 
 
