@@ -151,13 +151,9 @@ def batch(
     target = _Target(output, failed, _mode(overwrite, append), logits)
     target.check(weights, labels, exit_, files_from, *(inputs or ()))
     choice = options.ModelChoice(
-        source=options.chosen_model(model, weights),
-        patch_size=patch_size,
-        labels=labels,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-    )
+        source=options.chosen_model(model, weights), patch_size=patch_size, labels=labels, device=device,
+        precision=precision, batch_size=batch_size,
+    )  # fmt: skip
     from adafocus_cli.engine.decoding import cores
     from adafocus_cli.engine.local import Options
     from adafocus_cli.video.limits import Limits

@@ -31,8 +31,11 @@ _GLANCE_SECONDS = 0.05
 _ASK_SECONDS = 60.0
 
 # What storages say of a file that changes with its content, the surest first; and when it was written.
-_MARKS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "generation")
+_MARKS = ("ETag", "md5Hash", "content_md5", "Content-MD5", "Digest", "etag", "generation")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified", "created")
+
+
+_SHARED: dict[tuple[type, str], Any] = {}
 
 
 class StorageError(VideoError):
@@ -165,6 +168,8 @@ def _storage(path: str) -> tuple[Any, str]:
     except Exception as error:  # libraries raise errors of their own
         text = f"no storage can be reached by this address ({_one_line(error)}); check what is before ://"
         raise StorageError(f"{shown(path)}: {text}") from None
+    if getattr(storage, "async_impl", False):  # may be used by several threads, which then share what it has listed
+        storage = _SHARED.setdefault((type(storage), repr(storage.storage_options)), storage)
     return storage, str(name)
 
 
@@ -224,7 +229,8 @@ def _file_of(path: str, info: dict[str, Any]) -> RemoteFile:
 def _nanoseconds(written: datetime | str | float) -> int:
     if isinstance(written, str):
         try:
-            written = parsedate_to_datetime(written)
+            iso = written[:1].isdecimal()  # else as the web has it
+            written = datetime.fromisoformat(written.replace("Z", "+00:00")) if iso else parsedate_to_datetime(written)
         except ValueError:
             return 0
     seconds = written.timestamp() if isinstance(written, datetime) else written

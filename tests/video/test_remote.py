@@ -14,6 +14,7 @@ from adafocus_cli.cli.inputs import expand, expand_listed
 from adafocus_cli.engine.local import Options, tag_as_they_come
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.output.source import Source
+from adafocus_cli.video import remote
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.remote import Copies, is_remote
 from tests.clips import numbered_clip
@@ -195,3 +196,12 @@ def test_an_empty_file_is_refused(memory):
     memory.pipe_file("/clips/empty.mp4", b"")
     with pytest.raises(VideoError, match="empty"):
         Source.of("memory://clips/empty.mp4")
+
+
+@pytest.mark.parametrize("written", ["Wed, 21 Oct 2015 07:28:00 GMT", "2015-10-21T07:28:00Z", 1445412480.0])
+def test_times_are_understood_as_storages_write_them(written):
+    assert remote._nanoseconds(written) == 1445412480 * 10**9
+
+
+def test_a_time_that_nobody_understands_is_none():
+    assert remote._nanoseconds("yesterday") == 0
