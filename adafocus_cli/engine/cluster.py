@@ -228,13 +228,21 @@ class _Driver:
         while True:
             self._hand_out()
             if not self._again and not any(hand.jobs for hand in self._hands) and self._feed.is_over:
+                self._say_farewell()
                 return
             yield from self._collect()
             yield from self._give_up_late_ones()
 
     def dismiss(self) -> None:
+        """Ends them, whatever they are doing."""
         for hand in self._hands:
             self._ray.kill(hand.actor)
+
+    def _say_farewell(self) -> None:
+        """Those who have nothing to do any more clear up."""
+        ends = [hand.actor.stop.remote() for hand in self._hands if hand.starting is None]
+        if ends:
+            self._ray.wait(ends, num_returns=len(ends), timeout=_REACH_SECONDS)
 
     def _hire(self) -> _Hand:
         crew = self._crew

@@ -51,7 +51,8 @@ class Worker:
         if setup.version != __version__:
             raise AdaFocusError(f"a machine of the cluster has adafocus {__version__}, this one {setup.version}")
         tagger = _tagger(setup, model)
-        threading.Thread(target=self._run, args=(tagger, setup), name="engine", daemon=True).start()
+        self._engine = threading.Thread(target=self._run, args=(tagger, setup), name="engine", daemon=True)
+        self._engine.start()
 
     def tag(self, path: str) -> Result:
         """The result for one video; no path is asked for twice at a time."""
@@ -60,6 +61,11 @@ class Worker:
         if self._broken:
             raise self._broken
         return done.result()
+
+    def stop(self) -> None:
+        """Returns when the engine has cleared up; nothing may be in flight."""
+        self._paths.put(None)
+        self._engine.join()
 
     def _run(self, tagger: Tagger, setup: Setup) -> None:
         try:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -37,7 +38,8 @@ class Rigged(Worker):
 
     def start(self, setup, model):
         misbehave_on(pytest.MonkeyPatch(), "crash", CRASH)
-        Path(os.environ["RIGGED"], str(os.getpid())).touch()
+        Path(os.environ["RIGGED"], "pids", str(os.getpid())).touch()
+        tempfile.tempdir = str(Path(os.environ["RIGGED"], "temporary"))
         super().start(setup, model)
 
     def tag(self, path):
@@ -69,13 +71,16 @@ def two_nodes(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("RIGGED", str(tmp_path_factory.mktemp("rigged")))
+        rigged = tmp_path_factory.mktemp("rigged")
+        patch.setenv("RIGGED", str(rigged))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
         node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
         made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": quick})
         made.second = made.add_node(**node)
-        made.pids = Path(os.environ["RIGGED"])
+        made.pids, made.temporary = rigged / "pids", rigged / "temporary"
+        made.pids.mkdir()
+        made.temporary.mkdir()
         yield made
         made.shutdown()
 
@@ -99,15 +104,17 @@ def path_in(result):
 
 @pytest.mark.usefixtures("rigged")
 def test_a_cluster_gives_the_records_of_the_local_engine(made, two_nodes):
-    paths = sorted(map(str, (made / "videos").iterdir()))
+    pytest.importorskip("fsspec")
+    paths = [f"file://{made}/videos/0.mp4", *sorted(map(str, (made / "videos").iterdir()))]
     found, expected = (
         {path_in(r): without_timings(r.to_dict(logits=True)) for r in run(made, paths, *how, max_gmacs=1.0)}
         for how in (("ray", two_nodes.address), ("local",))
     )
     assert found == expected
-    assert len(found) == 12
+    assert len(found) == 13
     failed = {Path(path).stem for path, record in found.items() if record["status"] == "error"}
     assert failed == {"crash", "damaged"}
+    assert list(two_nodes.temporary.iterdir()) == []
 
 
 @pytest.mark.usefixtures("rigged")
@@ -228,7 +235,7 @@ class Told:
                 return ticket
 
         class Actor:
-            start, tag = Method("start"), Method("tag")
+            start, tag, stop = Method("start"), Method("tag"), Method("stop")
 
         return Actor()
 
