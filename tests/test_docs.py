@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ NOT_RUN = {
     r"make test": "runs these tests",
     r"adafocus models pull \S+ --accept-changed": "downloads what is installed already",
     r"adafocus models pull sports-p128 --catalogue company.yaml": "downloads from a server that does not exist",
+    r"sbatch .*": "needs Slurm",
+    r"pip install .*": "needs the network",
+    r"adafocus .* --device cuda:.*": "needs accelerators",
+    r"adafocus .* --address .*": "needs a cluster",
+    r"adafocus classify https://.*": "needs the network",
+    r"adafocus batch '?(s3|gs)://(?!.*--address).*": "needs the network and credentials",
+    **({} if find_spec("ray") else {r"adafocus batch videos/ -o tags.jsonl --engine ray": "Ray is not installed"}),
     **({} if shutil.which("jq") else {r".*\| jq .*": "jq is not installed"}),
 }
 

@@ -17,20 +17,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adafocus_cli.cli import options
+from adafocus_cli.cli import engines, options
+from adafocus_cli.cli.engines import Engine
 from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
 from adafocus_cli.cli.interrupts import asked_to_stop, held_back
 from adafocus_cli.cli.pace import Pace, summary
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.cli.watch import watched
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.engine.todo import Tally, Todo
     from adafocus_cli.output.journal import Mode
     from adafocus_cli.schema import Failure
-    from adafocus_cli.tagger import Tagger
 
 INTERRUPTED = 130
 
@@ -45,6 +46,9 @@ A folder with all folders below it:
   [cyan]adafocus batch videos/ -m v2-activitynet-p128-mbv2 -o tags.jsonl[/cyan]
 The third of sixteen jobs, each with a file of its own:
   [cyan]adafocus batch videos/ -m NAME -o tags-3.jsonl --shard 3/16[/cyan]
+On the Ray cluster that this machine is in:
+  [cyan]adafocus batch s3://bucket/ -m NAME -o tags.jsonl --engine ray \\
+    --address auto[/cyan]
 What failed, once more, with the other decoder:
   [cyan]adafocus batch videos/ -m NAME -o tags.jsonl --failed bad.jsonl[/cyan]
   [cyan]adafocus batch --files-from bad.jsonl -m NAME -o tags.jsonl \\
@@ -131,7 +135,9 @@ def batch(
     decoder: options.DecoderOption = "auto",
     decode_timeout: options.DecodeTimeout = 60.0,
     decode_memory: options.DecodeMemory = 4.0,
-    workers: options.BatchWorkers = None,
+    engine: engines.NameOption = "local",
+    address: engines.Address = None,
+    workers: engines.Workers = None,
     failed: Failed = None,
     overwrite: Overwrite = False,
     append: Append = False,
@@ -145,13 +151,9 @@ def batch(
     target = _Target(output, failed, _mode(overwrite, append), logits)
     target.check(weights, labels, exit_, files_from, *(inputs or ()))
     choice = options.ModelChoice(
-        source=options.chosen_model(model, weights),
-        patch_size=patch_size,
-        labels=labels,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-    )
+        source=options.chosen_model(model, weights), patch_size=patch_size, labels=labels, device=device,
+        precision=precision, batch_size=batch_size,
+    )  # fmt: skip
     from adafocus_cli.engine.decoding import cores
     from adafocus_cli.engine.local import Options
     from adafocus_cli.video.limits import Limits
@@ -165,7 +167,8 @@ def batch(
         exits=exit_,
         max_gmacs=max_gmacs,
     )
-    if code := _run(videos, choice, engine_options, target, terminal):
+    who = Engine(name=engine, address=address, workers=workers)
+    if code := _run(videos, choice, who, engine_options, target, terminal):
         raise typer.Exit(code)
 
 
@@ -176,20 +179,26 @@ def _mode(overwrite: bool, append: bool) -> Mode:
 
 
 def _run(
-    videos: _Videos, choice: options.ModelChoice, engine_options: Options, target: _Target, terminal: Terminal
+    videos: _Videos,
+    choice: options.ModelChoice,
+    engine: Engine,
+    engine_options: Options,
+    target: _Target,
+    terminal: Terminal,
 ) -> int:
     """Tags them all; the exit status."""
-    from adafocus_cli.engine.local import tag_as_they_come
+    from adafocus_cli.engine.todo import settings_of
 
     with ExitStack() as stack:
         stop = stack.enter_context(asked_to_stop(terminal.note))
         stack.enter_context(terminal.showing_log("adafocus"))
         bar = stack.enter_context(terminal.progress(into_stdout=False))
         paths = videos.paths(stop, terminal)
-        tagger = choice.load()
-        todo = target.open(tagger, engine_options, stop, terminal, stack)
+        tagger = engine.load(choice)
+        settings = settings_of(tagger, engine_options, logits=target.logits, precision=engine.precision(choice, tagger))
+        todo = target.open(settings, stop, terminal, stack)
         pace = Pace(todo.tally, bar, terminal)
-        results = tag_as_they_come(todo.paths(paths), tagger, engine_options, stop=stop)
+        results = engine.tag(todo.paths(paths), tagger, choice, engine_options, stop)
         with closing(results):
             for result in results:
                 with held_back():
@@ -240,6 +249,8 @@ class _Videos:
     def __post_init__(self) -> None:
         if self.settle is not None and self.sources.has_list:
             raise UsageError("--watch looks into folders and patterns, not into a list; name a folder")
+        if self.settle is not None and any(map(is_remote, self.sources.inputs)):
+            raise UsageError("--watch looks into folders of this machine only; run the same command again instead")
 
     @property
     def may_be_none(self) -> bool:
@@ -275,16 +286,13 @@ class _Target:
         if self.failed is not None and self.failed.resolve() == self.output.resolve():
             raise UsageError(f"{self.failed} cannot hold both all records and those of failures; give two files")
 
-    def open(
-        self, tagger: Tagger, engine_options: Options, stop: threading.Event, terminal: Terminal, stack: ExitStack
-    ) -> Todo:
-        from adafocus_cli.engine.todo import Todo, settings_of
+    def open(self, settings: dict[str, str], stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Todo:
+        from adafocus_cli.engine.todo import Todo
         from adafocus_cli.output.base import View
         from adafocus_cli.output.journal import Journal
         from adafocus_cli.output.json_records import JsonLinesWriter
         from adafocus_cli.output.sink import Sink
 
-        settings = settings_of(tagger, engine_options, logits=self.logits)
         journal = stack.enter_context(Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits))
         writer = None
         if self.failed is not None:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Protocol
 
 from adafocus_cli.cli.terminal import Terminal
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.video.remote import StorageError, is_remote, listed
 
 VIDEO_EXTENSIONS = frozenset(
     (
@@ -46,7 +47,12 @@ def is_video_name(name: str) -> bool:
 def expand(inputs: Iterable[str], *, warn: Warn) -> Iterator[str]:
     """Arguments as typed: a pattern that the shell did not expand is expanded, a folder is walked."""
     for entry in inputs:
-        if glob.has_magic(entry) and not os.path.lexists(entry):
+        if is_remote(entry):
+            try:
+                yield from _listed(entry, warn=warn)
+            except StorageError as error:
+                raise UsageError(str(error)) from None
+        elif glob.has_magic(entry) and not os.path.lexists(entry):
             matches = sorted(glob.glob(entry, recursive=True))
             # `**` brings what is in a folder already; one without a match is passed on as it is.
             files = [m for m in matches if not os.path.isdir(m)] if "**" in entry else matches
@@ -58,10 +64,24 @@ def expand(inputs: Iterable[str], *, warn: Warn) -> Iterator[str]:
 def expand_listed(paths: Iterable[str], *, warn: Warn) -> Iterator[str]:
     """Paths as they are; only folders are walked."""
     for path in paths:
-        if os.path.isdir(path):
+        if is_remote(path):
+            try:
+                yield from _listed(path, warn=warn)
+            except StorageError:
+                yield path  # others may be known
+        elif os.path.isdir(path):
             yield from _walk(path, warn=warn)
         else:
             yield path
+
+
+def _listed(entry: str, *, warn: Warn) -> Iterator[str]:
+    try:
+        yield from listed(entry, is_video=is_video_name, warn=warn)
+    except StorageError:
+        raise
+    except VideoError:
+        yield entry  # whoever opens it says why that does not work
 
 
 def _walk(folder: str, *, warn: Warn) -> Iterator[str]:

@@ -56,7 +56,10 @@ def checked_time(value: float) -> float:
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="INPUTS", help="Videos, folders of videos, patterns such as '*.mp4', or - for a list."),
+    typer.Argument(
+        metavar="INPUTS",
+        help="Videos, folders of videos, patterns such as '*.mp4', addresses such as s3://bucket/, or - for a list.",
+    ),
 ]
 FilesFrom = Annotated[
     str | None,
@@ -170,17 +173,6 @@ Workers = Annotated[
         metavar="N",
         min=1,
         show_default="half the cores",
-        rich_help_panel=INPUT,
-        help="How many videos are decoded at a time.",
-    ),
-]
-BatchWorkers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        min=1,
-        show_default="as many as cores",
         rich_help_panel=INPUT,
         help="How many videos are decoded at a time.",
     ),

@@ -23,6 +23,7 @@ from adafocus_cli.video.clip import Geometry
 from adafocus_cli.video.decode import Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError, Limits
 from adafocus_cli.video.process import OpenVideo, VideoProcess
+from adafocus_cli.video.remote import Copies
 
 if TYPE_CHECKING:
     from adafocus_cli.loop import Clip, Loop
@@ -62,6 +63,7 @@ class Decoding:
         self._idle = deque(self._processes)
         self._threads = ThreadPoolExecutor(len(self._processes), thread_name_prefix="decode")
         self._closing = threading.Event()
+        self._copies = Copies(limits, self._closing)
         self._stop = stop or threading.Event()
         self._room = threading.Semaphore(2 * len(self._processes))
         self._opened: queue.SimpleQueue[Opened] = queue.SimpleQueue()
@@ -89,6 +91,7 @@ class Decoding:
             self._close_processes()
             time.sleep(0.01)
         self._close_processes()
+        self._copies.close()
 
     def start(self, paths: Iterable[str]) -> None:
         """Begins to read the paths, which may themselves come slowly, and to open the videos."""
@@ -123,6 +126,10 @@ class Decoding:
             return False
         self._room.acquire(blocking=False)  # given back when it is taken
         return self._submit(place, path, error)
+
+    def done(self, place: int) -> None:
+        """Nobody asks for frames of this video any more."""
+        self._copies.drop(place)
 
     def _is_over(self) -> bool:
         if self._stop.is_set():
@@ -170,10 +177,20 @@ class Decoding:
 
     def _open(self, place: int, path: str, lost: DecoderError | None) -> Clip:
         """Opens a video, asks the model which frames it wants, and decodes those that it looks at first."""
+        try:
+            clip = self._tried(place, path, self._copies.of(place, path), lost)
+        except BaseException:
+            self.done(place)
+            raise
+        if not clip.missing(range(len(clip.plan.frames))):
+            self.done(place)
+        return clip
+
+    def _tried(self, place: int, path: str, copy: str | None, lost: DecoderError | None) -> Clip:
         other = other_decoder(self._decoder)
         if lost is None:
             try:
-                return self._with_process(lambda process: self._opened_by(process, path, self._decoder))
+                return self._with_process(lambda process: self._opened_by(process, path, copy, self._decoder))
             except DecoderError as error:
                 if other is None:
                     raise
@@ -181,12 +198,12 @@ class Decoding:
         assert other is not None
         self._second_try.add(place)
         try:
-            return self._with_process(lambda process: self._opened_by(process, path, other))
+            return self._with_process(lambda process: self._opened_by(process, path, copy, other))
         except VideoError:
             raise DecoderError(f"{lost} ({other} failed on it as well)", stage=lost.stage) from None
 
-    def _opened_by(self, process: VideoProcess, path: str, decoder: Decoder) -> Clip:
-        video = process.open(path, decoder=decoder)
+    def _opened_by(self, process: VideoProcess, path: str, copy: str | None, decoder: Decoder) -> Clip:
+        video = process.open(path, decoder=decoder, copy=copy)
         for warning in video.warnings:
             logger.warning("%s", warning)
         loop = self._loop.result()

@@ -23,6 +23,7 @@ from adafocus_cli.video.decode import Decoder
 from adafocus_cli.video.limits import Limits
 
 if TYPE_CHECKING:
+    from adafocus_cli.exits import ExitRule
     from adafocus_cli.loop import Loop
     from adafocus_cli.tagger import Tagger
 
@@ -58,19 +59,27 @@ def tag_files(paths: Iterable[str], load: Callable[[], Tagger], options: Options
     with _decoding(options) as decoding:
         decoding.start(paths)
         tagger = load()
-        yield from _in_order(_tagged(decoding, tagger, options, loops=1))
+        rule = tagger.exit_rule(options.exits, options.max_gmacs)
+        yield from _in_order(_tagged(decoding, tagger, options, rule, loops=1))
 
 
 def tag_as_they_come(
-    paths: Iterable[str], tagger: Tagger, options: Options, *, stop: threading.Event | None = None
+    paths: Iterable[str],
+    tagger: Tagger,
+    options: Options,
+    *,
+    stop: threading.Event | None = None,
+    rule: ExitRule | None = None,
 ) -> Generator[Result]:
     """Results and failures, one a path, each as soon as it is there; for throughput, not for the first result.
 
-    When `stop` is set, what is in flight is finished and nothing else begun.
+    When `stop` is set, what is in flight is finished and nothing else begun. A rule that is there already takes the
+    place of what the options say of exits.
     """
     with _decoding(options, stop) as decoding:
         decoding.start(paths)
-        with closing(_tagged(decoding, tagger, options, loops=tagger.runtime.spread())) as results:
+        rule = rule or tagger.exit_rule(options.exits, options.max_gmacs)
+        with closing(_tagged(decoding, tagger, options, rule, loops=tagger.runtime.spread())) as results:
             for _, result in results:
                 yield result
 
@@ -85,9 +94,10 @@ def _decoding(options: Options, stop: threading.Event | None = None) -> Decoding
     return Decoding(decoder=options.decoder, limits=options.limits, workers=options.workers, stop=stop)
 
 
-def _tagged(decoding: Decoding, tagger: Tagger, options: Options, *, loops: int) -> Generator[tuple[int, Result]]:
+def _tagged(
+    decoding: Decoding, tagger: Tagger, options: Options, rule: ExitRule, *, loops: int
+) -> Generator[tuple[int, Result]]:
     """Results as they come, with the places of their paths."""
-    rule = tagger.exit_rule(options.exits, options.max_gmacs)
     all_loops = [tagger.loop(rule) for _ in range(loops)]
     decoding.feed(all_loops[0], loops=loops)
     return merged([_completed(decoding, loop, tagger, options) for loop in all_loops])
@@ -110,6 +120,7 @@ def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options)
             path = run.clip.video.path
             if decoding.again(run.place, path, run.error):
                 continue
+            decoding.done(run.place)
             try:
                 yield run.place, tagger.result(run, top_k=options.top_k, min_score=options.min_score)
             except Exception as error:

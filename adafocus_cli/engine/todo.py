@@ -61,7 +61,7 @@ class Tally:
 
 def kind_of(failure: Failure) -> str:
     """What happened, in words that can follow a number of videos."""
-    of_type = {"DecoderError": "lost the decoder", "LimitError": "over a limit"}
+    of_type = {"DecoderError": "lost the decoder", "WorkerError": "lost the worker", "LimitError": "over a limit"}
     of_stage = {"open": "could not be opened", "decode": "could not be decoded", "infer": "broke the model"}
     return of_type.get(failure.type, of_stage[failure.stage])
 
@@ -139,7 +139,7 @@ class Todo:
             self._failed(result)
 
 
-def settings_of(tagger: Tagger, options: Options, *, logits: bool) -> dict[str, str]:
+def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: str) -> dict[str, str]:
     """What a record depends on besides its video. Devices, decoders and limits are left out: they may change in the
     middle of a library, and the record tells of them."""
     exits = options.exits
@@ -148,7 +148,7 @@ def settings_of(tagger: Tagger, options: Options, *, logits: bool) -> dict[str, 
         "model": tagger.model.identity,
         "patch_size": str(tagger.model.patch_size),
         "labels": hashlib.sha256(names).hexdigest()[:16],
-        "precision": tagger.runtime.precision,
+        "precision": precision,
         "top_k": str(options.top_k),
         "min_score": str(options.min_score),
         "logits": str(logits),

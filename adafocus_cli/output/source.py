@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adafocus_cli.video.limits import check_file, problem
+from adafocus_cli.video.remote import is_remote, look_up
 
 _PART = 1 << 20
 
@@ -28,6 +29,8 @@ class Source:
     @classmethod
     def of(cls, path: str) -> Source:
         """Refuses what opening the video would refuse, in the same words."""
+        if is_remote(path):
+            return cls._of_remote(path)
         check_file(path, path)
         try:
             with Path(path).open("rb") as file:
@@ -35,6 +38,12 @@ class Source:
                 return cls(path, status.st_size, status.st_mtime_ns, _digest(file, status.st_size))
         except OSError as error:
             raise problem(path, f"it cannot be read ({error.strerror}); check the disk") from None
+
+    @classmethod
+    def _of_remote(cls, path: str) -> Source:
+        """By what its storage says of it. Marks of different files may be equal, so that it is like no other path."""
+        file = look_up(path)
+        return cls(path, file.size, file.mtime_ns, blake2b(f"{path}\0{file.mark}".encode(), digest_size=16).hexdigest())
 
     @property
     def fingerprint(self) -> str:

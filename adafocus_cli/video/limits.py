@@ -25,6 +25,8 @@ class Limits:
     # Of the child's address space, where the platform can bound it.
     memory_bytes: int = 4 << 30
 
+    # Of a video on other storage, which is copied first: four hours at 4 Mbit/s are 7 GiB.
+    max_bytes: int = 8 << 30
     # 8192×8192, enough for 8K.
     max_pixels: int = 1 << 26
     # 18 hours at 30 frames a second.
@@ -33,7 +35,7 @@ class Limits:
     max_aspect: float = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "memory_bytes", "max_pixels", "max_packets", "max_aspect"):
+        for name in ("seconds", "memory_bytes", "max_bytes", "max_pixels", "max_packets", "max_aspect"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0")
 

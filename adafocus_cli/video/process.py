@@ -31,11 +31,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A video that can be asked for frames, and who was asked to read it."""
+    """A video that can be asked for frames, and who was asked to read it.
+
+    `copy` is a file that stands in for its path.
+    """
 
     info: VideoInfo
     decoder: Decoder
     warnings: tuple[str, ...] = ()
+    copy: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +108,11 @@ class VideoProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def open(self, path: str, *, decoder: Decoder | None = None) -> OpenVideo:
+    def open(self, path: str, *, decoder: Decoder | None = None, copy: str | None = None) -> OpenVideo:
         """What the file says of itself, its frames counted; `decoder` is for this video only."""
         decoder = decoder or self._decoder
-        header, _ = self._ask("open", path, decoder, {})
-        return self._understand("open", path, lambda: _open_video(header, path, decoder))
+        header, _ = self._ask("open", path, decoder, _in_place(copy))
+        return self._understand("open", path, lambda: _open_video(header, path, decoder, copy))
 
     def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224) -> Frames:
         """Frames by number, in any order, any of them more than once."""
@@ -120,7 +124,8 @@ class VideoProcess:
             raise ValueError(f"size is {size}; it must be at least 1")
         shape = (len(wanted), size, size, 3)
         payload_bytes = int(np.prod(shape))
-        header, payload = self._ask("decode", path, video.decoder, {"indices": wanted, "size": size}, payload_bytes)
+        more = {"indices": wanted, "size": size, **_in_place(video.copy)}
+        header, payload = self._ask("decode", path, video.decoder, more, payload_bytes)
         return self._understand("decode", path, lambda: _frames(header, payload, shape))
 
     def _ask(
@@ -228,12 +233,16 @@ class VideoProcess:
 _REPORTED = {kind.__name__: kind for kind in (LimitError, DecoderError)}
 
 
-def _open_video(header: dict[str, Any], path: str, decoder: Decoder) -> OpenVideo:
+def _in_place(copy: str | None) -> dict[str, str]:
+    return {} if copy is None else {"path": copy}
+
+
+def _open_video(header: dict[str, Any], path: str, decoder: Decoder, copy: str | None) -> OpenVideo:
     info = VideoInfo(**{**header["info"], "path": path})
     whole = (info.width, info.height, info.frames, info.rotation)
     if not all(type(value) is int for value in whole) or min(info.width, info.height, info.frames) < 1:
         raise ValueError("sizes are positive whole numbers")
-    return OpenVideo(info, decoder, tuple(str(each) for each in header["warnings"]))
+    return OpenVideo(info, decoder, tuple(str(each) for each in header["warnings"]), copy)
 
 
 def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> Frames:

@@ -1,0 +1,331 @@
+"""Paths → workers on a Ray cluster → results, each as soon as it is there.
+
+Ray moves paths and results and gives machines. Here: who gets which path, a fresh worker for a lost one, and what
+becomes of the videos that it had. Everything about one video is done by the worker (worker.py), as it is locally. Ray
+is loaded when used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from adafocus_cli.engine.decoding import cores
+from adafocus_cli.engine.local import failure_of
+from adafocus_cli.engine.worker import Setup, Worker
+from adafocus_cli.errors import AdaFocusError, UsageError, VideoError
+from adafocus_cli.schema import Result
+from adafocus_cli.video.limits import shown
+
+logger = logging.getLogger("adafocus")
+
+# So often a video is given to a worker that is then lost.
+TRIES = 2
+
+# More of them help little, and leave too much in flight.
+_MAX_DECODERS = 16
+_GLANCE_SECONDS = 0.05
+_PATIENCE_SECONDS = 60.0
+_REACH_SECONDS = 10.0
+
+
+class WorkerError(VideoError):
+    """The worker that had the video was lost, and so was another."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How many workers there are, what each holds of the cluster, and how many videos it has at a time."""
+
+    workers: int
+    cpus: int
+    gpus: int
+    depth: int
+
+    @classmethod
+    def of(cls, nodes: list[dict[str, float]], *, workers: int | None, lanes: int | None) -> Crew:
+        """One worker for each accelerator, if `lanes` says how many videos it takes and there are any; else one for
+        each processor."""
+        with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
+        if lanes and with_gpus:
+            cpus = min(_MAX_DECODERS, *(max(1, int(node.get("CPU", 1) / node["GPU"])) for node in with_gpus))
+            return cls(workers or int(sum(node["GPU"] for node in with_gpus)), cpus, 1, lanes + 2 * cpus)
+        return cls(workers or max(1, int(sum(node.get("CPU", 0) for node in nodes))), 1, 0, 3)
+
+    def patience(self, seconds: float) -> float:
+        """After how long a video is late, if each step of each one before it takes as long as it may."""
+        return _PATIENCE_SECONDS + 4 * seconds * (1 + self.depth / self.cpus)
+
+
+def tag_on_cluster(
+    paths: Iterable[str],
+    setup: Setup,
+    model: Path,
+    *,
+    address: str | None,
+    workers: int | None,
+    lanes: int | None,
+    stop: threading.Event,
+) -> Generator[Result]:
+    """Results and failures, one a path. Without an address, the cluster is this machine, for as long as it takes.
+
+    When `stop` is set, what is in flight is finished and nothing else begun.
+    """
+    ray = library()
+    content = model.read_bytes()
+    with _connected(ray, address, 4 * len(content)):
+        crew = Crew.of([node["Resources"] for node in ray.nodes() if node["Alive"]], workers=workers, lanes=lanes)
+        setup = replace(setup, options=replace(setup.options, workers=crew.cpus))
+        feed = _Feed(paths, stop)
+        driver = _Driver(ray, crew, feed, ray.put(setup), ray.put(content), crew.patience(setup.options.limits.seconds))
+        try:
+            yield from driver.results()
+        finally:
+            feed.close()
+            driver.dismiss()
+
+
+def library() -> Any:
+    """Ray, told to keep to itself."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        text = 'pip install "adafocus-cli[ray]"; or leave --engine out'
+        raise UsageError(f"--engine ray needs a library: {text}") from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None, store_bytes: int) -> Iterator[None]:
+    if ray.is_initialized():
+        yield  # whoever began it ends it
+        return
+    how: dict[str, Any] = {"address": address, "logging_level": "ERROR", "log_to_driver": False}
+    if address is None:
+        store = max(200 << 20, store_bytes)
+        how |= {"address": "local", "num_cpus": cores(), "include_dashboard": False, "object_store_memory": store}
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        _reach(address or "")
+        ray.init(**how)
+    except Exception as error:  # libraries below it raise errors of their own
+        where = "no Ray cluster could be started here" if address is None else f"no Ray cluster answers at {address}"
+        raise AdaFocusError(f"{where} ({_one_line(error)}); see `ray start --help`, or leave --engine out") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, usual)  # Ray puts its own there
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError if nobody listens there: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+
+
+class _Feed:
+    """Paths, read by a thread of its own, for they may come slowly."""
+
+    def __init__(self, paths: Iterable[str], stop: threading.Event) -> None:
+        self._stop = stop
+        self._closing = threading.Event()
+        self._ahead: queue.Queue[str] = queue.Queue(1000)
+        self._all_in = False
+        self._error: Exception | None = None
+        threading.Thread(target=self._read, args=(paths,), name="paths", daemon=True).start()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Raises the error with which the paths broke off."""
+        if self._stop.is_set():
+            return True
+        if not self._all_in or not self._ahead.empty():
+            return False
+        if self._error:
+            raise self._error
+        return True
+
+    def next(self) -> str | None:
+        try:
+            return None if self._stop.is_set() else self._ahead.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _read(self, paths: Iterable[str]) -> None:
+        try:
+            for path in paths:
+                while not self._put(path):
+                    if self._stop.is_set() or self._closing.is_set():
+                        return
+        except Exception as error:  # the consumer's thread shall know
+            self._error = error
+        finally:
+            self._all_in = True
+
+    def _put(self, path: str) -> bool:
+        try:
+            self._ahead.put(path, timeout=_GLANCE_SECONDS)
+        except queue.Full:
+            return False
+        return True
+
+
+@dataclass(eq=False)
+class _Job:
+    path: str
+    lost: int = 0
+    end: float = 0.0
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker as the driver sees it: until it has started, `starting` says when it has."""
+
+    actor: Any
+    starting: Any
+    jobs: dict[Any, _Job] = field(default_factory=dict)
+
+    @property
+    def is_alone(self) -> bool:
+        """What was with a lost worker goes alone, so that no other video pays for it."""
+        return any(job.lost for job in self.jobs.values())
+
+
+class _Driver:
+    """Hands out paths and takes results, in one thread."""
+
+    def __init__(self, ray: Any, crew: Crew, feed: _Feed, setup: Any, model: Any, patience: float) -> None:
+        self._ray = ray
+        self._crew = crew
+        self._feed = feed
+        self._made_of = (setup, model)
+        self._patience = patience
+        self._again: deque[_Job] = deque()
+        self._lost_in_a_row = 0
+        self._began = time.monotonic()
+        self._hands = [self._hire() for _ in range(crew.workers)]
+
+    def results(self) -> Generator[Result]:
+        while True:
+            self._hand_out()
+            if not self._again and not any(hand.jobs for hand in self._hands) and self._feed.is_over:
+                self._say_farewell()
+                return
+            yield from self._collect()
+            yield from self._give_up_late_ones()
+
+    def dismiss(self) -> None:
+        """Ends them, whatever they are doing."""
+        for hand in self._hands:
+            self._ray.kill(hand.actor)
+
+    def _say_farewell(self) -> None:
+        """Those who have nothing to do any more clear up."""
+        ends = [hand.actor.stop.remote() for hand in self._hands if hand.starting is None]
+        if ends:
+            self._ray.wait(ends, num_returns=len(ends), timeout=_REACH_SECONDS)
+
+    def _hire(self) -> _Hand:
+        crew = self._crew
+        how = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_concurrency": crew.depth + 1}
+        actor = self._ray.remote(Worker).options(**how).remote()
+        return _Hand(actor, actor.start.remote(*self._made_of))
+
+    def _hand_out(self) -> None:
+        """One by one, always to the one who has least."""
+        while free := [hand for hand in self._hands if self._has_room(hand)]:
+            hand = min(free, key=lambda hand: len(hand.jobs))
+            job = self._next_for(hand)
+            if job is None:
+                return
+            job.end = time.monotonic() + self._patience
+            hand.jobs[hand.actor.tag.remote(job.path)] = job
+
+    def _has_room(self, hand: _Hand) -> bool:
+        return hand.starting is None and len(hand.jobs) < self._crew.depth and not hand.is_alone
+
+    def _next_for(self, hand: _Hand) -> _Job | None:
+        if self._again:
+            return None if hand.jobs else self._again.popleft()
+        path = self._feed.next()
+        return None if path is None else _Job(path)
+
+    def _collect(self) -> Iterator[Result]:
+        """What has come about; waits a little for the first."""
+        due = {hand.starting: hand for hand in self._hands if hand.starting is not None}
+        due |= {answer: hand for hand in self._hands for answer in hand.jobs}
+        if not due:
+            time.sleep(_GLANCE_SECONDS)
+            return
+        self._ray.wait(list(due), num_returns=1, timeout=_GLANCE_SECONDS)
+        there, _ = self._ray.wait(list(due), num_returns=len(due), timeout=0)
+        for answer in there:
+            hand = due[answer]
+            if hand not in self._hands:
+                continue  # it was lost a moment ago
+            try:
+                result = self._ray.get(answer)
+            except self._ray.exceptions.RayError as error:
+                yield from self._replace(hand, getattr(error, "cause", None) or error)
+                continue
+            self._lost_in_a_row = 0
+            if answer is hand.starting:
+                hand.starting = None
+            else:
+                del hand.jobs[answer]
+                yield result
+
+    def _give_up_late_ones(self) -> Iterator[Result]:
+        now = time.monotonic()
+        for hand in list(self._hands):
+            if any(job.end < now for job in hand.jobs.values()):
+                late = TimeoutError(f"nothing was heard of it for {self._patience:.0f} seconds")
+                yield from self._replace(hand, late)
+        if all(hand.starting is not None for hand in self._hands) and now > self._began + _PATIENCE_SECONDS:
+            self._began = float("inf")
+            logger.warning("no worker has started yet; the cluster may be busy with other work: see `ray status`")
+
+    def _replace(self, hand: _Hand, reason: BaseException) -> Iterator[Result]:
+        """A fresh worker for a lost one; its videos are tried once more, or fail."""
+        if isinstance(reason, AdaFocusError):
+            raise reason
+        self._hands.remove(hand)
+        self._ray.kill(hand.actor)
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row > 5 + 2 * self._crew.workers:
+            raise AdaFocusError(
+                f"the cluster loses one worker after the other ({_one_line(reason)}); check that adafocus runs on all "
+                "its machines"
+            )
+        self._hands.append(self._hire())
+        for job in hand.jobs.values():
+            job.lost += 1
+            if job.lost < TRIES:
+                self._again.append(job)
+            else:
+                text = f"its worker was lost {TRIES} times ({_one_line(reason)}); run again, or without --engine ray"
+                yield failure_of(job.path, WorkerError(f"{shown(job.path)}: {text}", stage="infer"), "infer")
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()).partition(". ")[0]
+    return text[:200] or type(error).__name__

@@ -1,0 +1,98 @@
+"""A tagger with its own local engine, in a process of a cluster: asked for one video by several threads at a time.
+
+What it is made of comes as bytes, so that machines need share no files but the videos. Knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adafocus_cli import __version__
+from adafocus_cli.engine.local import Options, tag_as_they_come
+from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.schema import Failure, Result
+
+if TYPE_CHECKING:
+    from adafocus_cli.exits import ExitRule
+    from adafocus_cli.tagger import Tagger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What makes a worker, but for the model's bytes; `rule` takes the place of what the options say of exits."""
+
+    file_name: str
+    sha256: str
+    patch_size: int | None
+    labels: tuple[str, ...]
+    device: str
+    precision: str
+    batch_size: int | None
+    options: Options
+    rule: ExitRule
+    version: str = __version__
+
+
+class Worker:
+    """Has no tagger until it is started."""
+
+    def __init__(self) -> None:
+        self._paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._due: dict[str, Future[Result]] = {}
+        self._broken: Exception | None = None
+
+    def start(self, setup: Setup, model: bytes) -> None:
+        if setup.version != __version__:
+            raise AdaFocusError(f"a machine of the cluster has adafocus {__version__}, this one {setup.version}")
+        tagger = _tagger(setup, model)
+        self._engine = threading.Thread(target=self._run, args=(tagger, setup), name="engine", daemon=True)
+        self._engine.start()
+
+    def tag(self, path: str) -> Result:
+        """The result for one video; no path is asked for twice at a time."""
+        self._due[path] = done = Future[Result]()
+        self._paths.put(path)
+        if self._broken:
+            raise self._broken
+        return done.result()
+
+    def stop(self) -> None:
+        """Returns when the engine has cleared up; nothing may be in flight."""
+        self._paths.put(None)
+        self._engine.join()
+
+    def _run(self, tagger: Tagger, setup: Setup) -> None:
+        try:
+            paths = iter(self._paths.get, None)
+            for result in tag_as_they_come(paths, tagger, setup.options, rule=setup.rule):
+                path = result.path if isinstance(result, Failure) else result.video.path
+                self._due.pop(path).set_result(result)
+        except Exception as error:
+            self._broken = error
+            for done in list(self._due.values()):
+                done.set_exception(error)
+
+
+def _tagger(setup: Setup, model: bytes) -> Tagger:
+    from adafocus_cli.tagger import Tagger
+
+    with tempfile.TemporaryDirectory(prefix="adafocus-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder, setup.file_name)
+        file.write_bytes(model)
+        tagger = Tagger.load(
+            file,
+            patch_size=setup.patch_size,
+            labels=setup.labels,
+            device=setup.device,
+            precision=setup.precision,
+            batch_size=setup.batch_size,
+        )
+        if tagger.model.sha256 != setup.sha256:
+            raise AdaFocusError("the model that came to a machine of the cluster is not the one that was sent")
+    return tagger
