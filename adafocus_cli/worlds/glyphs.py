@@ -1,6 +1,6 @@
 """The world *glyphs*: a small sign moves through a cluttered frame, and the answer is the character on it.
 
-A sign is a disc with a red rim, which a glance can find; its character is nine pixels high, which takes a closer
+A sign is a disc with a red rim, which a glance can find; its character is eight pixels high, which takes a closer
 look. Other plates carry characters too, with rims of other colours. Seen through a small window that holds the sign
 (`close`), it is a world to learn reading in.
 """
@@ -19,7 +19,7 @@ from adafocus_cli.worlds.textures import font
 
 CHARACTERS = tuple("AEHKNRSTXZ")
 SIGN = 32
-_FONT = 13  # its capitals are nine pixels high
+_FONT = 11  # its capitals are eight pixels high
 _RIM = 6
 _SHARP = 4  # plates are drawn so many times larger, and made small
 _WINDOW = 96

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def videos(tmp_path_factory) -> Path:
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
     (folder / "model.pth").touch()
-    command = [sys.executable, "-m", "tests.cli.tiny_adafocus", "batch", *map(str, arguments), "--workers", "1"]
-    command += ["-w", str(folder / "model.pth"), "-o", str(folder / "tags.jsonl")]
+    command = [sys.executable, "-m", "tests.cli.tiny_adafocus", "batch", "--workers", "1"]
+    command += ["-w", str(folder / "model.pth"), "-o", str(folder / "tags.jsonl"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
@@ -139,3 +140,54 @@ def test_a_model_file_that_goes_away_in_the_middle_is_not_missed(videos, tmp_pat
     process.communicate(timeout=120)
     assert process.returncode == 0
     assert len(records(tmp_path)) == 24
+
+
+def test_a_folder_that_changes_meanwhile_costs_only_what_is_gone(videos, tmp_path):
+    folder = tmp_path / "changing"
+    shutil.copytree(videos, folder)
+    process = start(tmp_path, folder)
+    wait_until(lambda: lines(tmp_path))
+    waiting = sorted(folder.iterdir())
+    done = {json.loads(line)["video"]["path"] for line in lines(tmp_path)}
+    gone = next(path for path in reversed(waiting) if str(path) not in done)
+    gone.unlink()
+    (folder / "new.mp4").write_bytes((folder / "0.mp4").read_bytes() + b"new")
+    process.communicate(timeout=120)
+    assert process.returncode == 3
+    statuses = {path: record["status"] for path, record in records(tmp_path).items() if not path.endswith("new.mp4")}
+    assert statuses.pop(str(gone)) == "error"
+    assert statuses == {str(path): "ok" for path in waiting if path != gone}
+
+
+def test_nobody_who_listens_is_no_reason_to_end(videos, tmp_path):
+    process = start(tmp_path, videos, "--verbose")
+    assert process.stderr is not None
+    assert process.stdout is not None
+    process.stderr.close()
+    process.stdout.close()
+    process.wait(timeout=120)
+    assert len(records(tmp_path)) == 24
+
+
+def test_times_that_lie_ahead_or_far_back_are_times_like_any_other(videos, tmp_path):
+    """As they are found once a clock was set back."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, seconds in (("0.mp4", 4_000_000_000), ("1.mp4", 1)):
+        shutil.copy(videos / name, folder)
+        os.utime(folder / name, (seconds, seconds))
+    assert start(tmp_path, folder).wait(timeout=120) == 0
+    before = lines(tmp_path)
+    os.utime(tmp_path / "tags.jsonl", (1, 1))
+    assert start(tmp_path, folder).wait(timeout=120) == 0
+    assert len(before) == 2
+    assert lines(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(videos, tmp_path):
+    process = start(tmp_path, videos, "-o", "/proc/tags.jsonl")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode in (1, 2)
+    assert b"/proc" in said
+    assert b"Traceback" not in said
+    assert said.count(b"\n") == 1
