@@ -37,7 +37,7 @@ OPTIONS = {
     "v1": "--recipe v1 --epochs 5,8,2",
     "v2": "--recipe v2 --epochs 8",
     "whole frames": f"--frame-size {PATCH}",
-    "evaluate": "--limit 1000 --seed 0",
+    "evaluate": "--limit 500 --seed 0",
 }
 SEEDS = (1, 2, 3)
 RECIPES = ("v1", "v2")

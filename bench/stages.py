@@ -1,6 +1,7 @@
-"""Seconds of each stage for one video, by family: `python bench/stages.py [FAMILY …] [--patch-size P] [--rounds N]`.
+"""Seconds of each stage for one video: `python bench/stages.py [FAMILY|FILE …] [--patch-size P] [--rounds N]`.
 
-Random weights and frames, no decoding: the shapes decide. Families take turns within each round, so that a busy
+Of a family in its published sizes, with random weights, or of a model's file. Random frames, no decoding: the shapes
+decide. They take turns within each round, so that a busy
 moment of the machine hits them alike; medians are printed.
 """
 
@@ -11,11 +12,13 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from adafocus_cli.checkpoint import load
 from adafocus_cli.flops import STAGES, CostMeter
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.models.base import Memory
@@ -23,12 +26,14 @@ from adafocus_cli.runtime.pytorch import TorchRuntime
 
 
 class Timed:
-    """One family's stages, run and timed as the loop runs them."""
+    """One model's stages, run and timed as the loop runs them."""
 
-    def __init__(self, family: str, patch_size: int | None, device: str, precision: str) -> None:
+    def __init__(self, name: str, patch_size: int | None, device: str, precision: str) -> None:
         torch.manual_seed(0)
-        self.spec = default_spec(family, patch_size=patch_size)
-        self.runtime = TorchRuntime(build(self.spec), device=device, precision=precision)
+        self.name = Path(name).stem
+        model = build(default_spec(name, patch_size=patch_size)) if name in FAMILIES else load(Path(name)).build()
+        self.spec = model.spec
+        self.runtime = TorchRuntime(model, device=device, precision=precision)
         (cost,) = CostMeter(self.spec).of_turns(self.runtime.model.turns())
         self.gmacs = {stage: cost[stage] / 1e9 for stage in STAGES}
         self.seconds: dict[str, list[float]] = defaultdict(list)
@@ -66,13 +71,13 @@ class Timed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("families", nargs="*", default=list(FAMILIES))
+    parser.add_argument("models", metavar="FAMILY|FILE", nargs="*", default=list(FAMILIES))
     parser.add_argument("--patch-size", type=int)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     arguments = parser.parse_args()
-    timed = [Timed(f, arguments.patch_size, arguments.device, arguments.precision) for f in arguments.families]
+    timed = [Timed(name, arguments.patch_size, arguments.device, arguments.precision) for name in arguments.models]
     for each in timed:
         each.run()
         each.seconds.clear()
@@ -80,7 +85,7 @@ def main() -> None:
         for each in timed:
             each.run()
     print(
-        f"{'family':18}{'P':>5}"
+        f"{'model':18}{'P':>5}"
         + "".join(f"{stage:>10}" for stage in STAGES)
         + f"{'video':>10}{'GMACs':>8}{'GMACs/s':>9}"
     )
@@ -88,7 +93,7 @@ def main() -> None:
         seconds = {stage: statistics.median(each.seconds[stage]) for stage in STAGES}
         total, gmacs = sum(seconds.values()), sum(each.gmacs.values())
         row = "".join(f"{seconds[stage]:10.4f}" for stage in STAGES)
-        print(f"{each.spec.family:18}{each.spec.patch_size:5}{row}{total:10.4f}{gmacs:8.2f}{gmacs / total:9.1f}")
+        print(f"{each.name:18}{each.spec.patch_size:5}{row}{total:10.4f}{gmacs:8.2f}{gmacs / total:9.1f}")
 
 
 if __name__ == "__main__":

@@ -150,23 +150,10 @@ def batch(
     videos = _Videos(sources, part, settle if watch else None)
     target = _Target(output, failed, _mode(overwrite, append), logits)
     target.check(weights, labels, exit_, files_from, *(inputs or ()))
-    choice = options.ModelChoice(
-        source=options.chosen_model(model, weights), patch_size=patch_size, labels=labels, device=device,
-        precision=precision, batch_size=batch_size,
-    )  # fmt: skip
+    choice = options.ModelChoice.of(context.params)
     from adafocus_cli.engine.decoding import cores
-    from adafocus_cli.engine.local import Options
-    from adafocus_cli.video.limits import Limits
 
-    engine_options = Options(
-        decoder=decoder,
-        limits=Limits(seconds=decode_timeout, memory_bytes=round(decode_memory * (1 << 30))),
-        workers=workers or cores(),
-        top_k=top_k,
-        min_score=min_score,
-        exits=exit_,
-        max_gmacs=max_gmacs,
-    )
+    engine_options = options.engine_options({**context.params, "workers": workers or cores()})
     who = Engine(name=engine, address=address, workers=workers)
     if code := _run(videos, choice, who, engine_options, target, terminal):
         raise typer.Exit(code)

@@ -115,20 +115,13 @@ def calibrate(
     terminal.quiet, terminal.verbose = quiet, verbose
     wanted = _parsed(budgets)
     _check_outputs(output, picture, data)
-    source = options.chosen_model(model, weights)
+    choice = options.ModelChoice.of(context.params)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
-    choice = options.ModelChoice(
-        source=source, patch_size=patch_size, labels=labels, device=device, precision=precision, batch_size=batch_size
-    )
 
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.evaluation.calibration import Calibrator, Gathering
     from adafocus_cli.flops import CostMeter
-    from adafocus_cli.video.limits import Limits
 
-    engine_options = Options(decoder=decoder, limits=Limits(seconds=decode_timeout))
-    if workers is not None:
-        engine_options = replace(engine_options, workers=workers)
+    engine_options = options.engine_options(context.params)
     started = time.monotonic()
     tagger = choice.load()
     calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted)

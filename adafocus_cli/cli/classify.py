@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,29 +98,11 @@ def classify(
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     sources = Sources(tuple(inputs or ()), files_from, null)
-    choice = options.ModelChoice(
-        source=options.chosen_model(model, weights),
-        patch_size=patch_size,
-        labels=labels,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-    )
+    choice = options.ModelChoice.of(context.params)
 
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.output.base import View
-    from adafocus_cli.video.limits import Limits
 
-    engine_options = Options(
-        decoder=decoder,
-        limits=Limits(seconds=decode_timeout, memory_bytes=round(decode_memory * (1 << 30))),
-        top_k=top_k,
-        min_score=min_score,
-        exits=exit_,
-        max_gmacs=max_gmacs,
-    )
-    if workers is not None:
-        engine_options = replace(engine_options, workers=workers)
+    engine_options = options.engine_options(context.params)
     read = (weights, labels, exit_, files_from, *(inputs or ()))
     target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score), sources=read)
     if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, terminal):

@@ -6,7 +6,6 @@ Parses, calls and shows; knows nothing of how a video is tagged or an answer jud
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -111,20 +110,13 @@ def evaluate(
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     target = _Target(format_, output, confusion, data=data)
-    source = options.chosen_model(model, weights)
+    choice = options.ModelChoice.of(context.params)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
-    choice = options.ModelChoice(
-        source=source, patch_size=patch_size, labels=labels, device=device, precision=precision, batch_size=batch_size
-    )
 
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.evaluation.looking import looking
     from adafocus_cli.evaluation.report import Setting
-    from adafocus_cli.video.limits import Limits
 
-    engine_options = Options(decoder=decoder, limits=Limits(seconds=decode_timeout), exits=exit_, max_gmacs=max_gmacs)
-    if workers is not None:
-        engine_options = replace(engine_options, workers=workers)
+    engine_options = options.engine_options(context.params)
     tagger = looking(choice.load(), policy, seed=seed)
     report, seconds = _judged(dataset, tagger, engine_options, terminal)
     setting = Setting(

@@ -6,15 +6,17 @@ Knows nothing of what a command does with them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from adafocus_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from adafocus_cli.engine.local import Options
     from adafocus_cli.tagger import Tagger
 
 # The model that is used when none is asked for.
@@ -211,6 +213,12 @@ class ModelChoice:
     precision: Precision = "auto"
     batch_size: int | None = None
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> ModelChoice:
+        """From a command's parameters, by their names."""
+        names = ("patch_size", "labels", "device", "precision", "batch_size")
+        return cls(source=chosen_model(given["model"], given["weights"]), **{name: given[name] for name in names})
+
     def load(self) -> Tagger:
         from adafocus_cli.tagger import Tagger
 
@@ -222,6 +230,20 @@ class ModelChoice:
             precision=self.precision,
             batch_size=self.batch_size,
         )
+
+
+def engine_options(given: Mapping[str, Any]) -> Options:
+    """From a command's parameters, by their names; what it has no parameter for is as usual."""
+    from adafocus_cli.engine.local import Options
+    from adafocus_cli.video.limits import Limits
+
+    limits = {"seconds": given["decode_timeout"]}
+    if "decode_memory" in given:
+        limits["memory_bytes"] = round(given["decode_memory"] * (1 << 30))
+    chosen = {name: given[name] for name in ("decoder", "top_k", "min_score", "max_gmacs") if name in given}
+    if given["workers"] is not None:
+        chosen["workers"] = given["workers"]
+    return Options(limits=Limits(**limits), exits=given.get("exit_"), **chosen)
 
 
 def chosen_model(model: str | None, weights: Path | None) -> str:
