@@ -23,6 +23,7 @@ _FONT = 11  # its capitals are eight pixels high
 _RIM = 6
 _SHARP = 4  # plates are drawn so many times larger, and made small
 _WINDOW = 96
+_TRAVEL = 40.0, 160.0  # pixels, in the whole of a clip
 _WANDER = 32  # how far the tile of noise is moved from frame to frame
 
 
@@ -90,11 +91,12 @@ class GlyphScene:
 
 
 def _path(chance: np.random.Generator, count: int) -> np.ndarray:
-    """A smooth way through the frame: whole pixels (count, 2)."""
-    start, middle, end = chance.uniform(0, SIDE - SIGN, (3, 2))
-    t = np.linspace(0, 1, count)[:, None]
-    way = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
-    return np.asarray(way.round().astype(int))
+    """Straight through the frame and back from its borders, so that no place is likelier: whole pixels (count, 2)."""
+    room = SIDE - SIGN
+    angle, length = chance.uniform(0, 2 * np.pi), chance.uniform(*_TRAVEL)
+    way = length * np.array([np.cos(angle), np.sin(angle)])
+    straight = chance.uniform(0, room, 2) + np.linspace(0, 1, count)[:, None] * way
+    return np.asarray((room - np.abs(straight % (2 * room) - room)).round().astype(int))
 
 
 def _clutter(chance: np.random.Generator, *, unseen: bool) -> Image.Image:
