@@ -30,8 +30,8 @@ from adafocus_cli.video.limits import shown
 
 logger = logging.getLogger("adafocus")
 
-# So often a video is given to a worker that is then lost.
-TRIES = 2
+# So often a video is given to a worker that is then lost; once or twice, it may be the machine's fault.
+TRIES = 3
 
 # More of them help little, and leave too much in flight.
 _MAX_DECODERS = 16
@@ -41,7 +41,7 @@ _REACH_SECONDS = 10.0
 
 
 class WorkerError(VideoError):
-    """The worker that had the video was lost, and so was another."""
+    """The worker that had the video was lost, and so were others."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,11 @@ class _Driver:
             self._ray.kill(hand.actor)
 
     def _say_farewell(self) -> None:
-        """Those who have nothing to do any more clear up."""
+        """All clear up, for nobody has anything to do any more; also those who are still getting ready."""
+        if late := [hand.starting for hand in self._hands if hand.starting is not None]:
+            ready, _ = self._ray.wait(late, num_returns=len(late), timeout=_REACH_SECONDS)
+            for hand in self._hands:
+                hand.starting = None if hand.starting in ready else hand.starting
         ends = [hand.actor.stop.remote() for hand in self._hands if hand.starting is None]
         if ends:
             self._ray.wait(ends, num_returns=len(ends), timeout=_REACH_SECONDS)
@@ -305,7 +309,7 @@ class _Driver:
             logger.warning("no worker has started yet; the cluster may be busy with other work: see `ray status`")
 
     def _replace(self, hand: _Hand, reason: BaseException) -> Iterator[Result]:
-        """A fresh worker for a lost one; its videos are tried once more, or fail."""
+        """A fresh worker for a lost one; its videos are tried again, or fail."""
         if isinstance(reason, AdaFocusError):
             raise reason
         self._hands.remove(hand)

@@ -133,7 +133,7 @@ def test_lost_workers_and_a_lost_machine_cost_nothing_but_what_kills_every_worke
     assert Counter(map(path_in, found)) == Counter(paths)
     (failure,) = [result for result in found if result.status == "error"]
     assert (Path(failure.path).stem, failure.type, failure.stage) == ("poison", "WorkerError", "infer")
-    assert "its worker was lost 2 times" in failure.message
+    assert "its worker was lost 3 times" in failure.message
     assert "\n" not in failure.message
 
 
