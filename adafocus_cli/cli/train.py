@@ -60,8 +60,8 @@ Flip = Annotated[
 ]
 
 RecipeName = Annotated[
-    Literal["v1", "v1-tsm", "v1-tsm-together", "v2", "v2-tsm"],
-    _model("--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2 or v2-tsm."),
+    Literal["v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm"],
+    _model("--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2, v2-features or v2-tsm."),
 ]
 Init = Annotated[
     str,

@@ -66,6 +66,16 @@ class Glance:
             patches = self._patches(gaze.boxes.flatten(0, 1))
         return self.model.focus(patches.view(*gaze.boxes.shape[:2], *patches.shape[1:]))
 
+    def whole(self) -> Tensor:
+        """The focus network's maps of whole frames, as it makes them when it tags; nothing can be learned from them."""
+        network = self.model.focus_net
+        learning = network.training
+        network.eval()
+        with torch.no_grad():
+            maps = self.model.focus(self._normalised_frames)
+        network.train(learning)
+        return maps.float()
+
     def _patches(self, boxes: Tensor) -> Tensor:
         """Exact pixels are the same before and after they are normalised, and fewer once they are cut out."""
         if self.model.whole_pixels:

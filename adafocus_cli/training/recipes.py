@@ -1,4 +1,4 @@
-"""What is trained in which order, and how fast: the published recipes and one of our own, by name.
+"""What is trained in which order, and how fast: the published recipes and two of our own, by name.
 
 The rates suit networks that begin with ImageNet weights, as the papers' do; others can be asked for.
 """
@@ -13,7 +13,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.learner import Learner, Rates
 from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
-from adafocus_cli.training.v2 import EndToEnd
+from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 
@@ -48,7 +48,7 @@ class Recipe:
     name: str
     family: str
     usual: tuple[Stage, ...]
-    """As published, but for our own recipe."""
+    """As published, but for our own recipes."""
     dropout: float
     flips: bool
     """Whether a mirrored clip still shows the same."""
@@ -113,8 +113,8 @@ def _together(lr: float, weight_decay: float) -> tuple[Stage, ...]:
     )
 
 
-def _one_stage(lr: float, weight_decay: float, rates: Rates) -> tuple[Stage, ...]:
-    return (Stage(name="end to end", learner=EndToEnd, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
+def _one_stage(lr: float, weight_decay: float, rates: Rates, learner: type[EndToEnd] = EndToEnd) -> tuple[Stage, ...]:
+    return (Stage(name="end to end", learner=learner, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -145,6 +145,13 @@ RECIPES: dict[str, Recipe] = {
             name="v2",
             family="adafocus-v2",
             usual=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0)),
+            dropout=0.2,
+            flips=True,
+        ),
+        Recipe(
+            name="v2-features",
+            family="adafocus-v2",
+            usual=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0), ThroughFeatures),
             dropout=0.2,
             flips=True,
         ),

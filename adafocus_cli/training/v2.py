@@ -2,14 +2,21 @@
 
 Every clip is looked at twice, at the policy's places and at random ones, so that the focus network learns all of the
 frame and does not follow the policy's first whims. The glance's maps come to the policy detached.
+
+Pixels tell the policy of nothing but what its patch's border cuts, and fine detail makes that noise. `ThroughFeatures`
+shows it what the focus network makes of the whole frame instead, an idea of Uni-AdaFocus (Wang et al., TPAMI 2024).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family, Gaze
+from adafocus_cli.nn import patches
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.training.learner import (
     Group,
@@ -32,10 +39,16 @@ class EndToEnd(Learner):
 
     def forward(self, frames: Tensor, targets: Tensor) -> Progress:
         seen = Glance.at(self.model, frames)
-        learned, logits = self._loss(seen, seen.learned(), targets)
-        # A patch as large as the frame is the same everywhere.
-        everywhere = self.model.spec.patch_size == self.model.spec.frame_size
-        random = learned if everywhere else self._loss(seen, seen.at_random(), targets)[0]
+        return self.two_looks(seen, seen.learned(), targets)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether a patch is as large as the frame, and so the same everywhere."""
+        return self.model.spec.patch_size == self.model.spec.frame_size
+
+    def two_looks(self, seen: Glance, gaze: Gaze, targets: Tensor) -> Progress:
+        learned, logits = self._loss(seen, gaze, targets)
+        random = learned if self.sees_all else self._loss(seen, seen.at_random(), targets)[0]
         loss = (learned + random) / 2
         return Progress(loss, logits[:, -1].detach(), {"learned": learned.detach(), "random": random.detach()})
 
@@ -60,3 +73,23 @@ class EndToEnd(Learner):
             Group(parameters_of(model.get_submodule("policy")), rates.policy),
             Group(parameters_of(*answering_parts(model)), rates.answers),
         ]
+
+
+class ThroughFeatures(EndToEnd):
+    def forward(self, frames: Tensor, targets: Tensor) -> Progress:
+        seen = Glance.at(self.model, frames)
+        gaze = seen.learned()
+        if self.sees_all:
+            return self.two_looks(seen, gaze, targets)
+        progress = self.two_looks(seen, Gaze(gaze.frames, gaze.boxes.detach()), targets)
+        place = self._loss_of_places(seen.whole(), gaze, targets)
+        return replace(progress, loss=progress.loss + place, measures={**progress.measures, "place": place.detach()})
+
+    def _loss_of_places(self, maps: Tensor, gaze: Gaze, targets: Tensor) -> Tensor:
+        """What the focus network's head would say of the features there; nothing but the places learns from it."""
+        spec = self.model.spec
+        scale = maps.shape[-1] / spec.frame_size
+        cut = patches.sample(maps.flatten(0, 1), gaze.boxes.flatten(0, 1) * scale, round(spec.patch_size * scale))
+        head = self.focus_head
+        answers = F.linear(pooled(cut), head.weight.detach(), head.bias.detach())
+        return cross_entropy(answers.view(*maps.shape[:2], -1), targets)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical
+from torch.nn.functional import linear
 
 from adafocus_cli.models import build
 from adafocus_cli.nn.patches import boxes_at, sample
@@ -19,7 +20,7 @@ from adafocus_cli.training import ppo
 from adafocus_cli.training.learner import Rates
 from adafocus_cli.training.look import Glance
 from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
-from adafocus_cli.training.v2 import EndToEnd
+from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 from tests.tiny import tiny_spec
 
 CLIPS, FRAMES, SIDE, PATCH = 3, 3, 64, 32
@@ -53,11 +54,12 @@ def means(maps):
     return maps.sum((-2, -1)) / (maps.shape[-2] * maps.shape[-1])
 
 
-def bilinear_patch(frame, place):
-    """Four neighbours of every point, by their nearness; frame (3, s, s), place (row, col)."""
-    rows, cols = (place[i] * (SIDE - PATCH) + torch.arange(PATCH) for i in (0, 1))
+def bilinear_patch(frame, place, size=PATCH):
+    """Four neighbours of every point, by their nearness; frame (c, s, s), place (row, col)."""
+    side = frame.shape[-1]
+    rows, cols = (place[i] * (side - size) + torch.arange(size) for i in (0, 1))
     up, left = rows.detach().floor().long(), cols.detach().floor().long()
-    down, right = (up + 1).clamp(max=SIDE - 1), (left + 1).clamp(max=SIDE - 1)
+    down, right = (up + 1).clamp(max=side - 1), (left + 1).clamp(max=side - 1)
     to_row, to_col = (rows - up)[:, None], cols - left
     upper = frame[:, up][:, :, left] * (1 - to_col) + frame[:, up][:, :, right] * to_col
     lower = frame[:, down][:, :, left] * (1 - to_col) + frame[:, down][:, :, right] * to_col
@@ -84,13 +86,15 @@ def surprise(logits, targets=TARGETS):
 # V2: everything at once.
 
 
-def plain_v2(learner, frames):
-    """Every answer on the way, from the best so far of what a wide layer says of each step."""
+def plain_v2(learner, frames, *, still=False):
+    """Every answer on the way, from the best so far of what a wide layer says of each step; `still`: the policy is not
+    taught by it."""
     model, order = learner.model, LOOKING_ORDER
     seen = pictures(frames[:, order])
     maps = over_frames(model.glance_net, seen)
     total = torch.zeros(())
-    for places in (model.policy(maps.detach(), None)[0], torch.rand(CLIPS, FRAMES, 2)):
+    learned = model.policy(maps.detach(), None)[0]
+    for places in (learned.detach() if still else learned, torch.rand(CLIPS, FRAMES, 2)):
         focused = over_frames(model.focus_net, patches(bilinear_patch, seen, places))
         both = torch.cat((means(maps), means(focused)), -1)
         vectors = model.vector.layers(both.reshape(-1, both.shape[-1])).reshape(CLIPS, FRAMES, -1)
@@ -141,6 +145,30 @@ def test_v2_loss_and_all_its_gradients_are_those_of_the_formulas(family, plain):
         assert (mine.grad - other.grad).norm().item() <= 1e-4 * size + 2e-5, name
     for part in (*theirs.model.children(), theirs.glance_head, theirs.focus_head):
         assert all(value.grad.norm() > 1e-3 for value in [*part.parameters()][-2:]), "too little to be compared"
+
+
+def test_v2_through_features_adds_what_its_focus_network_sees_of_the_whole_frame():
+    """Cut out of the maps where the patch would be, pixel by pixel of them, and judged by the focus network's head."""
+    model = model_of("adafocus-v2")
+    ours = ThroughFeatures(model, Rates(policy=0.1, glance=0.5, answers=5.0)).train()
+    theirs, frames = deepcopy(ours), batch(model)
+    torch.manual_seed(7)
+    ours(frames, TARGETS).loss.backward()
+
+    torch.manual_seed(7)
+    seen = pictures(frames[:, LOOKING_ORDER])
+    expected = plain_v2(theirs, frames, still=True)
+    watching = deepcopy(theirs.model.focus_net).eval()  # its batch norms have seen the patches
+    places = theirs.model.policy(over_frames(theirs.model.glance_net, seen).detach(), None)[0]
+    maps = over_frames(watching, seen).detach()
+    scale = maps.shape[-1] / SIDE
+    cut = patches(lambda frame, place: bilinear_patch(frame, place, round(PATCH * scale)), maps, places)
+    of_places = surprise(linear(means(cut), theirs.focus_head.weight.detach(), theirs.focus_head.bias.detach()))
+    (expected + of_places).backward()
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        size = other.grad.norm().item()
+        assert (mine.grad - other.grad).norm().item() <= 1e-4 * size + 2e-5, name
+    assert theirs.model.policy.fc.weight.grad.norm() > 1e-3, "too little to be compared"
 
 
 @pytest.mark.parametrize("family", ["adafocus-v2", "adafocus-v2-tsm"])

@@ -32,6 +32,7 @@ def lines_of(folder):
         ("v1-tsm", "1,1,1", ["warm-up", "policy", "answers"]),
         ("v1-tsm-together", "1,1", ["warm-up", "together"]),
         ("v2", "2", ["end to end"] * 2),
+        ("v2-features", "1", ["end to end"]),
         ("v2-tsm", "1", ["end to end"]),
     ],
 )
