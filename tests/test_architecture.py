@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__", "cli"},
     {"training"},
-    {"diagnose", "engine", "evaluation", "output"},
+    {"diagnose", "engine", "evaluation", "output", "report"},
     {"tagger", "loop", "exits"},
     {"runtime", "library"},
     {"checkpoint", "flops"},

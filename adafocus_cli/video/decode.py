@@ -14,8 +14,9 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
-from adafocus_cli.video.reading import Reader, Reading
+from adafocus_cli.video.reading import Reader, Reading, See
 
 Decoder = Literal["auto", "pyav", "decord"]
 DECODERS: tuple[Decoder, ...] = ("auto", "pyav", "decord")
@@ -55,7 +56,9 @@ class Video:
     def close(self) -> None:
         self._reader.close()
 
-    def frames(self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None) -> Pictures:
+    def frames(
+        self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None, see: See = preprocess
+    ) -> Pictures:
         """Frames by number, in any order, any of them more than once."""
         deadline = deadline or Deadline(self._name, self._limits, "decode")
         for index in indices:
@@ -63,7 +66,7 @@ class Video:
                 raise problem(
                     self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
                 )
-        reading = self._read(tuple(sorted(set(indices))), size, deadline)
+        reading = self._read(tuple(sorted(set(indices))), size, deadline, see)
         pixels = np.empty((len(indices), size, size, 3), np.uint8)
         for place, index in enumerate(indices):
             pixels[place] = reading.pictures[index].pixels
@@ -75,9 +78,9 @@ class Video:
             decoder=self.info.decoder,
         )
 
-    def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline) -> Reading:
+    def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline, see: See) -> Reading:
         try:
-            return self._reader.read(wanted, size=size, deadline=deadline)
+            return self._reader.read(wanted, size=size, deadline=deadline, see=see)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:
@@ -91,7 +94,7 @@ class Video:
         # The numbers asked for are PyAV's; decord may know fewer frames.
         last = second.info.frames - 1
         shifted = {number: min(number, last) for number in wanted}
-        reading = second.read(tuple(sorted(set(shifted.values()))), size=size, deadline=deadline)
+        reading = second.read(tuple(sorted(set(shifted.values()))), size=size, deadline=deadline, see=see)
         self._reader.close()
         self._reader = second
         return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)

@@ -16,7 +16,7 @@ from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
-from adafocus_cli.video.reading import Picture, Reading
+from adafocus_cli.video.reading import Picture, Reading, See
 
 # How the containers begin that decord may open: (offset, bytes). Its own guess would follow playlists to other files.
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -95,11 +95,11 @@ class DecordReader:
     def close(self) -> None:
         self._video = None
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline) -> Reading:
+    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, see: See = preprocess) -> Reading:
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, picture = self._nearest(number, deadline)
-            pictures[number] = Picture(number=found, pixels=preprocess(picture, size))
+            pictures[number] = Picture(number=found, pixels=see(picture, size))
         return Reading(pictures=pictures)
 
     def time_of(self, number: int) -> float:

@@ -114,8 +114,8 @@ class VideoProcess:
         header, _ = self._ask("open", path, decoder, _in_place(copy))
         return self._understand("open", path, lambda: _open_video(header, path, decoder, copy))
 
-    def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224) -> Frames:
-        """Frames by number, in any order, any of them more than once."""
+    def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224, whole: bool = False) -> Frames:
+        """Frames by number, in any order, any of them more than once; `whole` squeezes all of each into its square."""
         path, wanted = video.info.path, [int(index) for index in indices]
         for index in wanted:
             if not 0 <= index < video.info.frames:
@@ -124,7 +124,7 @@ class VideoProcess:
             raise ValueError(f"size is {size}; it must be at least 1")
         shape = (len(wanted), size, size, 3)
         payload_bytes = int(np.prod(shape))
-        more = {"indices": wanted, "size": size, **_in_place(video.copy)}
+        more = {"indices": wanted, "size": size, "whole": whole, **_in_place(video.copy)}
         header, payload = self._ask("decode", path, video.decoder, more, payload_bytes)
         return self._understand("decode", path, lambda: _frames(header, payload, shape))
 

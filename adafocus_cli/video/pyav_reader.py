@@ -20,7 +20,7 @@ from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pyav_cursor import Cursor
-from adafocus_cli.video.reading import Picture, Reading
+from adafocus_cli.video.reading import Picture, Reading, See
 from adafocus_cli.video.turn import Turn
 
 # Only in these does a seek land on the packet that it names.
@@ -72,12 +72,12 @@ class PyAVReader:
         self._last = None
         self._cursor.close()
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline) -> Reading:
+    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, see: See = preprocess) -> Reading:
         self._cursor.wanted = frozenset(wanted)
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, frame = self._find(number, deadline)
-            pictures[number] = Picture(number=found, pixels=preprocess(self._upright(frame), size))
+            pictures[number] = Picture(number=found, pixels=see(self._upright(frame), size))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
 
     def time_of(self, number: int) -> float:

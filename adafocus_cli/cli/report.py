@@ -1,0 +1,89 @@
+"""`adafocus report`: a page that shows what was found, and where it was looked.
+
+Parses, calls and says what came of it; knows nothing of pages.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.errors import UsageError
+
+HELP = """Make a page of results, to open in a browser: what was found, where the model looked, and what it cost.
+
+One file that needs no network. It has small pictures of the videos, and plays those that are still there."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+  [cyan]adafocus batch videos/ -o tags.jsonl[/cyan]
+  [cyan]adafocus report tags.jsonl -o tags.html[/cyan]
+  [cyan]adafocus report tags.jsonl -o tags.html --videos /mnt/videos --title Holidays[/cyan]"""
+
+Results = Annotated[
+    Path, typer.Argument(metavar="RESULTS", help="What `classify` or `batch` wrote; not CSV.", show_default=False)
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE", rich_help_panel=options.OUTPUT, help="What to write; it ends in .html."
+    ),
+]
+Title = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", rich_help_panel=options.OUTPUT, help="Its heading.", show_default="name of RESULTS"),
+]
+Thumbnails = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=0, max=16, rich_help_panel=options.OUTPUT, help="How many pictures of each video; 0: none."
+    ),
+]
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        "--videos", metavar="FOLDER", rich_help_panel=options.INPUT, help="Where the videos are, if they have moved."
+    ),
+]
+
+
+def report(
+    context: typer.Context,
+    results: Results,
+    output: Output,
+    title: Title = None,
+    videos: Videos = None,
+    thumbnails: Thumbnails = 4,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    if not results.is_file():
+        raise UsageError(f"there is no file {results}; give what adafocus classify or batch has written")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{output} is no name of a page; give one that ends in .html")
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
+    if videos is not None and not videos.is_dir():
+        raise UsageError(f"--videos {videos} is no folder; give the one that holds the videos")
+
+    from adafocus_cli.report.build import build
+
+    with terminal.progress(into_stdout=False) as bar:
+        built = build(
+            results,
+            output,
+            title=title or results.name,
+            root=videos,
+            thumbnails=thumbnails,
+            progress=lambda done, total: bar.update(done=done, total=total, failed=0),
+        )
+    further = f" and {len(built.pages) - 1} more pages beside it" if len(built.pages) > 1 else ""
+    terminal.note(f"{built.videos} videos in {output}{further}")
+    if built.missing:
+        terminal.note(f"{built.missing} of them were not found; --videos FOLDER says where they are now")

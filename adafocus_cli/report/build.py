@@ -1,0 +1,210 @@
+"""From a file of records to pages of a thousand videos each.
+
+The file is read several times, so that memory holds one page and a number for every path. Knows nothing of HTML
+(page.py) nor of decoding (pictures.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import quote
+
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.files import replacing
+from adafocus_cli.output.escape import printable
+from adafocus_cli.output.journal import record_file
+from adafocus_cli.output.records import Origin, Record, is_flat
+from adafocus_cli.output.store import told
+from adafocus_cli.report.page import json_block, page
+from adafocus_cli.report.pictures import Picture, Pictures, find
+from adafocus_cli.report.summary import Summary
+from adafocus_cli.report.videos import Tagged, Video, video_of
+
+ON_A_PAGE = 1000
+_PAGE_BYTES = 56_000_000  # a page with very much in it ends before it has a thousand videos
+_AT_ONCE = 100  # videos that are given to the decoding processes together
+
+Progress = Callable[[int, int], None]
+_Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of it; `missing` counts tagged videos whose files were not found."""
+
+    videos: int
+    missing: int
+    pages: tuple[Path, ...]
+
+
+def build(results: Path, output: Path, *, title: str, root: Path | None, thumbnails: int, progress: Progress) -> Built:
+    """Writes `output`, and further pages beside it; `root` is where the videos are now."""
+    newest = _newest(results)
+    summary = Summary()
+    for video in _videos(results, newest):
+        summary.add(video)
+    if not summary.videos:
+        raise AdaFocusError(f"{results} has no records; give a file that classify or batch has written")
+    pages = _Pages(output, title, summary)
+    missing = 0
+    with Pictures(thumbnails) as pictures:
+        videos = ((video, find(video.path, root)) for video in _videos(results, newest))
+        for done, (video, file, taken) in enumerate(_with_pictures(videos, pictures), 1):
+            missing += file is None and isinstance(video, Tagged)
+            pages.add(_row(video), _detail(video, file, taken, output.parent))
+            progress(done, summary.videos)
+    pages.finish()
+    return Built(summary.videos, missing, tuple(pages.written))
+
+
+class _Pages:
+    """Videos come one by one; a page is written when it is full and another video comes."""
+
+    def __init__(self, output: Path, title: str, summary: Summary) -> None:
+        self.written: list[Path] = []
+        self._output, self._title, self._summary = output, title, summary
+        self._before = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows: list[_Data] = []
+        self._blocks: list[str] = []
+        self._size = 0
+
+    def add(self, row: _Data, detail: _Data) -> None:
+        if len(self._rows) == ON_A_PAGE or self._size > _PAGE_BYTES:
+            self._write(following=self._name(len(self.written) + 1))
+        block = json_block(f"video-{len(self._rows)}", detail)
+        self._rows.append(row)
+        self._blocks.append(block)
+        self._size += len(block)
+
+    def finish(self) -> None:
+        self._write(following=None)
+
+    def _write(self, *, following: Path | None) -> None:
+        path = self._name(len(self.written))
+        data = {
+            "title": self._title,
+            "summary": self._summary.to_dict(),
+            "before": self._before,
+            "previous": quote(self.written[-1].name) if self.written else None,
+            "next": quote(following.name) if following else None,
+            "rows": self._rows,
+        }
+        with told(path), replacing(path) as file:
+            for piece in page(self._title, data, self._blocks):
+                file.write(piece.encode())
+        self.written.append(path)
+        self._before += len(self._rows)
+        self._begin()
+
+    def _name(self, number: int) -> Path:
+        return self._output.with_stem(f"{self._output.stem}-page-{number + 1}") if number else self._output
+
+
+def _newest(results: Path) -> frozenset[int]:
+    """The places of the records that count: the last one of a path, for each of the settings."""
+    last: dict[tuple[str, str], int] = {}
+    for place, record in enumerate(_records(results)):
+        origin = Origin.of(record)
+        last[origin.path, sys.intern(origin.settings)] = place
+    return frozenset(last.values())
+
+
+def _videos(results: Path, newest: frozenset[int]) -> Iterator[Video]:
+    for place, record in enumerate(_records(results)):
+        if place not in newest:
+            continue
+        try:
+            yield video_of(record)
+        except ValueError:
+            raise _no_record(results, place) from None
+
+
+def _records(results: Path) -> Iterator[Record]:
+    entries: Iterable[Any] = _array(results) if results.suffix.lower() == ".json" else record_file(results).records()
+    for place, record in enumerate(entries):
+        try:
+            Origin.of(record)
+        except (ValueError, AttributeError, TypeError):
+            raise _no_record(results, place) from None
+        if is_flat(record):
+            raise UsageError(f"{results}: CSV has only a part of each record; give a .jsonl file")
+        yield record
+
+
+def _array(results: Path) -> list[Any]:
+    try:
+        entries = json.loads(results.read_bytes())
+    except ValueError:
+        entries = None
+    if not isinstance(entries, list):
+        raise UsageError(f"{results} is not a list of records; give a file that classify has written")
+    return entries
+
+
+def _no_record(results: Path, place: int) -> UsageError:
+    return UsageError(f"{results}: entry {place + 1} is no record of adafocus; take it out, or give another file")
+
+
+def _with_pictures(
+    videos: Iterator[tuple[Video, Path | None]], pictures: Pictures
+) -> Iterator[tuple[Video, Path | None, tuple[Picture, ...]]]:
+    while part := list(islice(videos, _AT_ONCE)):
+        for (video, file), taken in zip(part, pictures.of(part), strict=True):
+            yield video, file, taken
+
+
+def _row(video: Video) -> _Data:
+    """What searching, filtering and sorting need of a video."""
+    name = PurePath(video.path).name
+    row = {"name": printable(name), "folder": printable(video.path[: -len(name)].rstrip("/\\"))}
+    if not isinstance(video, Tagged):
+        return {**row, "reason": video.reason, "stage": video.stage}
+    return {
+        **row,
+        "labels": [[label, round(score, 4)] for label, score in video.labels],
+        "also": sorted({segment.label for segment in video.segments}),
+        "gmacs": round(video.gmacs, 4),
+        "share": round(video.share, 4),
+        "exit": [video.exit_step, video.exit_of],
+        "seconds": round(video.duration, 3),
+        "looks": video.look_count,
+    }
+
+
+def _detail(video: Video, file: Path | None, pictures: tuple[Picture, ...], folder: Path) -> _Data:
+    """What the card and the player need."""
+    if not isinstance(video, Tagged):
+        return {}
+    return {
+        "size": [video.width, video.height],
+        "fps": round(video.fps, 3),
+        "frames": video.frames,
+        "codec": video.codec,
+        "model": video.model,
+        "full": round(video.full_gmacs, 4),
+        "stages": [[name, round(value, 4)] for name, value in video.stages.items()],
+        "looks": [[round(look.time, 3), *(round(value, 1) for value in look.box)] for look in video.looks],
+        "steps": [[round(score, 4) for score in step] for step in video.steps],
+        "segments": [[round(s.start, 2), round(s.end, 2), s.label, round(s.score, 4)] for s in video.segments],
+        "pictures": pictures,
+        "file": None if file is None else _address(file, folder),
+    }
+
+
+def _address(file: Path, folder: Path) -> str:
+    """Relative to the page, so that both can move together."""
+    try:
+        relative = os.path.relpath(file, folder)
+    except ValueError:  # on another drive
+        return file.absolute().as_uri()
+    return quote(os.fsencode(relative.replace(os.sep, "/")))
