@@ -81,8 +81,8 @@ def preprocess(picture: np.ndarray, size: int = CROP) -> np.ndarray:
     return np.asarray(image)
 
 
-def whole(picture: np.ndarray, size: int = CROP) -> np.ndarray:
-    """All of an upright picture, its sides made equal: size×size×3."""
+def squeezed(picture: np.ndarray, size: int) -> np.ndarray:
+    """All of an upright picture, its sides made equal, size×size×3."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 

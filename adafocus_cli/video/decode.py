@@ -14,9 +14,8 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
-from adafocus_cli.video.reading import Reader, Reading, See
+from adafocus_cli.video.reading import Reader, Reading
 
 Decoder = Literal["auto", "pyav", "decord"]
 DECODERS: tuple[Decoder, ...] = ("auto", "pyav", "decord")
@@ -57,16 +56,16 @@ class Video:
         self._reader.close()
 
     def frames(
-        self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None, see: See = preprocess
+        self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None, whole: bool = False
     ) -> Pictures:
-        """Frames by number, in any order, any of them more than once."""
+        """Frames by number, in any order, any of them more than once; see `process.VideoProcess.frames`."""
         deadline = deadline or Deadline(self._name, self._limits, "decode")
         for index in indices:
             if not 0 <= index < self.info.frames:
                 raise problem(
                     self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
                 )
-        reading = self._read(tuple(sorted(set(indices))), size, deadline, see)
+        reading = self._read(tuple(sorted(set(indices))), size, deadline, whole)
         pixels = np.empty((len(indices), size, size, 3), np.uint8)
         for place, index in enumerate(indices):
             pixels[place] = reading.pictures[index].pixels
@@ -78,9 +77,9 @@ class Video:
             decoder=self.info.decoder,
         )
 
-    def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline, see: See) -> Reading:
+    def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline, whole: bool) -> Reading:
         try:
-            return self._reader.read(wanted, size=size, deadline=deadline, see=see)
+            return self._reader.read(wanted, size=size, deadline=deadline, whole=whole)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:
@@ -94,7 +93,7 @@ class Video:
         # The numbers asked for are PyAV's; decord may know fewer frames.
         last = second.info.frames - 1
         shifted = {number: min(number, last) for number in wanted}
-        reading = second.read(tuple(sorted(set(shifted.values()))), size=size, deadline=deadline, see=see)
+        reading = second.read(tuple(sorted(set(shifted.values()))), size=size, deadline=deadline, whole=whole)
         self._reader.close()
         self._reader = second
         return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)

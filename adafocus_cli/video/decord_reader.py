@@ -14,9 +14,9 @@ import numpy as np
 
 from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.clip import preprocess, squeezed
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
-from adafocus_cli.video.reading import Picture, Reading, See
+from adafocus_cli.video.reading import Picture, Reading
 
 # How the containers begin that decord may open: (offset, bytes). Its own guess would follow playlists to other files.
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -95,7 +95,8 @@ class DecordReader:
     def close(self) -> None:
         self._video = None
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, see: See = preprocess) -> Reading:
+    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, whole: bool = False) -> Reading:
+        see = squeezed if whole else preprocess
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, picture = self._nearest(number, deadline)

@@ -16,11 +16,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.clip import preprocess, squeezed
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pyav_cursor import Cursor
-from adafocus_cli.video.reading import Picture, Reading, See
+from adafocus_cli.video.reading import Picture, Reading
 from adafocus_cli.video.turn import Turn
 
 # Only in these does a seek land on the packet that it names.
@@ -72,8 +72,9 @@ class PyAVReader:
         self._last = None
         self._cursor.close()
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, see: See = preprocess) -> Reading:
+    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, whole: bool = False) -> Reading:
         self._cursor.wanted = frozenset(wanted)
+        see = squeezed if whole else preprocess
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, frame = self._find(number, deadline)

@@ -5,18 +5,14 @@ Knows nothing of containers or codecs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.limits import Deadline
-
-See = Callable[[np.ndarray, int], np.ndarray]
-"""From an upright picture to a square of a size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +41,8 @@ class Reader(Protocol):
     info: VideoInfo
     warnings: tuple[str, ...]
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, see: See = preprocess) -> Reading:
-        """The frames with these numbers, ascending and distinct, as `see` makes them of this size."""
+    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, whole: bool = False) -> Reading:
+        """The frames with these numbers, ascending and distinct; `whole` ones are squeezed, not cropped."""
 
     def time_of(self, number: int) -> float:
         """Seconds from the first frame."""

@@ -92,13 +92,11 @@ class _Office:
         return {"info": asdict(video.info), "warnings": list(video.warnings)}, b""
 
     def _frames(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        from adafocus_cli.video.clip import preprocess, whole
         from adafocus_cli.video.limits import Deadline
 
         deadline = Deadline(request["name"], limits, "decode")
         video = self._video(request, limits, "decode")
-        see = whole if request["whole"] else preprocess
-        pictures = video.frames(request["indices"], size=request["size"], deadline=deadline, see=see)
+        pictures = video.frames(request["indices"], size=request["size"], deadline=deadline, whole=request["whole"])
         header = {
             "times": pictures.times,
             "replaced": pictures.replaced,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adafocus_cli.video.clip import Geometry, preprocess
+from adafocus_cli.video.clip import Geometry, preprocess, squeezed
 
 SIZES = [(340, 256), (256, 340), (640, 360), (1920, 1080), (17, 3), (3, 17), (1, 1), (256, 256), (301, 900), (250, 100)]
 
@@ -76,3 +76,11 @@ def test_boxes_go_back_to_where_they_were_seen() -> None:
 
 def test_boxes_are_clipped_to_the_picture() -> None:
     assert Geometry(256, 256).to_source((-50.0, -50.0, 400.0, 400.0)) == (0.0, 0.0, 256.0, 256.0)
+
+
+def test_squeezed_shows_all_of_a_picture() -> None:
+    picture = np.zeros((90, 160, 3), np.uint8)
+    picture[:, :80], picture[60:] = 200, 100
+    square = squeezed(picture, 48)
+    assert square.shape == (48, 48, 3)
+    assert (square[4, 4, 0], square[4, 44, 0], square[44, 4, 0]) == (200, 0, 100)
