@@ -53,7 +53,7 @@ def main() -> None:
                 dark.keyboard.press("ArrowRight")
             dark.wait_for_timeout(500)
             save(dark, "report-dark.png")
-            phone = opened(viewport=PHONE, color_scheme="light", device_scale_factor=1.5, has_touch=True)
+            phone = opened(viewport=PHONE, color_scheme="light", device_scale_factor=1.25, has_touch=True)
             phone.evaluate("document.querySelector('.bar').scrollIntoView()")
             phone.wait_for_timeout(500)
             save(phone, "report-phone.png")
