@@ -86,4 +86,4 @@ def report(
     further = f" and {len(built.pages) - 1} more pages beside it" if len(built.pages) > 1 else ""
     terminal.note(f"{built.videos} videos in {output}{further}")
     if built.missing:
-        terminal.note(f"{built.missing} of them were not found; --videos FOLDER says where they are now")
+        terminal.note(f"not found: {built.missing} of them; --videos FOLDER says where they are now")

@@ -19,7 +19,7 @@ function openPlayer(row, detail, step) {
   const frame = frameOf(detail, undefined, true);
   frame.style.width = `min(100%, calc(var(--tall) * ${detail.size[0] / detail.size[1]}))`;
   const box = el("div", { class: "look" });
-  if (detail.looks.length) frame.append(box);
+  frame.querySelector(".path")?.before(box);
   const bar = timelineOf(detail, row.seconds);
   const head = el("div", { class: "head" });
   bar.append(head);
