@@ -235,7 +235,7 @@ def _select(path: Path, skeleton: Family, published: Mapping[str, Tensor], *, ow
                 "save the state dict anew"
             )
         selected[name] = tensor.to(wanted[name].dtype, copy=not own)
-    return selected | {name: torch.zeros_like(wanted[name], device="cpu") for name in counters}
+    return selected | {name: torch.zeros(wanted[name].shape, dtype=wanted[name].dtype) for name in counters}
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -76,8 +76,11 @@ class CostMeter:
 
     @staticmethod
     def _zeros(stage: Callable[[Tensor], Tensor], pictures: int, side: int) -> Tensor:
-        """A stage's answer to pictures that have a shape but no data; zeros, for the small stages run for real."""
-        return torch.zeros(stage(torch.empty(1, pictures, 3, side, side, device="meta")).shape)
+        """What a stage answers, as zeros: of pictures only the shape counts, so they have a byte a number.
+
+        On torch's device without any memory they would take seconds: most of its operators load a compiler.
+        """
+        return torch.zeros(stage(torch.empty(1, pictures, 3, side, side, dtype=torch.uint8)).shape)
 
     def _take(self) -> int:
         count, self._count = self._count, 0
@@ -157,5 +160,5 @@ _COUNTED: dict[type[nn.Module], Callable[[Any, Tensor], tuple[Any, int]]] = {
     nn.MaxPool2d: _pooling,
     Likeness: _likeness,
 }
-# They cost nothing here and keep the shape; left to run, some would make torch load its compiler.
-_FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.ReLU6, TemporalShift)
+# They cost nothing here and keep the shape.
+_FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.ReLU, nn.ReLU6, TemporalShift)
