@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.pixels import normalised
+from adafocus_cli.runtime.folding import cast_convolutions, fold
 
 logger = logging.getLogger("adafocus")
 
@@ -60,7 +61,10 @@ class TorchRuntime:
         self.model: Family = model.to(device=self._device).eval()
         for part in self.model.modules():
             if isinstance(part, Backbone):
+                fold(part)
                 part.to(memory_format=torch.channels_last)
+                if self.precision != "fp32":
+                    cast_convolutions(part, PRECISIONS[self.precision])
 
     def halve_lanes(self) -> bool:
         if self.lanes == 1:
@@ -81,12 +85,14 @@ class TorchRuntime:
 
     @_stage
     def upload(self, pixels: np.ndarray) -> Tensor:
-        return normalised(torch.from_numpy(pixels).to(self._device))
+        frames = torch.from_numpy(pixels)
+        if self._device.type == "cuda":
+            return normalised(frames.pin_memory().to(self._device, non_blocking=True))
+        return normalised(frames.to(self._device))
 
     @_stage
     def glance(self, frames: Tensor) -> Tensor:
-        with self._reduced():
-            return self.model.glance(frames).float()
+        return self.model.glance(frames).float()
 
     @_stage
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
@@ -98,15 +104,11 @@ class TorchRuntime:
 
     @_stage
     def focus(self, patches: Tensor) -> Tensor:
-        with self._reduced():
-            return self.model.focus(patches).float()
+        return self.model.focus(patches).float()
 
     @_stage
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return self.model.classify(turn, seen, focused, memory)
-
-    def _reduced(self) -> Any:
-        return torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
 
 
 def resolve_device(name: str) -> torch.device:
