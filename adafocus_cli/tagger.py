@@ -24,7 +24,7 @@ from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime import Runtime
-from adafocus_cli.runtime.pytorch import TorchRuntime
+from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, Tag, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.limits import shown
@@ -52,6 +52,7 @@ class Tagger:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
+        runtime: str = "auto",
     ) -> Tagger:
         """A tagger from the name of a model or its file: file, tensors, spec, labels, module, device.
 
@@ -66,9 +67,8 @@ class Tagger:
         if labels is None and about and about.labels:
             labels = about.labels
         names = label_lists.resolve(labels, dataset=spec.dataset, classes=spec.classes)
-        runtime = TorchRuntime(loaded.build(), device=device, precision=precision, batch_size=batch_size)
         return cls(
-            runtime,
+            runtime_for(loaded.build(), runtime=runtime, device=device, precision=precision, batch_size=batch_size),
             names,
             lambda: ModelInfo(
                 name=(about and about.name) or path.name,

@@ -22,18 +22,18 @@ from adafocus_cli.checkpoint import load
 from adafocus_cli.flops import STAGES, CostMeter
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.models.base import Memory
-from adafocus_cli.runtime.pytorch import TorchRuntime
+from adafocus_cli.runtime.choice import runtime_for
 
 
 class Timed:
     """One model's stages, run and timed as the loop runs them."""
 
-    def __init__(self, name: str, patch_size: int | None, device: str, precision: str) -> None:
+    def __init__(self, name: str, patch_size: int | None, device: str, precision: str, runtime: str) -> None:
         torch.manual_seed(0)
         self.name = Path(name).stem
         model = build(default_spec(name, patch_size=patch_size)) if name in FAMILIES else load(Path(name)).build()
         self.spec = model.spec
-        self.runtime = TorchRuntime(model, device=device, precision=precision)
+        self.runtime = runtime_for(model, runtime=runtime, device=device, precision=precision)
         (cost,) = CostMeter(self.spec).of_turns(self.runtime.model.turns())
         self.gmacs = {stage: cost[stage] / 1e9 for stage in STAGES}
         self.seconds: dict[str, list[float]] = defaultdict(list)
@@ -76,8 +76,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--runtime", default="auto")
     arguments = parser.parse_args()
-    timed = [Timed(name, arguments.patch_size, arguments.device, arguments.precision) for name in arguments.models]
+    how = (arguments.patch_size, arguments.device, arguments.precision, arguments.runtime)
+    timed = [Timed(name, *how) for name in arguments.models]
     for each in timed:
         each.run()
         each.seconds.clear()

@@ -38,19 +38,23 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def tagger_of(checkpoint_file: Callable[[str], Path]) -> Iterator[Callable[[str], Any]]:
-    """The tagger of an oracle case on the processor; the last few are kept."""
+    """The tagger of an oracle case on the processor, by torch or another runtime; the last few are kept."""
     from adafocus_cli import Tagger
 
-    kept: dict[str, Tagger] = {}
+    kept: dict[tuple[str, str], Tagger] = {}
 
-    def load(case: str) -> Tagger:
-        if case not in kept:
+    def load(case: str, runtime: str = "torch") -> Tagger:
+        if (case, runtime) not in kept:
             while len(kept) >= 2:
                 kept.pop(next(iter(kept)))
-            kept[case] = Tagger.load(
-                checkpoint_file(case), patch_size=synth.layout(case)["patch_size"], device="cpu", precision="fp32"
+            kept[case, runtime] = Tagger.load(
+                checkpoint_file(case),
+                patch_size=synth.layout(case)["patch_size"],
+                device="cpu",
+                precision="fp32",
+                runtime=runtime,
             )
-        return kept[case]
+        return kept[case, runtime]
 
     yield load
     kept.clear()

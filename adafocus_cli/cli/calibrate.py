@@ -100,6 +100,7 @@ def calibrate(
     patch_size: options.PatchSize = None,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
+    runtime: options.RuntimeOption = "auto",
     batch_size: options.BatchSize = None,
     group: Group = 4,
     decoder: options.DecoderOption = "auto",

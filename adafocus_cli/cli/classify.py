@@ -77,6 +77,7 @@ def classify(
     patch_size: options.PatchSize = None,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
+    runtime: options.RuntimeOption = "auto",
     batch_size: options.BatchSize = None,
     top_k: options.TopK = 5,
     min_score: options.MinScore = 0.0,

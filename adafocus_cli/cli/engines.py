@@ -66,7 +66,7 @@ class Engine:
         """The tagger; for a cluster, one that only says what it is."""
         if self.name == "local":
             return choice.load()
-        return replace(choice, device="cpu", precision="auto").load()
+        return replace(choice, device="cpu", precision="auto", runtime="torch").load()
 
     def precision(self, choice: ModelChoice, tagger: Tagger) -> str:
         """What will be calculated with; `auto` is the same everywhere."""
@@ -95,6 +95,7 @@ class Engine:
             device=choice.device,
             precision=choice.precision,
             batch_size=choice.batch_size,
+            runtime=choice.runtime,
             options=replace(options, exits=None, max_gmacs=None),
             rule=tagger.exit_rule(options.exits, options.max_gmacs),
         )

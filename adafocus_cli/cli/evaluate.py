@@ -95,6 +95,7 @@ def evaluate(
     seed: Seed = 0,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
+    runtime: options.RuntimeOption = "auto",
     batch_size: options.BatchSize = None,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,

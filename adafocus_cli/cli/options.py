@@ -28,6 +28,7 @@ SOME_FAILED = 3
 Format = Literal["table", "json", "jsonl", "csv"]
 ReportFormat = Literal["table", "json"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+RuntimeName = Literal["auto", "torch", "openvino"]
 Decoder = Literal["auto", "pyav", "decord"]
 
 # Panels of the help.
@@ -117,6 +118,14 @@ Device = Annotated[
 PrecisionOption = Annotated[
     Precision,
     typer.Option("--precision", rich_help_panel=MODEL, help="What the networks calculate with; auto is fp32."),
+]
+RuntimeOption = Annotated[
+    RuntimeName,
+    typer.Option(
+        "--runtime",
+        rich_help_panel=MODEL,
+        help="What runs the networks; auto is OpenVINO on a processor, if installed and fit for the model.",
+    ),
 ]
 TopK = Annotated[
     int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="How many labels at most.")
@@ -212,11 +221,12 @@ class ModelChoice:
     device: str = "auto"
     precision: Precision = "auto"
     batch_size: int | None = None
+    runtime: RuntimeName = "auto"
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> ModelChoice:
         """From a command's parameters, by their names."""
-        names = ("patch_size", "labels", "device", "precision", "batch_size")
+        names = ("patch_size", "labels", "device", "precision", "batch_size", "runtime")
         return cls(source=chosen_model(given["model"], given["weights"]), **{name: given[name] for name in names})
 
     def load(self) -> Tagger:
@@ -229,6 +239,7 @@ class ModelChoice:
             device=self.device,
             precision=self.precision,
             batch_size=self.batch_size,
+            runtime=self.runtime,
         )
 
 

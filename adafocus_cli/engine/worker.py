@@ -34,6 +34,7 @@ class Setup:
     device: str
     precision: str
     batch_size: int | None
+    runtime: str
     options: Options
     rule: ExitRule
     version: str = __version__
@@ -92,6 +93,7 @@ def _tagger(setup: Setup, model: bytes) -> Tagger:
             device=setup.device,
             precision=setup.precision,
             batch_size=setup.batch_size,
+            runtime=setup.runtime,
         )
         if tagger.model.sha256 != setup.sha256:
             raise AdaFocusError("the model that came to a machine of the cluster is not the one that was sent")

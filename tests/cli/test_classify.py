@@ -56,6 +56,7 @@ def test_options_reach_the_engine_and_the_model(
         *("classify", "a.mp4", "-w", weights, "-m", "other", "--decoder", "pyav", "--decode-timeout", "7"),
         *("--workers", "3", "--batch-size", "4", "-k", "2", "--min-score", "0.25"),
         *("--patch-size", "96", "--labels", "names.txt", "--device", "cuda:1", "--precision", "fp16"),
+        *("--runtime", "torch"),
     )
     assert engine.options is not None
     assert engine.options.decoder == "pyav"
@@ -70,6 +71,7 @@ def test_options_reach_the_engine_and_the_model(
         "device": "cuda:1",
         "precision": "fp16",
         "batch_size": 4,
+        "runtime": "torch",
     }
 
 

@@ -32,8 +32,9 @@ def case(request):
     return request.param
 
 
-def test_the_answer_and_every_step_are_the_authors(case, tagger_of, golden):
-    result = tagger_of(case).tag_frames(*frames_of(case))
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_the_answer_and_every_step_are_the_authors(case, runtime, tagger_of, golden):
+    result = tagger_of(case, runtime).tag_frames(*frames_of(case))
     expected = golden(case)
     assert deviation(result.logits, expected["logits"]) < SAME
     if "step_logits" in expected:

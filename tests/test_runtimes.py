@@ -1,0 +1,100 @@
+"""Every runtime gives the same answers, and says which it is; which one is taken depends on the model alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from adafocus_cli.errors import DeviceError
+from adafocus_cli.models import FAMILIES
+from adafocus_cli.runtime import choice
+from adafocus_cli.runtime.choice import runtime_for
+from adafocus_cli.runtime.folding import fold
+from adafocus_cli.tagger import Tagger
+from tests.tiny import tiny_model, tiny_tagger
+
+
+def pictures(network_size: int, frames: int) -> torch.Tensor:
+    return torch.rand(1, frames, 3, network_size, network_size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_folded_networks_have_no_norms_and_answer_alike(family):
+    model = tiny_model(family)
+    frames = pictures(64, model.spec.glance_frames)
+    with torch.inference_mode():
+        before = model.glance(frames)
+        fold(model.glance_net)
+        after = model.glance(frames)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.glance_net.modules())
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_openvino_sees_what_torch_sees(family, precision):
+    ours = runtime_for(tiny_model(family), runtime="openvino", device="cpu", precision=precision)
+    torchs = runtime_for(tiny_model(family), runtime="torch", device="cpu", precision="fp32")
+    spec = torchs.model.spec
+    for stage, side, frames in (("glance", 64, spec.glance_frames), ("focus", 32, spec.focus_frames)):
+        seen, expected = (getattr(runtime, stage)(pictures(side, frames)) for runtime in (ours, torchs))
+        moved = (seen - expected).square().mean().sqrt() / expected.std()
+        # bf16 has 8 bits, a rounding of 1/512 in each of some twenty layers.
+        assert moved < 1e-5 if precision == "fp32" else 1e-4 < moved < 0.05
+
+
+def test_threads_that_ask_at_the_same_time_get_what_one_gets():
+    runtime = runtime_for(tiny_model("adafocus-v1-tsm"), runtime="openvino", device="cpu")
+    clips = [pictures(64, runtime.model.spec.glance_frames) + shade for shade in range(4)]
+    alone = [runtime.glance(clip) for clip in clips]
+    threads = torch.get_num_threads()
+    together: list[torch.Tensor] = [torch.empty(0)] * len(clips)
+
+    def ask(place: int) -> None:
+        together[place] = runtime.glance(clips[place])
+
+    try:
+        runtime.spread()
+        asking = [threading.Thread(target=ask, args=(place,)) for place in range(len(clips))]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
+
+
+class TestChoice:
+    def test_auto_is_openvino_where_it_can_be(self, monkeypatch):
+        assert runtime_for(tiny_model("adafocus-v1"), device="cpu").name == "openvino"
+        assert runtime_for(tiny_model("adafocus-v1"), device="cpu", runtime="torch").name == "torch"
+        monkeypatch.setattr(choice, "find_spec", lambda name: None)
+        assert runtime_for(tiny_model("adafocus-v1"), device="cpu").name == "torch"
+        with pytest.raises(DeviceError, match=r"not there: pip install \"adafocus-cli\[openvino\]\""):
+            runtime_for(tiny_model("adafocus-v1"), device="cpu", runtime="openvino")
+
+    def test_networks_that_compare_frames_stay_with_torch(self):
+        assert Tagger.load("motion", device="cpu").runtime.name == "torch"
+        with pytest.raises(DeviceError, match="not given networks called 'matching'"):
+            Tagger.load("motion", device="cpu", runtime="openvino")
+
+    def test_what_cannot_be_is_one_line(self):
+        with pytest.raises(DeviceError, match="no runtime 'onnx'; auto, torch, openvino"):
+            runtime_for(tiny_model("adafocus-v1"), runtime="onnx")
+        with pytest.raises(DeviceError, match="fifty times as long in fp16"):
+            runtime_for(tiny_model("adafocus-v1"), runtime="openvino", device="cpu", precision="fp16")
+
+
+def test_a_record_names_the_runtime_and_the_precision():
+    plain = tiny_tagger("adafocus-v2")
+    runtime = runtime_for(tiny_model("adafocus-v2"), runtime="openvino", device="cpu", precision="bf16")
+    tagger = Tagger(runtime, plain.labels, lambda: plain.model)
+    frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
+    told = json.loads(json.dumps(tagger.tag_frames(frames).to_dict()))["runtime"]
+    assert (told["runtime"], told["precision"], told["device"]) == ("openvino", "bf16", "cpu")
