@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -16,6 +18,9 @@ from adafocus_cli.runtime import choice
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.folding import fold
 from adafocus_cli.tagger import Tagger
+from adafocus_cli.weights_file import About, write
+from tests.clips import numbered_clip
+from tests.conftest import without_timings
 from tests.tiny import tiny_model, tiny_tagger
 
 
@@ -98,3 +103,23 @@ def test_a_record_names_the_runtime_and_the_precision():
     frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     told = json.loads(json.dumps(tagger.tag_frames(frames).to_dict()))["runtime"]
     assert (told["runtime"], told["precision"], told["device"]) == ("openvino", "bf16", "cpu")
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_a_video_has_the_same_record_alone_and_in_a_batch(runtime, tmp_path):
+    model = tiny_model("adafocus-v1")
+    with (tmp_path / "tiny.safetensors").open("wb") as file:
+        write(file, About(spec=model.spec), model.state_dict())
+    paths = [str(numbered_clip(tmp_path / f"{number}.mp4", frames=20 + number)) for number in range(4)]
+
+    def records(command, videos, *options):
+        output = tmp_path / f"{command}.jsonl"
+        how = ("-w", str(tmp_path / "tiny.safetensors"), "--runtime", runtime, "--device", "cpu", "--logits")
+        program = [sys.executable, "-m", "adafocus_cli", command, *videos, *how, "-o", str(output), *options, "-q"]
+        subprocess.run(program, check=True, timeout=120)
+        lines = map(json.loads, output.read_text().splitlines())
+        return {line["video"]["path"]: line for line in lines if "video" in line}
+
+    alone, together = records("classify", paths[:1], "-f", "jsonl")[paths[0]], records("batch", paths)[paths[0]]
+    assert alone["runtime"]["runtime"] == together["runtime"]["runtime"] == runtime
+    assert without_timings(alone) == without_timings(together)
