@@ -150,15 +150,7 @@ class Tagger:
                 f"frames are {frames}, but {self.spec.family} takes uint8 {shape}: "
                 f"{len(plan.glance)} to glance at, and candidates for a careful look among {len(plan.focus)}"
             )
-        pixels = np.concatenate(given)
-        count, side = len(pixels), self.spec.frame_size
-        video = VideoInfo(
-            path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
-            decoder="none",
-        )  # fmt: skip
-        clip = Clip(video, FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box)
-        for frame, picture in enumerate(pixels):
-            clip.add(frame, picture, 0.0)
+        clip = clip_of(np.concatenate(given), plan)
         return self.tag([clip], top_k=top_k, min_score=min_score)[0]
 
     def tag(
@@ -219,3 +211,16 @@ class Tagger:
         scores = spread / spread.sum()
         best = np.argsort(-scores, kind="stable")[:top_k]
         return tuple(Tag(self.labels[i], int(i), float(scores[i])) for i in best if scores[i] >= min_score)
+
+
+def clip_of(frames: np.ndarray, plan: FramePlan) -> Clip:
+    """A clip whose frames are at hand: uint8 RGB (frames, side, side, 3), in the order of the plan."""
+    count, side = frames.shape[:2]
+    video = VideoInfo(
+        path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
+        decoder="none",
+    )  # fmt: skip
+    clip = Clip(video, FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box)
+    for frame, picture in enumerate(frames):
+        clip.add(frame, picture, 0.0)
+    return clip
