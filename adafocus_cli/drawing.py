@@ -17,7 +17,7 @@ BLUE = (23, 85, 160)
 _LINE, _EMPTY = (225, 225, 225), (255, 255, 255)
 _FINER = 3  # drawn larger and made smaller, so that slanted lines are smooth
 _HEADROOM = 0.08  # of the range, on either side
-_TICK_PIXELS = 80  # between two round values, about
+_TICKS = 6  # round values on an axis, about
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """About as many round values as suit."""
-        rough = (self.high - self.low) * _TICK_PIXELS / abs(self.end - self.start)
+        rough = (self.high - self.low) / _TICKS
         power = 10 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
         return [step * place for place in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 from PIL import Image
 
 from adafocus_cli.benchmark.report import PLAIN, Curve, Report
@@ -33,7 +35,7 @@ def _draw_curve(pen: Pen, curve: Curve, x: int, y: int) -> None:
     up = Axis(0, 1.1 * max(seconds for _, seconds in points), y + _ROW - _BOTTOM, y + _TOP)
     pen.grid(across, up)
     pen.text(((across.start + across.end) / 2, up.start + 44), f"{curve.varied}, {curve.unit}", INK, FONT, "ms")
-    ours = iter(_COLOURS)
+    ours = cycle(_COLOURS)
     for number, (name, line) in enumerate(curve.lines.items()):
         colour = PALE if name == PLAIN else next(ours)
         places = [(across.at(value), up.at(seconds)) for value, seconds in line]

@@ -35,7 +35,8 @@ def _heading(setting: Setting) -> Text:
     text = Text(printable(setting.model), style="bold")
     text.append(f" on {setting.device}: {printable(setting.hardware)}, {setting.threads_in_words}", style="not bold")
     at_a_time = f"{setting.batch} at a time; " if setting.batch > 1 else ""
-    details = f"{setting.gmacs:.2f} GMACs a video; {at_a_time}medians of {setting.rounds} rounds"
+    rounds = "one round" if setting.rounds == 1 else f"medians of {setting.rounds} rounds"
+    details = f"{setting.gmacs:.2f} GMACs a video; {at_a_time}{rounds}"
     text.append(f"\n  {details}", style="dim")
     if setting.made_up_weights:
         text.append("\n  not installed: its weights are made up, which the speed does not show", style="dim")
