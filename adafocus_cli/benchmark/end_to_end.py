@@ -19,9 +19,8 @@ from adafocus_cli.video.process import VideoProcess
 
 
 class Batch:
-    """As `adafocus batch` tags; timed is a part of an endless row of videos.
-
-    Those before them have filled what stands between decoding and model, so that nothing is had for free.
+    """As `adafocus batch` tags. Of an endless row of videos a part is timed: those before it have filled what stands
+    between decoding and model, and those after it keep it full, so that nothing is had for free.
     """
 
     def __init__(self, tagger: Tagger, paths: Sequence[str], options: Options) -> None:
