@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__", "cli"},
     {"training"},
-    {"benchmark", "diagnose", "engine", "evaluation", "output", "report"},
+    {"benchmark", "diagnose", "engine", "evaluation", "output", "render", "report"},
     {"tagger", "loop", "exits"},
     {"runtime", "library"},
     {"checkpoint", "flops"},

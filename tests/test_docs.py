@@ -203,7 +203,7 @@ def assert_shown(step: Step, out: str) -> None:
     of_weights = step.command.startswith("adafocus classify")
     lines = iter([comparable(line, of_weights=of_weights) for line in out.splitlines()])
     for shown in step.shown:
-        if shown.strip() and shown.strip() != "…" and not re.search("[━╸]", shown):
+        if shown.strip() and shown.strip() != "…" and not re.search("[━╸░▒▓█]|··", shown):
             assert comparable(shown, of_weights=of_weights) in lines, f"{step.command} does not print\n{shown}\n{out}"
 
 

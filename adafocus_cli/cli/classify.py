@@ -104,7 +104,9 @@ def classify(
 
     engine_options = options.engine_options(context.params)
     read = (weights, labels, exit_, files_from, *(inputs or ()))
-    target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score), sources=read)
+    target = _Target(
+        output, format_, trajectories, View(logits=logits, min_score=min_score, steps=verbose), sources=read
+    )
     if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, terminal):
         raise typer.Exit(options.SOME_FAILED)
 

@@ -32,6 +32,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
+    serve(Office())
+
+
+def serve(office: Office) -> None:
+    """Answers the requests of the process that started this one, until that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     requests, answers = _take_protocol()
     parent, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
@@ -40,13 +45,12 @@ def main() -> None:
     inbox: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
     wire.send(answers, {"ready": True})
-    office = _Office()
     while True:
         header, payload = office.answer(inbox.get())
         wire.send(answers, header, payload)
 
 
-class _Office:
+class Office:
     """Answers requests; keeps the videos last used open."""
 
     def __init__(self) -> None:
