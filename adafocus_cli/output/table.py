@@ -136,7 +136,7 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     cost = result.cost
-    spent = f"{cost.gmacs:.1f} GMACs{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}"
+    spent = Text(f"{cost.gmacs:.1f} GMACs{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
     if cost.full_frame_gmacs > 0:
         spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
     grid.add_row("cost", spent)

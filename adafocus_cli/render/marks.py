@@ -48,14 +48,26 @@ class Marks:
         self._colours = colours
         self._scale = Scale.of(width, height)
         self._panel = _Panel(story, self._scale, width, colours)
+        self._panel_top = self._free_place()
 
     def draw(self, canvas: Canvas, time: float) -> None:
         fresh = _settling(self._story.seconds_since_look(time))
         layer = self._panel.at(time, fresh)
-        layer.over(canvas, self._scale.margin, canvas.height - self._panel.height - self._scale.margin)
+        layer.over(canvas, self._scale.margin, self._panel_top)
         box = self._story.box_at(time)
         if box is not None:
             self._draw_box(canvas, self._on_canvas(box), fresh)
+
+    def _free_place(self) -> int:
+        """Below, unless the panel hides less of what was looked at above."""
+        above = self._scale.margin
+        below = _even(self._size[1] - self._panel.height - 1) - self._scale.margin
+
+        def hidden(top: int) -> float:
+            boxes = [self._on_canvas(look.box) for look in self._story.looks]
+            return sum(max(0.0, min(box[3], top + self._panel.height) - max(box[1], top)) for box in boxes)
+
+        return min((below, above), key=hidden)
 
     def _on_canvas(self, box: Box) -> Box:
         """A GIF may be smaller than its source; the line of a box at the edge stays inside."""

@@ -21,6 +21,9 @@ COPIED = {
 }
 _ENCODERS = {"mp4": ("aac", None), "webm": ("libopus", 48_000)}
 
+# Seconds that are missing in the sound, rather than a time that is not exact.
+_GAP = Fraction(1, 10)
+
 
 class Sound:
     """All tracks of a container that can be read, written up to a moment each time."""
@@ -29,11 +32,10 @@ class Sound:
         """`start` is the moment of the source, in seconds, that is 0 in the output."""
         self._start = start
         self._tracks = {
-            stream.index: _copied(stream, output) if stream.codec_context.name in COPIED[kind] else
-            _encoded(stream, output, *_ENCODERS[kind])
+            stream.index: _track(stream, output, kind)
             for stream in source.streams.audio
             if stream.codec_context is not None
-        }  # fmt: skip
+        }
         self._packets = iter(packets(source, [source.streams[index] for index in self._tracks]) if self._tracks else ())
         self._next: Any = next(self._packets, None)
         self._output = output
@@ -66,13 +68,28 @@ _Track = Callable[[Any], Iterable[Any]]
 """From a packet, or None at the end, to what is written for it."""
 
 
+def _track(stream: Any, output: Any, kind: str) -> _Track:
+    codec = stream.codec_context.codec
+    if getattr(codec, "canonical_name", codec.name) in COPIED[kind]:
+        return _copied(stream, output)
+    return _encoded(stream, output, *_ENCODERS[kind])
+
+
 def _copied(stream: Any, output: Any) -> _Track:
     target = output.add_stream_from_template(stream)
+    last: int | None = None
 
     def write(packet: Any) -> Iterator[Any]:
-        if packet is not None:
-            packet.stream = target
-            yield packet
+        nonlocal last
+        if packet is None:
+            return
+        if packet.dts is not None:
+            if last is not None and packet.dts <= last:  # some files repeat a time, which no file may
+                packet.dts = last + 1
+                packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else None
+            last = packet.dts
+        packet.stream = target
+        yield packet
 
     return write
 
@@ -81,11 +98,22 @@ def _encoded(stream: Any, output: Any, encoder: str, rate: int | None) -> _Track
     context = stream.codec_context
     target = output.add_stream(encoder, rate=rate or context.rate)
     target.layout = "mono" if context.channels == 1 else "stereo"
+    due: Fraction | None = None
+
+    def timed(frame: Any) -> Any:
+        """To the sample: times in some files are coarse, or run backwards."""
+        nonlocal due
+        said = frame.pts * frame.time_base if frame.pts is not None else due or Fraction(0)
+        time = due if due is not None and said < due + _GAP else said
+        frame.time_base = Fraction(1, frame.sample_rate)
+        frame.pts = round(time / frame.time_base)
+        due = time + frame.samples * frame.time_base
+        return frame
 
     def write(packet: Any) -> Iterator[Any]:
         with suppress(av.error.InvalidDataError):  # a damaged packet is a gap in the sound
             for frame in stream.decode(packet):
-                yield from target.encode(frame)
+                yield from target.encode(timed(frame))
         if packet is None:
             yield from target.encode(None)
 

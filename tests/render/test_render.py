@@ -53,6 +53,16 @@ def test_the_panel_and_its_meter_are_below(tmp_path: Path) -> None:
     assert pictures[0][-10, 12].max() < 90  # the panel is dark
 
 
+def test_the_panel_is_above_where_the_looks_are_below(tmp_path: Path) -> None:
+    source = grey_clip(tmp_path / "a.mp4")
+    low = [{"step": 0, "frame": 5, "time": 0.2, "box": [20, 90, 80, 150]}]
+    render(str(source), record_of(source, trajectory=low), folder=tmp_path)
+    with Image.open(tmp_path / "a-look-01.jpg") as picture:
+        pixels = np.asarray(picture)
+    assert_drawn(pixels[::-1], (20, 10, 80, 70))
+    assert pixels[10, 12].max() < 90
+
+
 def test_a_turned_video_comes_out_upright(tmp_path: Path) -> None:
     source, film = grey_clip(tmp_path / "a.mp4", size=(160, 240), rotation=90), tmp_path / "drawn.mp4"
     render(str(source), record_of(source), output=film)
@@ -79,6 +89,20 @@ def test_a_webm_of_a_picture_with_odd_sides_has_sound(tmp_path: Path) -> None:
     assert (len(pictures), pictures[0][1].shape) == (50, (162, 242, 3))
     assert_drawn(pictures[25][1], BOXES[1])
     assert [data for _, data in sound_of(film)] == [data for _, data in sound_of(source)]
+
+
+@pytest.mark.parametrize(("name", "codec", "header"), [("a.ts", "libx264", 7), ("a.avi", "mpeg4", 0)])
+def test_old_containers_keep_their_sound_beside_the_pictures(
+    name: str, codec: str, header: int, tmp_path: Path
+) -> None:
+    """MPEG-TS puts a header before each packet of AAC, and AVI has times that repeat themselves."""
+    sound = "aac" if header else "mp3"
+    source, film = grey_clip(tmp_path / name, sound=sound, codec=codec), tmp_path / "drawn.mp4"
+    render(str(source), record_of(source), output=film)
+    assert [data for _, data in sound_of(film)] == [data[header:] for _, data in sound_of(source)]
+    assert duration_of(film) == pytest.approx(2.0)
+    delays = [sound_of(path)[0][0] - pictures_of(path)[0][0] for path in (source, film)]
+    assert delays[1] == pytest.approx(delays[0], abs=0.002)
 
 
 def test_sound_that_a_file_does_not_take_is_encoded_anew(tmp_path: Path) -> None:
