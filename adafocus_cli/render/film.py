@@ -162,7 +162,9 @@ class _Filter:
         self._graph = av.filter.Graph()
         width, height = size
         base = Fraction(1, 100)
-        self._source = self._graph.add_buffer(width=width, height=height, format="yuv420p", time_base=base)
+        self._source = self._graph.add_buffer(
+            width=width, height=height, format=av.VideoFormat("yuv420p"), time_base=base
+        )
         options = "" if second is None else "dither=bayer:bayer_scale=4:diff_mode=rectangle"
         wanted, self._sink = self._graph.add(name, options), self._graph.add("buffersink")
         self._source.link_to(wanted)
