@@ -18,7 +18,7 @@ LAYERS = [
     {"__main__", "cli"},
     {"training"},
     {"benchmark", "diagnose", "engine", "evaluation", "output", "render", "report"},
-    {"tagger", "loop", "exits"},
+    {"tagger", "loop", "exits", "timeline"},
     {"runtime", "library"},
     {"checkpoint", "flops"},
     {"models", "weights_file"},

@@ -127,6 +127,8 @@ def batch(
     logits: options.Logits = False,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
+    window: options.Window = None,
+    stride: options.Stride = None,
     files_from: options.FilesFrom = None,
     null: options.Null = False,
     shard: Shard = None,

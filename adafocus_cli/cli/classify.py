@@ -83,6 +83,8 @@ def classify(
     logits: options.Logits = False,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
+    window: options.Window = None,
+    stride: options.Stride = None,
     files_from: options.FilesFrom = None,
     null: options.Null = False,
     decoder: options.DecoderOption = "auto",

@@ -148,6 +148,23 @@ MaxGmacs = Annotated[
         help="A hard cap on every video's cost, in 10⁹ multiply-adds: the best answer that fits under it.",
     ),
 ]
+Window = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        rich_help_panel=ANSWER,
+        help="Tag each stretch of so many seconds as a clip of its own: what happens when, in long videos.",
+    ),
+]
+Stride = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        show_default="half a window",
+        rich_help_panel=ANSWER,
+        help="From the start of one window to that of the next.",
+    ),
+]
 DecoderOption = Annotated[
     Decoder,
     typer.Option(rich_help_panel=INPUT, help="What reads the videos; auto takes the one that suits."),
@@ -236,11 +253,13 @@ class ModelChoice:
 def engine_options(given: Mapping[str, Any]) -> Options:
     """From a command's parameters, by their names; what it has no parameter for is as usual."""
     from adafocus_cli.engine.local import Options
+    from adafocus_cli.video.windows import Windowing
 
     chosen = {name: given[name] for name in ("decoder", "top_k", "min_score", "max_gmacs") if name in given}
     if given["workers"] is not None:
         chosen["workers"] = given["workers"]
-    return Options(limits=limits_of(given), exits=given.get("exit_"), **chosen)
+    windows = Windowing.of(given.get("window"), given.get("stride"))
+    return Options(limits=limits_of(given), exits=given.get("exit_"), windows=windows, **chosen)
 
 
 def limits_of(given: Mapping[str, Any]) -> Limits:

@@ -190,6 +190,7 @@ class Cursor:
         return (
             self.leave_out
             and number not in self.wanted
+            and (number is None or number < max(self.wanted, default=0))  # those after may be wanted next
             and self.position != self._started
             and self.wanted.isdisjoint(self.inside)
         )

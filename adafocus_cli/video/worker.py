@@ -80,7 +80,8 @@ class Office:
         return {**header, "seconds": time.monotonic() - started}, payload
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        answer = self._open if request["do"] == "open" else self._frames
+        do = "times" if "times" in request else request["do"]
+        answer = {"open": self._open, "times": self._times, "decode": self._frames}[do]
         try:
             return answer(request, limits)
         except MemoryError:
@@ -94,6 +95,9 @@ class Office:
         self._forget(_key(request))
         video = self._video(request, limits, "open")
         return {"info": asdict(video.info), "warnings": list(video.warnings)}, b""
+
+    def _times(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        return {}, self._video(request, limits, "decode").times().tobytes()
 
     def _frames(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
         from adafocus_cli.video.limits import Deadline
