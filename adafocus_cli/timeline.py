@@ -15,10 +15,11 @@ from adafocus_cli.labels import LabelSet
 from adafocus_cli.schema import Cost, Exit, Peak, Segment, Tag, VideoResult, WindowResult
 from adafocus_cli.video.windows import Window
 
-# What it costs to change the label, in units of the logarithm of a score: a lone window never pays for two changes.
-_CHANGE = 2.5
 # Scores below it are taken for it, lest a window that is wrong and very sure outvote its neighbours.
-_LEAST = 0.01
+_LEAST = 0.03
+# What a change of the label costs, as a logarithm of scores: a little more than any window can pay, so that only three
+# that agree are a segment among others.
+_CHANGE = 3.6
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from adafocus_cli.library import catalogue
 from adafocus_cli.output.csv_rows import PATCH_COLUMNS, VIDEO_COLUMNS
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from tests.clips import cut_off, numbered_clip
-from tests.output.made_up import failed, tagged
+from tests.output.made_up import failed, in_windows, tagged
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests/oracle/README.md"])
@@ -303,6 +303,14 @@ def test_every_field_of_the_record_is_described_and_no_other(heading, record):
     section = sections_of(ROOT / "docs/record.md")[heading]
     described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
     assert described == fields_of(record)
+
+
+def test_every_field_that_windows_add_is_described():
+    section = sections_of(ROOT / "docs/record.md")["With windows"]
+    described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
+    added = fields_of(in_windows().to_dict()) - fields_of(tagged().to_dict())
+    # What is in a window is in a result, too.
+    assert described - {"labels[].score"} == {re.sub(r"^(windows\[\]\.\w+).*", r"\1", name) for name in added}
 
 
 def test_every_column_is_described():
