@@ -19,6 +19,7 @@ from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.sink import Sink
 from adafocus_cli.output.sketch import looks, steps
+from adafocus_cli.output.when import when
 from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
 
 _WIDEST = 100  # wider lines are hard to read across
@@ -140,10 +141,12 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
     if cost.full_frame_gmacs > 0:
         spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
     grid.add_row("cost", spent)
-    if result.trajectory:
+    if result.trajectory and len(result.windows) < 2:  # of a long film there are thousands
         grid.add_row("looked", looks(result.trajectory, result.video))
     if result.exit.step + 1 < result.exit.of:
         grid.add_row("sure", Text(f"after {result.exit.step + 1} of {result.exit.of} steps"))
+    if result.segments:
+        grid.add_row("when", when(result.segments))
     grid.add_row("frames", _frames(result))
     seconds = " + ".join(f"{name} {value:.2f}" for name, value in result.runtime.seconds.items())
     grid.add_row("seconds", Text(f"{seconds}, on {printable(result.runtime.device)}"))
