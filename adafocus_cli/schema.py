@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Tag:
         return {**tag, "best": {"window": self.best.window, "score": round(self.best.score, 6)}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a long film has tens of thousands
 class PatchBox:
     """One careful look: left, top, right, bottom in upright pixels of the source."""
 
@@ -201,7 +202,7 @@ class VideoResult:
             "model": asdict(self.model),
             "labels": [tag.to_dict() for tag in self.labels],
             "cost": self.cost.to_dict(),
-            "trajectory": [patch.to_dict() for patch in self.trajectory],
+            "trajectory": [] if self.windows else [patch.to_dict() for patch in self.trajectory],
             "exit": asdict(self.exit),
             "frames_decoded": self.frames_decoded,
             "runtime": {
@@ -212,7 +213,10 @@ class VideoResult:
             },
         }
         if self.windows:
-            record["windows"] = [window.to_dict() for window in self.windows]
+            record["windows"] = windows = [window.to_dict() for window in self.windows]
+            # They are the same looks; of a long film, there is no room for them twice.
+            looks = chain.from_iterable(window["trajectory"] for window in windows)
+            record["trajectory"] = [{**look, "step": step} for step, look in enumerate(looks)]
             record["segments"] = [segment.to_dict() for segment in self.segments]
         if logits:
             record["logits"] = self.logits.tolist()
