@@ -22,20 +22,22 @@ from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.schema import Box, PatchBox, VideoInfo
 from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.windows import Window
 
 
 @dataclass(eq=False)
 class Clip:
-    """One video: its sampled frames as the model will see them, decoded when they are first asked for.
+    """A video or a window of one: its sampled frames as the model will see them, decoded when they are first asked for.
 
     `decode` takes positions in `plan.frames` and, when they are there, has called `add` for each. `to_source` takes a
-    box in those frames to upright pixels of the video.
+    box in those frames to upright pixels of the video. `window` says which part of the video it is, if not all of it.
     """
 
     video: VideoInfo
     plan: FramePlan
     to_source: Callable[[Box], Box]
     decode: Callable[[Clip, Sequence[int]], Future[None]] | None = None
+    window: Window | None = None
     decode_seconds: float = 0.0
     damaged_packets: frozenset[int] = frozenset()
     _frames: dict[int, tuple[np.ndarray, float]] = field(default_factory=dict)
@@ -54,6 +56,11 @@ class Clip:
 
     def seconds_at(self, position: int) -> float:
         return self._frames[self.plan.frames[position]][1]
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Of the frames that have been decoded."""
+        return frozenset(self._frames)
 
     @property
     def frames_decoded(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -53,13 +54,30 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class Tag:
-    label: str
-    index: int
+class Peak:
+    """The window in which a label has its highest score."""
+
+    window: int
     score: float
 
 
 @dataclass(frozen=True)
+class Tag:
+    """A label; of a video in windows, `score` is the mean over them."""
+
+    label: str
+    index: int
+    score: float
+    best: Peak | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        tag = {"label": self.label, "index": self.index, "score": round(self.score, 6)}
+        if self.best is None:
+            return tag
+        return {**tag, "best": {"window": self.best.window, "score": round(self.best.score, 6)}}
+
+
+@dataclass(frozen=True, slots=True)  # a long film has tens of thousands
 class PatchBox:
     """One careful look: left, top, right, bottom in upright pixels of the source."""
 
@@ -67,6 +85,10 @@ class PatchBox:
     frame: int
     time: float
     box: Box
+
+    def to_dict(self) -> dict[str, Any]:
+        box = [round(value, 2) for value in self.box]
+        return {"step": self.step, "frame": self.frame, "time": round(self.time, 3), "box": box}
 
 
 @dataclass(frozen=True)
@@ -103,6 +125,43 @@ class Exit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowResult:
+    """A part of a video, in seconds, tagged as a clip of its own."""
+
+    start: float
+    end: float
+    labels: tuple[Tag, ...]
+    cost: Cost
+    trajectory: tuple[PatchBox, ...]
+    exit: Exit
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "labels": [tag.to_dict() for tag in self.labels],
+            "cost": self.cost.to_dict(),
+            "trajectory": [patch.to_dict() for patch in self.trajectory],
+            "exit": asdict(self.exit),
+        }
+
+
+@dataclass(frozen=True)
+class Segment:
+    """From when to when a label holds, in seconds; `score` is its mean over the windows in it."""
+
+    start: float
+    end: float
+    label: str
+    index: int
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        times = {"start": round(self.start, 3), "end": round(self.end, 3)}
+        return {**times, "label": self.label, "index": self.index, "score": round(self.score, 6)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunInfo:
     """What it ran on and how long that took: the only part of a record that may differ between runs."""
 
@@ -114,7 +173,10 @@ class RunInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoResult:
-    """A tagged video. `logits` and `step_logits` are float32 arrays, steps in looking order."""
+    """A tagged video. `logits` and `step_logits` are float32 arrays, steps in looking order.
+
+    `windows` and `segments` are of a video that was tagged in windows; `step_logits` then has a row for each window.
+    """
 
     video: VideoInfo
     model: ModelInfo
@@ -126,6 +188,8 @@ class VideoResult:
     runtime: RunInfo
     logits: np.ndarray = field(repr=False, compare=False)
     step_logits: np.ndarray = field(repr=False, compare=False)
+    windows: tuple[WindowResult, ...] = ()
+    segments: tuple[Segment, ...] = ()
 
     status: Literal["ok"] = "ok"
 
@@ -136,12 +200,9 @@ class VideoResult:
             "status": self.status,
             "video": _rounded(asdict(self.video)),
             "model": asdict(self.model),
-            "labels": [{"label": t.label, "index": t.index, "score": round(t.score, 6)} for t in self.labels],
+            "labels": [tag.to_dict() for tag in self.labels],
             "cost": self.cost.to_dict(),
-            "trajectory": [
-                {"step": p.step, "frame": p.frame, "time": round(p.time, 3), "box": [round(v, 2) for v in p.box]}
-                for p in self.trajectory
-            ],
+            "trajectory": [] if self.windows else [patch.to_dict() for patch in self.trajectory],
             "exit": asdict(self.exit),
             "frames_decoded": self.frames_decoded,
             "runtime": {
@@ -151,6 +212,12 @@ class VideoResult:
                 "seconds": _rounded(dict(self.runtime.seconds)),
             },
         }
+        if self.windows:
+            record["windows"] = windows = [window.to_dict() for window in self.windows]
+            # They are the same looks; of a long film, there is no room for them twice.
+            looks = chain.from_iterable(window["trajectory"] for window in windows)
+            record["trajectory"] = [{**look, "step": step} for step, look in enumerate(looks)]
+            record["segments"] = [segment.to_dict() for segment in self.segments]
         if logits:
             record["logits"] = self.logits.tolist()
             record["step_logits"] = self.step_logits.tolist()

@@ -58,6 +58,11 @@ class ModelSpec:
             raise ModelError(f"patch size {patch_size} does not fit; 32 to {self.frame_size} (the side of a frame) do")
         return replace(self, focus=replace(self.focus, size=patch_size))
 
+    def with_frames(self, frames: int) -> ModelSpec:
+        """With so many careful looks; a family that takes one at every frame it glances at keeps doing so."""
+        glances = frames if self.glance_frames == self.focus_frames else self.glance_frames
+        return replace(self, glance_frames=glances, focus_frames=frames)
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(asdict(self), sort_keys=False)
 

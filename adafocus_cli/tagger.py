@@ -25,10 +25,12 @@ from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.choice import runtime_for
-from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, Tag, VideoInfo, VideoResult
+from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
+from adafocus_cli.timeline import best_tags, softmax
 from adafocus_cli.video.limits import shown
 from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.windows import Windowing
 
 
 class Tagger:
@@ -103,9 +105,19 @@ class Tagger:
         min_score: float = 0.0,
         exits: str | Path | None = None,
         max_gmacs: float | None = None,
+        window: float | None = None,
+        stride: float | None = None,
     ) -> VideoResult:
         """The result for one video file; raises `VideoError` where `tag_videos` would give a failure."""
-        (result,) = self.tag_videos([path], top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs)
+        (result,) = self.tag_videos(
+            [path],
+            top_k=top_k,
+            min_score=min_score,
+            exits=exits,
+            max_gmacs=max_gmacs,
+            window=window,
+            stride=stride,
+        )
         if isinstance(result, Failure):
             raise VideoError(result.message, stage=result.stage)
         return result
@@ -118,17 +130,20 @@ class Tagger:
         min_score: float = 0.0,
         exits: str | Path | None = None,
         max_gmacs: float | None = None,
+        window: float | None = None,
+        stride: float | None = None,
     ) -> Iterator[VideoResult | Failure]:
         """Results and failures, one a path, in their order, while later videos are being decoded.
 
         `exits` is a file of thresholds for this model and `max_gmacs` a hard cap on every video's cost; without them
-        nothing is skipped.
+        nothing is skipped. `window` and `stride` are seconds: each window is tagged as a clip of its own.
         """
         from adafocus_cli.engine.local import Options, tag_files
 
         if isinstance(paths, str | Path):
             raise UsageError(f"{paths} is one path, but tag_videos takes several; give a list, or call tag_video")
-        options = Options(top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs)
+        windows = Windowing.of(window, stride)
+        options = Options(top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs, windows=windows)
         return tag_files(map(str, paths), lambda: self, options)
 
     # From pixels.
@@ -150,15 +165,7 @@ class Tagger:
                 f"frames are {frames}, but {self.spec.family} takes uint8 {shape}: "
                 f"{len(plan.glance)} to glance at, and candidates for a careful look among {len(plan.focus)}"
             )
-        pixels = np.concatenate(given)
-        count, side = len(pixels), self.spec.frame_size
-        video = VideoInfo(
-            path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
-            decoder="none",
-        )  # fmt: skip
-        clip = Clip(video, FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box)
-        for frame, picture in enumerate(pixels):
-            clip.add(frame, picture, 0.0)
+        clip = clip_of(np.concatenate(given), plan)
         return self.tag([clip], top_k=top_k, min_score=min_score)[0]
 
     def tag(
@@ -198,7 +205,7 @@ class Tagger:
         return VideoResult(
             video=run.clip.video,
             model=self.model,
-            labels=self._tags(step_logits[-1], top_k, min_score),
+            labels=best_tags(softmax(step_logits[-1]), self.labels, top_k=top_k, min_score=min_score),
             cost=as_cost(run.costs, self._full_frame_macs),
             trajectory=tuple(run.looks),
             exit=Exit(len(step_logits) - 1, self._steps),
@@ -213,9 +220,15 @@ class Tagger:
             step_logits=step_logits,
         )
 
-    def _tags(self, logits: np.ndarray, top_k: int, min_score: float) -> tuple[Tag, ...]:
-        """The best labels; of equal scores the lower index first."""
-        spread = np.exp(logits.astype(np.float64) - logits.max())
-        scores = spread / spread.sum()
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        return tuple(Tag(self.labels[i], int(i), float(scores[i])) for i in best if scores[i] >= min_score)
+
+def clip_of(frames: np.ndarray, plan: FramePlan) -> Clip:
+    """A clip whose frames are at hand: uint8 RGB (frames, side, side, 3), in the order of the plan."""
+    count, side = frames.shape[:2]
+    video = VideoInfo(
+        path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
+        decoder="none",
+    )  # fmt: skip
+    clip = Clip(video, FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box)
+    for frame, picture in enumerate(frames):
+        clip.add(frame, picture, 0.0)
+    return clip

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
-
+from adafocus_cli.benchmark.videos import encode
 from adafocus_cli.worlds import Scene, world
 
 SCENES = 8
@@ -30,12 +27,5 @@ def make(folder: Path, count: int, *, size: tuple[int, int] = (640, 360)) -> lis
 
 
 def _encoded(path: Path, scene: Scene, size: tuple[int, int]) -> Path:
-    with av.open(str(path), "w", format="mp4") as output:
-        stream: Any = output.add_stream("libx264", rate=Fraction(scene.fps).limit_denominator(1001))
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for picture in scene.frames(range(scene.count)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(*size, format="yuv420p")
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+    encode(path, scene.frames(range(scene.count)), fps=scene.fps, size=size)
     return path

@@ -17,14 +17,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__", "cli"},
     {"training"},
-    {"diagnose", "engine", "evaluation", "output", "report"},
-    {"tagger", "loop", "exits"},
+    {"benchmark", "diagnose", "engine", "evaluation", "output", "render", "report"},
+    {"tagger", "loop", "exits", "timeline"},
     {"runtime", "library"},
     {"checkpoint", "flops"},
     {"models", "weights_file"},
     {"nn"},
     {"worlds"},
-    {"errors", "schema", "spec", "labels", "video", "files"},
+    {"errors", "schema", "spec", "labels", "video", "files", "drawing"},
 ]
 HEAVY = ("torch", "torchvision", "av", "decord", "PIL", "numpy", "adafocus_cli.tagger")
 

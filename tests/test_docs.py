@@ -28,7 +28,7 @@ from adafocus_cli.library import catalogue
 from adafocus_cli.output.csv_rows import PATCH_COLUMNS, VIDEO_COLUMNS
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from tests.clips import cut_off, numbered_clip
-from tests.output.made_up import failed, tagged
+from tests.output.made_up import failed, in_windows, tagged
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests/oracle/README.md"])
@@ -43,6 +43,7 @@ NOT_RUN = {
     r"adafocus models pull sports-p128 --catalogue company.yaml": "downloads from a server that does not exist",
     r"sbatch .*": "needs Slurm",
     r"pip install .*": "needs the network",
+    r"adafocus bench (?!--rounds 1 ).*": "takes a minute or more",
     r"adafocus .* --device cuda:.*": "needs accelerators",
     r"adafocus .* --address .*": "needs a cluster",
     r"adafocus classify https://.*": "needs the network",
@@ -202,7 +203,7 @@ def assert_shown(step: Step, out: str) -> None:
     of_weights = step.command.startswith("adafocus classify")
     lines = iter([comparable(line, of_weights=of_weights) for line in out.splitlines()])
     for shown in step.shown:
-        if shown.strip() and shown.strip() != "…" and not re.search("[━╸]", shown):
+        if shown.strip() and shown.strip() != "…" and not re.search("[━╸░▒▓█]|··", shown):
             assert comparable(shown, of_weights=of_weights) in lines, f"{step.command} does not print\n{shown}\n{out}"
 
 
@@ -302,6 +303,14 @@ def test_every_field_of_the_record_is_described_and_no_other(heading, record):
     section = sections_of(ROOT / "docs/record.md")[heading]
     described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
     assert described == fields_of(record)
+
+
+def test_every_field_that_windows_add_is_described():
+    section = sections_of(ROOT / "docs/record.md")["With windows"]
+    described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
+    added = fields_of(in_windows().to_dict()) - fields_of(tagged().to_dict())
+    # What is in a window is in a result, too.
+    assert described - {"labels[].score"} == {re.sub(r"^(windows\[\]\.\w+).*", r"\1", name) for name in added}
 
 
 def test_every_column_is_described():

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -17,6 +18,8 @@ from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import cost_of
 from adafocus_cli.library import catalogue, included
 from adafocus_cli.library.store import find_model
+from bench import timeline
+from tests.clips import has_encoder
 
 ROOT = Path(__file__).parents[1]
 ENTRY = catalogue.packaged()[DEFAULT_MODEL]
@@ -67,6 +70,16 @@ def test_it_is_listed_verified_and_needs_no_download(capsys):
     assert json.loads(capsys.readouterr().out) == [{"name": DEFAULT_MODEL, "state": "intact"}]
     assert run(["models", "pull", DEFAULT_MODEL]) == 0
     assert "installed already, and intact" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not has_encoder("libx264"), reason="this PyAV has no libx264 encoder")
+def test_segments_are_where_the_parts_of_a_film_are(tmp_path):
+    labels = timeline.make(tmp_path / "film.mp4", 0)
+    result = Tagger.load(DEFAULT_MODEL, device="cpu").tag_video(tmp_path / "film.mp4", window=5, stride=2.5)
+    match = timeline.match(result.segments, labels)
+    assert [segment.label for segment in result.segments] == labels
+    assert fmean(match.overlaps) >= 0.8
+    assert max(match.distances) <= 2.5
 
 
 @pytest.mark.parametrize(

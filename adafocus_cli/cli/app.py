@@ -16,7 +16,20 @@ import typer
 from typer.main import get_command
 
 from adafocus_cli import __version__
-from adafocus_cli.cli import batch, calibrate, classify, doctor, evaluate, flops, merge, models, report, train
+from adafocus_cli.cli import (
+    batch,
+    bench,
+    calibrate,
+    classify,
+    doctor,
+    evaluate,
+    flops,
+    merge,
+    models,
+    render,
+    report,
+    train,
+)
 from adafocus_cli.cli.inputs import is_video_name
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
@@ -48,7 +61,9 @@ app.command(help=batch.HELP, epilog=batch.EXAMPLES)(batch.batch)
 app.command(help=evaluate.HELP, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(help=calibrate.HELP, epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command(help=train.HELP, epilog=train.EXAMPLES)(train.train)
+app.command(help=bench.HELP, epilog=bench.EXAMPLES)(bench.bench)
 app.command(help=flops.HELP, epilog=flops.EXAMPLES)(flops.flops)
+app.command(help=render.HELP, epilog=render.EXAMPLES)(render.render)
 app.command(help=merge.HELP, epilog=merge.EXAMPLES)(merge.merge)
 app.command(help=report.HELP, epilog=report.EXAMPLES)(report.report)
 app.command(help=doctor.HELP, epilog=doctor.EXAMPLES)(doctor.doctor)

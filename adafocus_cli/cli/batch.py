@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adafocus_cli.cli import engines, options
+from adafocus_cli.cli import engines, options, sidecars
 from adafocus_cli.cli.engines import Engine
 from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
 from adafocus_cli.cli.interrupts import asked_to_stop, held_back
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.engine.todo import Tally, Todo
     from adafocus_cli.output.journal import Mode
+    from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.schema import Failure
 
 INTERRUPTED = 130
@@ -128,6 +129,8 @@ def batch(
     logits: options.Logits = False,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
+    window: options.Window = None,
+    stride: options.Stride = None,
     files_from: options.FilesFrom = None,
     null: options.Null = False,
     shard: Shard = None,
@@ -142,6 +145,11 @@ def batch(
     failed: Failed = None,
     overwrite: Overwrite = False,
     append: Append = False,
+    subtitles: sidecars.Subtitles = None,
+    chapters: sidecars.Chapters = False,
+    xmp: sidecars.Xmp = False,
+    sidecars_: sidecars.Folder = None,
+    map_: sidecars.Map = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -149,7 +157,8 @@ def batch(
     terminal.quiet, terminal.verbose = quiet, verbose
     sources, part = Sources(tuple(inputs or ()), files_from, null), Part.named(shard or "1/1")
     videos = _Videos(sources, part, settle if watch else None)
-    target = _Target(output, failed, _mode(overwrite, append), logits)
+    beside = sidecars.chosen(context.params, output)
+    target = _Target(output, failed, _mode(overwrite, append), logits, beside)
     target.check(weights, labels, exit_, files_from, *(inputs or ()))
     choice = options.ModelChoice.of(context.params)
     from adafocus_cli.engine.decoding import cores
@@ -183,10 +192,12 @@ def _run(
         bar = stack.enter_context(terminal.progress(into_stdout=False))
         paths = videos.paths(stop, terminal)
         tagger = engine.load(choice)
+        if target.beside:
+            target.beside.tags.check(tagger.labels.names)
         settings = settings_of(tagger, engine_options, logits=target.logits, precision=engine.precision(choice, tagger))
         todo = target.open(settings, stop, terminal, stack)
         pace = Pace(todo.tally, bar, terminal)
-        results = engine.tag(todo.paths(paths), tagger, choice, engine_options, stop)
+        results = engine.tag(todo.paths(paths), tagger, choice, engine_options, stop, watch=pace.watch)
         with closing(results):
             for result in results:
                 with held_back():
@@ -262,6 +273,7 @@ class _Target:
     failed: Path | None
     mode: Mode
     logits: bool
+    beside: Sidecars | None
 
     def check(self, *read: str | Path | None) -> None:
         """Refuses what would be lost by writing, and names that say no format."""
@@ -281,7 +293,10 @@ class _Target:
         from adafocus_cli.output.json_records import JsonLinesWriter
         from adafocus_cli.output.sink import Sink
 
-        journal = stack.enter_context(Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits))
+        listener = self.beside.write if self.beside else None
+        journal = stack.enter_context(
+            Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits, listener=listener)
+        )
         writer = None
         if self.failed is not None:
             writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), View())

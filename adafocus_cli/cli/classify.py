@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adafocus_cli.cli import options
+from adafocus_cli.cli import options, sidecars
 from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
 from adafocus_cli.cli.interrupts import held_back
+from adafocus_cli.cli.pace import film_time
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.output.escape import printable
@@ -23,7 +24,9 @@ from adafocus_cli.output.escape import printable
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.output.base import View, Writer
+    from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.schema import Failure, VideoResult
+    from adafocus_cli.tagger import Tagger
 
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
@@ -39,6 +42,9 @@ All videos below a folder, one CSV row each:
   [cyan]adafocus classify videos/ -w model.pth -o tags.csv[/cyan]
 Paths from a pipe, results into a pipe:
   [cyan]find . -size +1M -print0 | adafocus classify -0 - -w model.pth | jq[/cyan]
+What happens when in a long video, as subtitles beside it:
+  [cyan]adafocus classify film.mp4 --window 10 --stride 5 --subtitles vtt \\
+    --sidecars .[/cyan]
 No video may cost more than 10 billion multiply-adds:
   [cyan]adafocus classify videos/ -w model.pth --max-gmacs 10[/cyan]
 
@@ -84,6 +90,8 @@ def classify(
     logits: options.Logits = False,
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
+    window: options.Window = None,
+    stride: options.Stride = None,
     files_from: options.FilesFrom = None,
     null: options.Null = False,
     decoder: options.DecoderOption = "auto",
@@ -93,6 +101,11 @@ def classify(
     format_: FormatOption = None,
     output: Output = None,
     trajectories: Trajectories = None,
+    subtitles: sidecars.Subtitles = None,
+    chapters: sidecars.Chapters = False,
+    xmp: sidecars.Xmp = False,
+    sidecars_: sidecars.Folder = None,
+    map_: sidecars.Map = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -105,13 +118,20 @@ def classify(
 
     engine_options = options.engine_options(context.params)
     read = (weights, labels, exit_, files_from, *(inputs or ()))
-    target = _Target(output, format_, trajectories, View(logits=logits, min_score=min_score), sources=read)
-    if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, terminal):
+    view = View(logits=logits, min_score=min_score, steps=verbose)
+    target = _Target(output, format_, trajectories, view, sources=read)
+    beside = sidecars.chosen(context.params, target.output)
+    if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
 
 
 def _tag(
-    paths: Counted, choice: options.ModelChoice, engine_options: Options, target: _Target, terminal: Terminal
+    paths: Counted,
+    choice: options.ModelChoice,
+    engine_options: Options,
+    target: _Target,
+    beside: Sidecars | None,
+    terminal: Terminal,
 ) -> int:
     """Tags and writes them all; how many failed."""
     from adafocus_cli.engine.local import tag_files
@@ -121,7 +141,14 @@ def _tag(
         writers = target.open(stack)
         stack.enter_context(terminal.showing_log("adafocus"))
         bar = stack.enter_context(terminal.progress(into_stdout=target.output is None))
-        results = tag_files(paths, choice.load, engine_options)
+
+        def load() -> Tagger:
+            tagger = choice.load()
+            if beside is not None:
+                beside.tags.check(tagger.labels.names)
+            return tagger
+
+        results = tag_files(paths, load, engine_options, watch=film_time(bar))
         if isinstance(results, Generator):  # closing it ends the decoding processes
             stack.callback(results.close)
         for result in results:
@@ -131,6 +158,8 @@ def _tag(
             with held_back(), bar.hidden():
                 for writer in writers:
                     writer.write(result)
+                if beside is not None:
+                    beside.write(result.to_dict())
             if result.status == "error":
                 failed += 1
                 if target.format != "table":

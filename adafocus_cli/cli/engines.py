@@ -17,6 +17,7 @@ from adafocus_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
+    from adafocus_cli.engine.videos import Watch
     from adafocus_cli.schema import Result
     from adafocus_cli.tagger import Tagger
 
@@ -75,12 +76,20 @@ class Engine:
         return choice.precision
 
     def tag(
-        self, paths: Iterable[str], tagger: Tagger, choice: ModelChoice, options: Options, stop: threading.Event
+        self,
+        paths: Iterable[str],
+        tagger: Tagger,
+        choice: ModelChoice,
+        options: Options,
+        stop: threading.Event,
+        *,
+        watch: Watch | None = None,
     ) -> Generator[Result]:
+        """Results as they come; `watch` hears of windows that are done here, not of those on a cluster."""
         if self.name == "local":
             from adafocus_cli.engine.local import tag_as_they_come
 
-            return tag_as_they_come(paths, tagger, options, stop=stop)
+            return tag_as_they_come(paths, tagger, options, stop=stop, watch=watch)
         from adafocus_cli.engine.cluster import tag_on_cluster
         from adafocus_cli.engine.worker import Setup
         from adafocus_cli.library.store import find_model

@@ -99,11 +99,7 @@ def _sized(family: str, patch_size: int | None, frames: int | None, classes: int
     spec = default_spec(family, patch_size=patch_size)
     if classes is not None:
         spec = replace(spec, classes=classes)
-    if frames is None:
-        return spec
-    # A family that takes a careful look at every frame it glances at keeps doing so.
-    glance_frames = frames if spec.glance_frames == spec.focus_frames else spec.glance_frames
-    return replace(spec, glance_frames=glance_frames, focus_frames=frames)
+    return spec if frames is None else spec.with_frames(frames)
 
 
 def _all_families(patch_size: int | None, frames: int | None, classes: int | None) -> list[_Counted]:

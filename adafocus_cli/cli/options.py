@@ -18,6 +18,7 @@ from adafocus_cli.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.tagger import Tagger
+    from adafocus_cli.video.limits import Limits
 
 # The model that is used when none is asked for.
 DEFAULT_MODEL = "motion"
@@ -156,6 +157,23 @@ MaxGmacs = Annotated[
         help="A hard cap on every video's cost, in 10⁹ multiply-adds: the best answer that fits under it.",
     ),
 ]
+Window = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        rich_help_panel=ANSWER,
+        help="Tag each stretch of so many seconds as a clip of its own: what happens when, in long videos.",
+    ),
+]
+Stride = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        show_default="half a window",
+        rich_help_panel=ANSWER,
+        help="From the start of one window to that of the next.",
+    ),
+]
 DecoderOption = Annotated[
     Decoder,
     typer.Option(rich_help_panel=INPUT, help="What reads the videos; auto takes the one that suits."),
@@ -246,15 +264,23 @@ class ModelChoice:
 def engine_options(given: Mapping[str, Any]) -> Options:
     """From a command's parameters, by their names; what it has no parameter for is as usual."""
     from adafocus_cli.engine.local import Options
+    from adafocus_cli.video.windows import Windowing
+
+    chosen = {name: given[name] for name in ("decoder", "top_k", "min_score", "max_gmacs") if name in given}
+    if given["workers"] is not None:
+        chosen["workers"] = given["workers"]
+    windows = Windowing.of(given.get("window"), given.get("stride"))
+    return Options(limits=limits_of(given), exits=given.get("exit_"), windows=windows, **chosen)
+
+
+def limits_of(given: Mapping[str, Any]) -> Limits:
+    """What one video may cost, from a command's parameters."""
     from adafocus_cli.video.limits import Limits
 
     limits = {"seconds": given["decode_timeout"]}
     if "decode_memory" in given:
         limits["memory_bytes"] = round(given["decode_memory"] * (1 << 30))
-    chosen = {name: given[name] for name in ("decoder", "top_k", "min_score", "max_gmacs") if name in given}
-    if given["workers"] is not None:
-        chosen["workers"] = given["workers"]
-    return Options(limits=Limits(**limits), exits=given.get("exit_"), **chosen)
+    return Limits(**limits)
 
 
 def chosen_model(model: str | None, weights: Path | None) -> str:

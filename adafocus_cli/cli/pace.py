@@ -6,13 +6,17 @@ Knows nothing of how results are made.
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import PurePath
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
+from adafocus_cli.output.escape import printable
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.todo import Tally
+    from adafocus_cli.engine.videos import Watch
+    from adafocus_cli.schema import VideoInfo
 
 # How often progress is told where no bar is seen, as in the log of a scheduler.
 _LINE_SECONDS = 60.0
@@ -38,10 +42,39 @@ class Pace:
             of = "" if total is None else f" of {total}"
             self._terminal.note(f"{tally.all}{of} done{pace}, {tally.failures} failed")
 
+    def watch(self, video: VideoInfo, share: float) -> None:
+        """Shows how far a video is that goes window by window."""
+        film_time(self._bar)(video, share)
+        if not self._bar.visible and monotonic() - self._said >= _LINE_SECONDS:
+            self._said = monotonic()
+            self._terminal.note(_so_far(video, share))
+
     def _text(self, total: int | None) -> str:
         rate = self._tally.new / max(self.seconds, 1e-3)
         left = "" if total is None or not rate else f", {duration((total - self._tally.all) / rate)} left"
         return f", {rate:.3g}/s{left}"
+
+
+def film_time(bar: ProgressBar) -> Watch:
+    """Shows on a bar how far a video is, in its own time."""
+    return lambda video, share: bar.within(_so_far(video, share), share)
+
+
+def _so_far(video: VideoInfo, share: float) -> str:
+    name, length = printable(PurePath(video.path).name), video.duration
+    if length is None:
+        return f"{name} {100 * share:.0f} %"
+    return f"{name} {clock(share * length)} of {clock(length)}"
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(75), clock(3723)
+    ('1:15', '1:02:03')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def duration(seconds: float) -> str:

@@ -89,6 +89,7 @@ class ProgressBar:
     def __init__(self, *, visible: bool) -> None:
         self.visible = visible
         self._lock = threading.RLock()  # messages come from other threads, too
+        self._shown, self._done = "0 done", 0
         self._progress = _rich_progress() if visible else None
         if self._progress:
             self._task = self._progress.add_task("starting", total=None)
@@ -100,8 +101,17 @@ class ProgressBar:
         self.show(f"{done}{of} done{pace}{broken}", done=done, total=total)
 
     def show(self, text: str, *, done: int, total: int | None) -> None:
+        self._shown, self._done = text, done
         if self._progress:
             self._progress.update(self._task, completed=done, total=total, description=text)
+
+    def within(self, text: str, share: float) -> None:
+        """How far the next one is, behind what is shown."""
+        if self._progress:
+            from rich.markup import escape
+
+            shown = f"{self._shown} · {escape(text)}"
+            self._progress.update(self._task, completed=self._done + share, description=shown)
 
     @contextmanager
     def hidden(self) -> Iterator[None]:

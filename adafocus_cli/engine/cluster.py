@@ -8,6 +8,7 @@ is loaded when used.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import signal
@@ -63,8 +64,13 @@ class Crew:
             return cls(workers or int(sum(node["GPU"] for node in with_gpus)), cpus, 1, lanes + 2 * cpus)
         return cls(workers or max(1, int(sum(node.get("CPU", 0) for node in nodes))), 1, 0, 3)
 
-    def patience(self, seconds: float) -> float:
-        """After how long a video is late, if each step of each one before it takes as long as it may."""
+    def patience(self, seconds: float, *, in_windows: bool) -> float:
+        """After how long a video is late, if each step of each one before it takes as long as it may.
+
+        One in windows may take any time: it has as many steps as it is long.
+        """
+        if in_windows:
+            return math.inf
         return _PATIENCE_SECONDS + 4 * seconds * (1 + self.depth / self.cpus)
 
 
@@ -88,7 +94,8 @@ def tag_on_cluster(
         crew = Crew.of([node["Resources"] for node in ray.nodes() if node["Alive"]], workers=workers, lanes=lanes)
         setup = replace(setup, options=replace(setup.options, workers=crew.cpus))
         feed = _Feed(paths, stop)
-        driver = _Driver(ray, crew, feed, ray.put(setup), ray.put(content), crew.patience(setup.options.limits.seconds))
+        patience = crew.patience(setup.options.limits.seconds, in_windows=setup.options.windows is not None)
+        driver = _Driver(ray, crew, feed, ray.put(setup), ray.put(content), patience)
         try:
             yield from driver.results()
         finally:

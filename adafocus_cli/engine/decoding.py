@@ -1,7 +1,8 @@
 """Threads that open and decode videos ahead of the model, each with a child process of its own.
 
-Bounded: only so many videos are open and waiting. Always ended: leaving the context kills every child. A decoder that
-was lost on a video has the other one take its place, once. Knows the loop only to ask which frames it wants.
+Bounded: only so many videos, or windows of them, are open and waiting. Always ended: leaving the context kills every
+child. A decoder that was lost on a video has the other one take its place, once. Knows the loop only to ask which
+frames it wants.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from adafocus_cli.engine.passes import clips_of, decode
 from adafocus_cli.errors import VideoError
 from adafocus_cli.video.clip import Geometry
 from adafocus_cli.video.decode import Decoder, other_decoder
-from adafocus_cli.video.limits import DecoderError, Limits
-from adafocus_cli.video.process import OpenVideo, VideoProcess
+from adafocus_cli.video.limits import DecoderError, Limits, shown
+from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import Copies
+from adafocus_cli.video.windows import Window, Windowing
 
 if TYPE_CHECKING:
     from adafocus_cli.loop import Clip, Loop
@@ -32,8 +35,23 @@ logger = logging.getLogger("adafocus")
 
 _T = TypeVar("_T")
 
-Opened = tuple[int, str, "Clip | BaseException"]
-"""The place of a path in the list, the path, and its clip or what went wrong."""
+
+class Opened(NamedTuple):
+    """The place of a path in the list, the path, its clip or what went wrong, and whether that is all of it."""
+
+    place: int
+    path: str
+    clip: Clip | BaseException
+    last: bool = True
+
+
+@dataclass
+class _Cut:
+    """A video that goes window by window, and how many of them have been given out."""
+
+    windows: list[Window]
+    given: int = 0
+
 
 # How often one who waits for a video looks whether there are any more.
 _GLANCE_SECONDS = 0.05
@@ -57,8 +75,18 @@ class Decoding:
     When `stop` is set no more paths are taken, and those that nobody has begun to open are dropped.
     """
 
-    def __init__(self, *, decoder: Decoder, limits: Limits, workers: int, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        decoder: Decoder,
+        limits: Limits,
+        workers: int,
+        windows: Windowing | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._decoder = decoder
+        self._windows = windows
+        self._cuts: dict[int, _Cut] = {}
         self._processes = [VideoProcess(decoder=decoder, limits=limits) for _ in range(max(1, workers))]
         self._idle = deque(self._processes)
         self._threads = ThreadPoolExecutor(len(self._processes), thread_name_prefix="decode")
@@ -66,6 +94,7 @@ class Decoding:
         self._copies = Copies(limits, self._closing)
         self._stop = stop or threading.Event()
         self._room = threading.Semaphore(2 * len(self._processes))
+        self._room_for_windows = threading.Semaphore(len(self._processes))
         self._opened: queue.SimpleQueue[Opened] = queue.SimpleQueue()
         self._count = threading.Lock()
         self._jobs: set[Future[Clip]] = set()
@@ -100,6 +129,7 @@ class Decoding:
     def feed(self, loop: Loop, *, loops: int = 1) -> None:
         """Lets the threads go on to decode what such loops look at first; further ahead if they take many at once."""
         self._room.release(loop.lanes * loops)
+        self._room_for_windows.release(loop.lanes * loops)
         self._loop.set_result(loop)
 
     def next_opened(self, *, wait: bool) -> Opened | None:
@@ -114,7 +144,10 @@ class Decoding:
                 if wait:
                     continue
                 return None
-            self._no_longer_due()
+            if opened.last:
+                self._no_longer_due()
+            else:
+                self._room_for_windows.release()
             return opened
         if self._broken_off and wait:
             raise self._broken_off
@@ -129,6 +162,7 @@ class Decoding:
 
     def done(self, place: int) -> None:
         """Nobody asks for frames of this video any more."""
+        self._cuts.pop(place, None)
         self._copies.drop(place)
 
     def _is_over(self) -> bool:
@@ -164,7 +198,7 @@ class Decoding:
             if job.cancelled():
                 self._no_longer_due()
             else:
-                self._opened.put((place, path, job.exception() or job.result()))
+                self._opened.put(Opened(place, path, job.exception() or job.result()))
 
         with self._count:
             if self._closing.is_set() or (self._stop.is_set() and lost is None):
@@ -176,7 +210,10 @@ class Decoding:
         return True
 
     def _open(self, place: int, path: str, lost: DecoderError | None) -> Clip:
-        """Opens a video, asks the model which frames it wants, and decodes those that it looks at first."""
+        """Opens a video, asks the model which frames it wants, and decodes those that it looks at first.
+
+        Of a video in windows, all clips but the last are given out on the way.
+        """
         try:
             clip = self._tried(place, path, self._copies.of(place, path), lost)
         except BaseException:
@@ -190,7 +227,7 @@ class Decoding:
         other = other_decoder(self._decoder)
         if lost is None:
             try:
-                return self._with_process(lambda process: self._opened_by(process, path, copy, self._decoder))
+                return self._with_process(lambda process: self._opened_by(process, place, path, copy, self._decoder))
             except DecoderError as error:
                 if other is None:
                     raise
@@ -198,11 +235,11 @@ class Decoding:
         assert other is not None
         self._second_try.add(place)
         try:
-            return self._with_process(lambda process: self._opened_by(process, path, copy, other))
+            return self._with_process(lambda process: self._opened_by(process, place, path, copy, other))
         except VideoError:
             raise DecoderError(f"{lost} ({other} failed on it as well)", stage=lost.stage) from None
 
-    def _opened_by(self, process: VideoProcess, path: str, copy: str | None, decoder: Decoder) -> Clip:
+    def _opened_by(self, process: VideoProcess, place: int, path: str, copy: str | None, decoder: Decoder) -> Clip:
         video = process.open(path, decoder=decoder, copy=copy)
         for warning in video.warnings:
             logger.warning("%s", warning)
@@ -210,16 +247,39 @@ class Decoding:
         # Only now: torch is loaded by then, and a thread that loads it could not be ended meanwhile.
         from adafocus_cli.loop import Clip
 
+        window = None
+        if self._windows is not None:
+            if place not in self._cuts:
+                self._cuts[place] = _Cut(self._windows.cut(process.times(video), path))
+            cut = self._cuts[place]
+            if len(cut.windows) > 1:
+                return self._given_out(place, path, cut, clips_of(process, video, cut.windows[cut.given :], loop))
+            (window,) = cut.windows
+
         plan, size = loop.plan(video.info.frames), loop.frame_size
 
         def decode_later(clip: Clip, positions: Sequence[int]) -> Future[None]:
             return self._threads.submit(
-                self._with_process, lambda process: _decode(process, video, clip, positions, size)
+                self._with_process, lambda process: decode(process, video, clip, positions, size)
             )
 
         to_source = Geometry(video.info.width, video.info.height, size).to_source
-        clip = Clip(video.info, plan, to_source, decode_later)
-        _decode(process, video, clip, clip.missing(loop.first_frames(plan)), size)
+        clip = Clip(video.info, plan, to_source, decode_later, window)
+        decode(process, video, clip, clip.missing(loop.first_frames(plan)), size)
+        return clip
+
+    def _given_out(self, place: int, path: str, cut: _Cut, clips: Iterator[Clip]) -> Clip:
+        """The last of these clips; those before it are given out, no faster than they are taken."""
+        clip = next(clips)
+        for following in clips:
+            while not self._room_for_windows.acquire(timeout=_GLANCE_SECONDS):
+                if self._closing.is_set():
+                    break
+            if self._closing.is_set() or place not in self._cuts:
+                raise VideoError(f"{shown(path)}: its other windows are no longer wanted", stage="decode")
+            self._opened.put(Opened(place, path, clip, last=False))
+            cut.given += 1
+            clip = following
         return clip
 
     def _with_process(self, action: Callable[[VideoProcess], _T]) -> _T:
@@ -232,19 +292,3 @@ class Decoding:
     def _close_processes(self) -> None:
         for process in self._processes:
             process.close()
-
-
-def _decode(process: VideoProcess, video: OpenVideo, clip: Clip, positions: Sequence[int], size: int) -> None:
-    """Adds the frames at these positions to a clip."""
-    numbers = [clip.plan.frames[position] for position in positions]
-    frames = process.frames(video, numbers, size=size)
-    for number, pixels, seconds in zip(numbers, frames.pixels, frames.times, strict=True):
-        clip.add(number, pixels, seconds)
-    clip.decode_seconds += frames.seconds
-    clip.damaged_packets |= frames.damaged
-    clip.video = replace(
-        clip.video,
-        decoder=frames.decoder,
-        frames_replaced=clip.video.frames_replaced + frames.replaced,
-        packets_damaged=len(clip.damaged_packets),
-    )

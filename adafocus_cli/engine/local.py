@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 from adafocus_cli.engine.decoding import Decoding, default_workers
 from adafocus_cli.engine.threads import merged
+from adafocus_cli.engine.videos import Videos, Watch
 from adafocus_cli.errors import UsageError
 from adafocus_cli.schema import Failure, Result, Stage
 from adafocus_cli.video.decode import Decoder
 from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.windows import Windowing
 
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
-    from adafocus_cli.loop import Loop
+    from adafocus_cli.loop import Loop, Run
     from adafocus_cli.tagger import Tagger
 
 
@@ -45,12 +47,17 @@ class Options:
     exits: str | Path | None = None
     max_gmacs: float | None = None
 
+    # Windows that are tagged as clips of their own.
+    windows: Windowing | None = None
+
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError(f"top_k is {self.top_k}; it is how many labels to give at most, 1 or more")
 
 
-def tag_files(paths: Iterable[str], load: Callable[[], Tagger], options: Options | None = None) -> Iterator[Result]:
+def tag_files(
+    paths: Iterable[str], load: Callable[[], Tagger], options: Options | None = None, *, watch: Watch | None = None
+) -> Iterator[Result]:
     """Results and failures, one a path and in their order.
 
     Decoding starts at once and `load` is called meanwhile. Closing the iterator ends all child processes.
@@ -60,7 +67,7 @@ def tag_files(paths: Iterable[str], load: Callable[[], Tagger], options: Options
         decoding.start(paths)
         tagger = load()
         rule = tagger.exit_rule(options.exits, options.max_gmacs)
-        yield from _in_order(_tagged(decoding, tagger, options, rule, loops=1))
+        yield from _in_order(_tagged(decoding, tagger, options, rule, loops=1, watch=watch))
 
 
 def tag_as_they_come(
@@ -70,6 +77,7 @@ def tag_as_they_come(
     *,
     stop: threading.Event | None = None,
     rule: ExitRule | None = None,
+    watch: Watch | None = None,
 ) -> Generator[Result]:
     """Results and failures, one a path, each as soon as it is there; for throughput, not for the first result.
 
@@ -79,7 +87,8 @@ def tag_as_they_come(
     with _decoding(options, stop) as decoding:
         decoding.start(paths)
         rule = rule or tagger.exit_rule(options.exits, options.max_gmacs)
-        with closing(_tagged(decoding, tagger, options, rule, loops=tagger.runtime.spread())) as results:
+        loops = tagger.runtime.spread()
+        with closing(_tagged(decoding, tagger, options, rule, loops=loops, watch=watch)) as results:
             for _, result in results:
                 yield result
 
@@ -91,27 +100,37 @@ def failure_of(path: str, error: BaseException, stage: Stage) -> Failure:
 
 
 def _decoding(options: Options, stop: threading.Event | None = None) -> Decoding:
-    return Decoding(decoder=options.decoder, limits=options.limits, workers=options.workers, stop=stop)
+    return Decoding(
+        decoder=options.decoder,
+        limits=options.limits,
+        workers=options.workers,
+        windows=options.windows,
+        stop=stop,
+    )
 
 
 def _tagged(
-    decoding: Decoding, tagger: Tagger, options: Options, rule: ExitRule, *, loops: int
+    decoding: Decoding, tagger: Tagger, options: Options, rule: ExitRule, *, loops: int, watch: Watch | None
 ) -> Generator[tuple[int, Result]]:
     """Results as they come, with the places of their paths."""
     all_loops = [tagger.loop(rule) for _ in range(loops)]
     decoding.feed(all_loops[0], loops=loops)
-    return merged([_completed(decoding, loop, tagger, options) for loop in all_loops])
+    videos = Videos(tagger.labels, top_k=options.top_k, min_score=options.min_score, watch=watch)
+    return merged([_completed(decoding, loop, tagger, options, videos) for loop in all_loops])
 
 
-def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options) -> Iterator[tuple[int, Result]]:
+def _completed(
+    decoding: Decoding, loop: Loop, tagger: Tagger, options: Options, videos: Videos
+) -> Iterator[tuple[int, Result]]:
     while True:
         # The loop always has what it can take, and nobody waits for more than that.
         while len(loop) < loop.lanes + options.workers and (opened := decoding.next_opened(wait=not len(loop))):
-            place, path, clip = opened
-            if isinstance(clip, BaseException):
-                yield place, failure_of(path, clip, "decode")
-            else:
-                loop.add(clip, place)
+            place, path, clip, _ = opened
+            if not isinstance(clip, BaseException):
+                if not videos.has_failed(place):
+                    loop.add(clip, place)
+            elif failure := videos.fail(place, failure_of(path, clip, "decode")):
+                yield place, failure
         if not len(loop):
             return
         if waiting := loop.waiting():
@@ -120,11 +139,16 @@ def _completed(decoding: Decoding, loop: Loop, tagger: Tagger, options: Options)
             path = run.clip.video.path
             if decoding.again(run.place, path, run.error):
                 continue
-            decoding.done(run.place)
-            try:
-                yield run.place, tagger.result(run, top_k=options.top_k, min_score=options.min_score)
-            except Exception as error:
-                yield run.place, failure_of(path, error, "infer")
+            if result := videos.add(run, _result(run, tagger, options)):
+                decoding.done(run.place)
+                yield run.place, result
+
+
+def _result(run: Run, tagger: Tagger, options: Options) -> Result:
+    try:
+        return tagger.result(run, top_k=options.top_k, min_score=options.min_score)
+    except Exception as error:
+        return failure_of(run.clip.video.path, error, "infer")
 
 
 # How often, while all clips wait for frames, new ones are let in.

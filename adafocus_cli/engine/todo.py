@@ -142,7 +142,7 @@ class Todo:
 def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: str) -> dict[str, str]:
     """What a record depends on besides its video. Devices, decoders and limits are left out: they may change in the
     middle of a library, and the record tells of them."""
-    exits = options.exits
+    exits, windows = options.exits, options.windows
     names = "\n".join(tagger.labels.names).encode()
     return {
         "model": tagger.model.identity,
@@ -154,4 +154,5 @@ def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: st
         "logits": str(logits),
         "exits": "none" if exits is None else hashlib.sha256(Path(exits).read_bytes()).hexdigest()[:16],
         "max_gmacs": "none" if options.max_gmacs is None else str(options.max_gmacs),
+        **({} if windows is None else {"window": str(windows.seconds), "stride": str(windows.stride)}),
     }

@@ -11,6 +11,7 @@ import math
 from PIL import Image, ImageDraw, ImageFont
 
 from adafocus_cli.evaluation.report import Confusion
+from adafocus_cli.output.escape import drawable
 
 _RIGHT, _WRONG, _EMPTY = (23, 85, 160), (214, 88, 8), (255, 255, 255)
 _INK, _FAINT, _LINE = (30, 30, 30), (110, 110, 110), (225, 225, 225)
@@ -51,16 +52,12 @@ def _side_of_cell(count: int) -> int:
 def _names(confusion: Confusion) -> list[str]:
     """One for each class; empty where there is no room for it."""
     if len(confusion.labels) <= _MOST_NAMED:
-        return [_short(name, index) for name, index in zip(confusion.labels, confusion.indices, strict=True)]
+        return [
+            drawable(name, index, longest=_LONGEST_NAME)
+            for name, index in zip(confusion.labels, confusion.indices, strict=True)
+        ]
     every = math.ceil(len(confusion.labels) / 100)
     return [str(index) if place % every == 0 else "" for place, index in enumerate(confusion.indices)]
-
-
-def _short(name: str, index: int) -> str:
-    """The font that comes with Pillow has the letters of western Europe only."""
-    if not (name.isprintable() and all(ord(letter) < 0x100 for letter in name)):
-        return f"class {index}"
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1].rstrip()}…"
 
 
 def _draw_cells(pen: ImageDraw.ImageDraw, confusion: Confusion, left: int, top: int, cell: int) -> None:

@@ -19,6 +19,7 @@ class View:
 
     logits: bool = False
     min_score: float = 0.0
+    steps: bool = False
 
 
 class Writer(ABC):

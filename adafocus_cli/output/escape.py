@@ -32,6 +32,17 @@ def _spelled_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def drawable(name: str, index: int, *, longest: int) -> str:
+    """A label for a picture; the font that comes with Pillow has the letters of western Europe only.
+
+    >>> drawable("東京", 7, longest=30)
+    'class 7'
+    """
+    if not (name.isprintable() and all(ord(letter) < 0x100 for letter in name)):
+        return f"class {index}"
+    return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
+
+
 def cell(text: str) -> str:
     """The text as a CSV cell: lines stay lines, and no spreadsheet takes it for a formula."""
     shown = printable(text, keep="\n\r\t")

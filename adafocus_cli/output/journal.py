@@ -38,6 +38,9 @@ _COMPRESSIONS: dict[str, Callable[[], Compression]] = {".gz": Gzip, ".zst": Zstd
 _DATABASES = (".sqlite", ".sqlite3", ".db")
 
 
+Listener = Callable[[Record], None]
+
+
 class RecordFile(Protocol):
     """A file of records as merging sees it."""
 
@@ -48,8 +51,18 @@ class RecordFile(Protocol):
 class Journal:
     """Written by one thread, and made durable by another."""
 
-    def __init__(self, path: Path, store: Store, lock: Lock, settings: Mapping[str, str], *, logits: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        store: Store,
+        lock: Lock,
+        settings: Mapping[str, str],
+        *,
+        logits: bool,
+        listener: Listener | None,
+    ) -> None:
         self._path = path
+        self._listener = listener
         self._store = store
         self._lock = lock
         self._settings = settings
@@ -61,11 +74,20 @@ class Journal:
         self._syncing.start()
 
     @classmethod
-    def open(cls, path: Path, *, settings: Mapping[str, str], mode: Mode, logits: bool = False) -> Journal:
+    def open(
+        cls,
+        path: Path,
+        *,
+        settings: Mapping[str, str],
+        mode: Mode,
+        logits: bool = False,
+        listener: Listener | None = None,
+    ) -> Journal:
         """Locks the file, cuts off a half-written last record, and learns what is done.
 
         Refuses a file that another run is writing, that is something else, or, unless `mode` is "overwrite" or
         "append", that was made with other settings. "append" leaves records of other settings beside the new ones.
+        `listener` is given each record before it is written.
         """
         check_name(path)
         if path.exists() and not path.is_file():
@@ -77,7 +99,7 @@ class Journal:
         except BaseException:
             lock.release()
             raise
-        return cls(path, store, lock, settings, logits=logits)
+        return cls(path, store, lock, settings, logits=logits, listener=listener)
 
     def done(self, source: Source, *, retry: bool = False) -> bool:
         """Whether there is a record of this path as it is now; with `retry`, a failure does not count."""
@@ -94,13 +116,13 @@ class Journal:
             origin = path_of(record)
             if origin == source.path:
                 return None
-            self._store.put(copied(record, source))
+            self._put(copied(record, source))
             return origin
 
     def write(self, result: Result, source: Source | None) -> None:
         """Adds a record, in the place of one of the same path; `source` is None if the file could not be read."""
         with self._access, self._usable():
-            self._store.put(with_origin(result.to_dict(logits=self._logits), source, self._settings))
+            self._put(with_origin(result.to_dict(logits=self._logits), source, self._settings))
 
     def sync(self) -> None:
         """Returns when all that was written would survive a power loss."""
@@ -128,6 +150,11 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _put(self, record: Record) -> None:
+        if self._listener:
+            self._listener(record)
+        self._store.put(record)
 
     def _keep_synced(self) -> None:
         while not self._closing.wait(_SYNC_SECONDS):

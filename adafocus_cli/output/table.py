@@ -1,6 +1,7 @@
 """Results for people at a terminal: one block a video, printed when the video is done.
 
-Knows nothing of how results are made. Names from outside are never taken for markup or control sequences.
+Words are red, magenta or as the terminal has them: other colours cannot be read on white. Knows nothing of how results
+are made. Names from outside are never taken for markup or control sequences.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from rich.text import Text
 from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.sink import Sink
-from adafocus_cli.output.sketch import looks
+from adafocus_cli.output.sketch import looks, steps
+from adafocus_cli.output.when import when
 from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
 
 _WIDEST = 100  # wider lines are hard to read across
 _BAR = "━"
 _HALF_BAR = "╸"
+_REST_OF_BAR = "─"
 
 
 class TableWriter(Writer):
@@ -86,7 +89,8 @@ def _result_block(result: VideoResult, view: View, width: int) -> RenderableType
     return Group(
         _heading(video.path, Text(_about(video), style="dim"), width),
         _indented(_scores(result, view, bar_width=width // 3)),
-        _indented(_details(result)),
+        _indented(_details(result, bar_width=width // 6)),
+        *([_indented(steps(result))] if view.steps and result.trajectory else []),
     )
 
 
@@ -101,13 +105,13 @@ def _heading(path: str, about: Text, width: int) -> RenderableType:
 
 def _scores(result: VideoResult, view: View, *, bar_width: int) -> RenderableType:
     if not result.labels:
-        return Text(f"no label above {view.min_score:g}", style="yellow")
+        return Text(f"no label above {view.min_score:g}", style="bold")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(overflow="fold")
     grid.add_column(width=bar_width, no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     for rank, tag in enumerate(result.labels):
-        style = "bold green" if rank == 0 else ""
+        style = "bold" if rank == 0 else ""
         grid.add_row(
             Text(printable(tag.label), style=style),
             _bar(tag.score, bar_width, "green" if rank == 0 else "cyan"),
@@ -121,16 +125,28 @@ def _bar(share: float, width: int, style: str) -> Text:
     return Text(_BAR * (halves // 2) + _HALF_BAR * (halves % 2), style=style)
 
 
-def _details(result: VideoResult) -> RenderableType:
+def _meter(share: float, width: int) -> Text:
+    """A bar that shows also what is not in it."""
+    filled = _bar(share, width, "magenta")
+    filled.append(_REST_OF_BAR * (width - len(filled)), style="dim")
+    return filled
+
+
+def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     cost = result.cost
-    grid.add_row("cost", Text(f"{cost.gmacs:.1f} GMACs{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}"))
-    if result.trajectory:
+    spent = Text(f"{cost.gmacs:.1f} GMACs{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
+    if cost.full_frame_gmacs > 0:
+        spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
+    grid.add_row("cost", spent)
+    if result.trajectory and len(result.windows) < 2:  # of a long film there are thousands
         grid.add_row("looked", looks(result.trajectory, result.video))
     if result.exit.step + 1 < result.exit.of:
         grid.add_row("sure", Text(f"after {result.exit.step + 1} of {result.exit.of} steps"))
+    if result.segments:
+        grid.add_row("when", when(result.segments))
     grid.add_row("frames", _frames(result))
     seconds = " + ".join(f"{name} {value:.2f}" for name, value in result.runtime.seconds.items())
     grid.add_row("seconds", Text(f"{seconds}, on {printable(result.runtime.device)}"))
@@ -141,9 +157,9 @@ def _frames(result: VideoResult) -> Text:
     video = result.video
     text = Text(f"{result.frames_decoded} of {video.frames} decoded with {printable(video.decoder)}")
     if video.frames_replaced:
-        text.append(f", {video.frames_replaced} damaged and replaced", style="yellow")
+        text.append(f", {video.frames_replaced} damaged and replaced", style="red")
     if video.packets_damaged:
-        text.append(f", {video.packets_damaged} packets damaged", style="yellow")
+        text.append(f", {video.packets_damaged} packets damaged", style="red")
     return text
 
 

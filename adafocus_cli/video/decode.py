@@ -55,6 +55,10 @@ class Video:
     def close(self) -> None:
         self._reader.close()
 
+    def times(self) -> np.ndarray:
+        """When each frame is shown, in seconds from the first."""
+        return np.array([self._reader.time_of(number) for number in range(self.info.frames)], np.float64)
+
     def frames(
         self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None, whole: bool = False
     ) -> Pictures:

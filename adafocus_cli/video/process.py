@@ -114,6 +114,12 @@ class VideoProcess:
         header, _ = self._ask("open", path, decoder, _in_place(copy))
         return self._understand("open", path, lambda: _open_video(header, path, decoder, copy))
 
+    def times(self, video: OpenVideo) -> np.ndarray:
+        """When each frame is shown, in seconds from the first."""
+        path, more = video.info.path, {"times": True, **_in_place(video.copy)}
+        _, payload = self._ask("decode", path, video.decoder, more, 8 * video.info.frames)
+        return self._understand("decode", path, lambda: _times(payload, video.info.frames))
+
     def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224, whole: bool = False) -> Frames:
         """Frames by number, in any order, any of them more than once; `whole` squeezes all of each into its square."""
         path, wanted = video.info.path, [int(index) for index in indices]
@@ -243,6 +249,13 @@ def _open_video(header: dict[str, Any], path: str, decoder: Decoder, copy: str |
     if not all(type(value) is int for value in whole) or min(info.width, info.height, info.frames) < 1:
         raise ValueError("sizes are positive whole numbers")
     return OpenVideo(info, decoder, tuple(str(each) for each in header["warnings"]), copy)
+
+
+def _times(payload: bytes, count: int) -> np.ndarray:
+    times = np.frombuffer(payload, np.float64)
+    if len(times) != count or not np.isfinite(times).all():
+        raise ValueError("one time for each frame")
+    return np.maximum.accumulate(times - times[0])
 
 
 def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> Frames:

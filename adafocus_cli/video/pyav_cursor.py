@@ -25,6 +25,19 @@ NOT_A_VIDEO = "not a video that can be read, or damaged; check that it plays, or
 ATTACHED_PICTURE = 0x400  # of a stream's disposition
 
 
+def open_container(path: str, name: str, limits: Limits, deadline: Deadline) -> Any:
+    """A file to demux, and nothing that it may name."""
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(limits.max_pixels)}
+    try:
+        # The prefix keeps names like `concat:a|b` from being taken for addresses.
+        return av.open(f"file:{path}", options=options, timeout=deadline.seconds_left + 1.0)
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError) as error:
+        deadline.check()
+        raise problem(name, NOT_A_VIDEO) from error
+
+
 class Cursor:
     """Decodes one stream from `position`, the place of the next packet in the file.
 
@@ -67,19 +80,7 @@ class Cursor:
         """To the first packet, with a fresh decoder."""
         self.close()
         deadline.check()
-        options = {
-            "protocol_whitelist": "file",
-            "format_whitelist": CONTAINERS,
-            "max_pixels": str(self._limits.max_pixels),
-        }
-        try:
-            # The prefix keeps names like `concat:a|b` from being taken for addresses.
-            self.container = av.open(f"file:{self._path}", options=options, timeout=deadline.seconds_left + 1.0)
-        except MemoryError:
-            raise
-        except (av.FFmpegError, ValueError) as error:
-            deadline.check()
-            raise problem(self._name, NOT_A_VIDEO) from error
+        self.container = open_container(self._path, self._name, self._limits, deadline)
         self.stream = self._best_stream()
         self._prepare_decoder()
         self._start(0, packets(self.container, self.stream))
@@ -189,6 +190,7 @@ class Cursor:
         return (
             self.leave_out
             and number not in self.wanted
+            and (number is None or number < max(self.wanted, default=0))  # those after may be wanted next
             and self.position != self._started
             and self.wanted.isdisjoint(self.inside)
         )

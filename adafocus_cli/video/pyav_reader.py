@@ -6,7 +6,7 @@ does not keep its promises, the reader grows more careful, for good: first no se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from fractions import Fraction
 from typing import Any
@@ -85,6 +85,30 @@ class PyAVReader:
         if self.index.timed:
             return float(int(self.index.times[number] - self.index.times[0]) * self._cursor.stream.time_base)
         return number / self.info.fps if self.info.fps else 0.0
+
+    @property
+    def stream(self) -> Any:
+        """What the container says of the video."""
+        return self._cursor.stream
+
+    @property
+    def turn(self) -> Turn:
+        """What makes its decoded frames upright."""
+        return self._turn
+
+    def frame(self, number: int, deadline: Deadline) -> Any:
+        """One frame as it is decoded, not turned, or the nearest to it that can be had."""
+        self._cursor.wanted = frozenset((number,))
+        return self._find(number, deadline)[1]
+
+    def rewind(self, deadline: Deadline) -> None:
+        """Before the first frame, to read on from there."""
+        self._cursor.leave_out = False
+        self._restart(deadline)
+
+    def onwards(self, deadline: Deadline) -> Iterator[tuple[int, Any]]:
+        """The frames from where it is, with their numbers, as they are decoded, not turned."""
+        return self._cursor.frames(deadline)
 
     def _build_index(self, deadline: Deadline) -> PacketIndex:
         cursor = self._cursor

@@ -41,7 +41,7 @@ class Turn:
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
         if self.swapped:
-            picture = picture.transpose(1, 0, 2)
+            picture = picture.swapaxes(0, 1)
         if self.flip_x:
             picture = picture[:, ::-1]
         return picture[::-1] if self.flip_y else picture

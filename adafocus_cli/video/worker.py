@@ -32,6 +32,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
+    serve(Office())
+
+
+def serve(office: Office) -> None:
+    """Answers the requests of the process that started this one, until that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     requests, answers = _take_protocol()
     parent, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
@@ -40,13 +45,12 @@ def main() -> None:
     inbox: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
     wire.send(answers, {"ready": True})
-    office = _Office()
     while True:
         header, payload = office.answer(inbox.get())
         wire.send(answers, header, payload)
 
 
-class _Office:
+class Office:
     """Answers requests; keeps the videos last used open."""
 
     def __init__(self) -> None:
@@ -76,7 +80,8 @@ class _Office:
         return {**header, "seconds": time.monotonic() - started}, payload
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        answer = self._open if request["do"] == "open" else self._frames
+        do = "times" if "times" in request else request["do"]
+        answer = {"open": self._open, "times": self._times, "decode": self._frames}[do]
         try:
             return answer(request, limits)
         except MemoryError:
@@ -90,6 +95,9 @@ class _Office:
         self._forget(_key(request))
         video = self._video(request, limits, "open")
         return {"info": asdict(video.info), "warnings": list(video.warnings)}, b""
+
+    def _times(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        return {}, self._video(request, limits, "decode").times().tobytes()
 
     def _frames(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
         from adafocus_cli.video.limits import Deadline

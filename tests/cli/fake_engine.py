@@ -27,7 +27,9 @@ class FakeEngine:
     closed: bool = False
     loud: bool = False
 
-    def tag_files(self, paths: Iterable[str], load: Callable[[], Any], options: Options) -> Iterator[Result]:
+    def tag_files(
+        self, paths: Iterable[str], load: Callable[[], Any], options: Options, *, watch: Any = None
+    ) -> Iterator[Result]:
         self.options, self.load = options, load
         try:
             for path in paths:

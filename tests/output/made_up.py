@@ -7,7 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from adafocus_cli.schema import Cost, Exit, Failure, ModelInfo, PatchBox, RunInfo, Tag, VideoInfo, VideoResult
+from adafocus_cli.schema import (
+    Cost,
+    Exit,
+    Failure,
+    ModelInfo,
+    PatchBox,
+    Peak,
+    RunInfo,
+    Segment,
+    Tag,
+    VideoInfo,
+    VideoResult,
+    WindowResult,
+)
 
 _CORNERS = ((58, 16), (58, 16), (98, 56), (138, 16), (138, 96), (138, 56), (58, 96), (58, 56))
 
@@ -45,6 +58,25 @@ def tagged(path: str = "clip.mp4", *, labels: tuple[Tag, ...] = LABELS, **change
         step_logits=np.array([[0.5, -1.25]], dtype=np.float32),
     )
     return replace(result, **{key: value for key, value in changes.items() if key not in of_video})
+
+
+def in_windows(path: str = "clip.mp4", **changes: Any) -> VideoResult:
+    """Three windows and two segments; between them nothing is sure enough."""
+    whole = tagged(path)
+    windows = tuple(
+        WindowResult(
+            start=2.5 * number,
+            end=2.5 * number + 5,
+            labels=(LABELS[number],),
+            cost=whole.cost,
+            trajectory=whole.trajectory[:2],
+            exit=whole.exit,
+        )
+        for number in range(3)
+    )
+    labels = tuple(replace(tag, best=Peak(number, 0.9)) for number, tag in enumerate(LABELS))
+    segments = (Segment(0.0, 3.75, "Arm wrestling", 2, 0.9), Segment(6.25, 10.0, "Sumo", 4, 0.85))
+    return replace(whole, **{"labels": labels, "windows": windows, "segments": segments, **changes})
 
 
 def failed(path: str = "broken.mp4", message: str = "the file is cut off; download it again") -> Failure:

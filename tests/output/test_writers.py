@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adafocus_cli.errors import UsageError
@@ -18,8 +20,8 @@ from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.csv_rows import TrajectoryWriter
 from adafocus_cli.output.formats import WRITERS
 from adafocus_cli.output.sink import OutputClosedError, Sink
-from adafocus_cli.output.sketch import arrow
-from adafocus_cli.schema import Exit, Result, Tag
+from adafocus_cli.output.sketch import arrow, map_of
+from adafocus_cli.schema import Exit, PatchBox, Result, Tag
 from tests.output.made_up import failed, tagged
 
 NASTY = "[red]=\x1b[31m\u202e\n\r\x9b東京\udcff.mp4"
@@ -155,11 +157,76 @@ def test_the_table_says_what_matters() -> None:
     text = "".join(write(WRITERS["table"], tagged(frames_replaced=2, exit=Exit(3, 16)), failed()))
     for part in (
         *("clip.mp4", "340×256 · 28 fps · 10.0 s · h264", "Arm wrestling", "91.2 %", "━━━━"),
-        *("27.0 GMACs, 41 % of whole frames", "↖↖·↗↘→↙←", "after 4 of 16 steps", "2 damaged and replaced"),
+        *(
+            "━━━━━╸───────  27.0",
+            "27.0 GMACs, 41 % of whole frames",
+            "··▒▓███▒▒··  16 × between",
+            "↖↖·↗↘→↙←",
+            "after 4 of 16 steps",
+            "2 damaged and replaced",
+        ),
         *("16 of 280 decoded with pyav", "✗ could not be opened", "the file is cut off", "1 tagged · 1 failed"),
     ):
         assert part in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_the_table_with_steps_fits_and_has_a_row_for_each(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    answers = np.zeros((16, 6), np.float32)
+    answers[8:, 2] = 2.0
+    text = "".join(write(WRITERS["table"], tagged(step_logits=answers), view=View(steps=True)))
+    assert max(map(len, text.splitlines())) <= width
+    rows = [line.split() for line in text.splitlines() if "–" in line]
+    assert rows[4] == ["5", "68", "2.70", "s", "↘", "138,96", "–", "282,240", "16.7", "%"]
+    assert rows[8][-2:] == ["59.6", "%"]
+    assert len(rows) == 16
+
+
+def test_steps_have_no_score_where_answers_do_not_go_with_looks() -> None:
+    text = "".join(write(WRITERS["table"], tagged(), view=View(steps=True)))
+    assert "282,240\n" in text
+
+
+def test_a_long_video_has_no_more_arrows_than_fit() -> None:
+    long = tagged(trajectory=tuple(PatchBox(0, n, n / 10, (0.0, 0.0, 9.0, 9.0)) for n in range(999)))
+    text = write(WRITERS["table"], long)[0]
+    assert text.count("↖") == 48
+    assert "…" in text
+    assert "999 × between" in text
+
+
+@pytest.mark.parametrize("background", ["dark", "light"])
+def test_words_have_no_colours_that_vanish_on_white(background: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORFGBG", {"dark": "15;0", "light": "0;15"}[background])
+    nothing = tagged(labels=(), frames_replaced=1)
+    text = "".join(write(WRITERS["table"], tagged(), nothing, failed(), view=View(steps=True)))
+    painted = re.findall(r"\x1b\[([\d;]*)m([^\x1b]*)", text)
+    assert {"31", "35"} <= {code for codes, _ in painted for code in codes.split(";")}
+    for codes, part in painted:
+        if {"32", "33", "36", "37", *map(str, range(90, 98))} & set(codes.split(";")):
+            assert not re.search(r"[\w%]", part), part
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = "".join(write(WRITERS["table"], tagged(), failed(), view=View(steps=True)))
+    assert not re.search(r"\x1b\[(?:\d+;)*(3|9)\d", text)
+
+
+@pytest.mark.parametrize(
+    ("size", "columns"), [((1920, 1080), 14), ((224, 224), 8), ((1080, 1920), 4), ((3000, 30), 20)]
+)
+def test_the_map_has_the_shape_of_the_picture(size: tuple[int, int], columns: int) -> None:
+    video = tagged(width=size[0], height=size[1]).video
+    left_half = PatchBox(0, 0, 0.0, (0.0, 0.0, size[0] / 2, float(size[1])))
+    upper_left = PatchBox(1, 1, 1.0, (0.0, 0.0, size[0] / 2, size[1] / 2))
+    half = columns // 2
+    assert map_of([left_half, upper_left], video) == ["█" * half + "·" * half] * 2 + ["▒" * half + "·" * half] * 2
 
 
 def test_the_table_says_when_no_label_is_left() -> None:

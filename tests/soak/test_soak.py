@@ -1,4 +1,4 @@
-"""What takes minutes: hundreds of bad files, twenty kills, thousands of videos. `make soak` runs it."""
+"""What takes minutes: hundreds of bad files, twenty kills, thousands of videos, hours of film. `make soak` runs it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
 from tests import batches
+from tests.clips import number_picture
 from tests.corpus import good_clip, make
 
 GOOD, BAD = 100, 312
@@ -86,3 +89,37 @@ def resident_kib(process: subprocess.Popen[bytes]) -> int:
     listing = subprocess.run(["ps", "-eo", "sid,rss"], capture_output=True, text=True, check=True).stdout
     rows = (line.split() for line in listing.splitlines()[1:])
     return sum(int(size) for session, size in rows if session == str(process.pid))
+
+
+def test_two_hours_take_as_little_memory_as_two_minutes(tmp_path: Path) -> None:
+    peaks = {}
+    for minutes in (2, 120):
+        film = _film(tmp_path / f"{minutes}.mp4", minutes=minutes)
+        output = tmp_path / f"{minutes}.jsonl"
+        process = batches.start([str(film)], output, "--window", 10, "--stride", 5, "--subtitles", "vtt")
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, resident_kib(process))
+            time.sleep(0.05)
+        process.communicate()
+        assert process.returncode == 0
+        ((record,),) = batches.records_by_path(output).values()
+        assert len(record["windows"]) == 12 * minutes - 1
+        assert (record["segments"][0]["start"], record["segments"][-1]["end"]) == (0.0, 60.0 * minutes)
+        peaks[minutes] = peak
+    print(f"peak memory: {peaks[2]} KiB for 2 minutes, {peaks[120]} KiB for 120")
+    assert peaks[120] < 1.15 * peaks[2]
+
+
+def _film(path: Path, *, minutes: int, fps: int = 5) -> Path:
+    """Small and slow, so that it is quickly made; its pictures come round every 400 frames."""
+    pictures = [av.VideoFrame.from_ndarray(number_picture(n, 160, 120), format="rgb24") for n in range(400)]
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(60 * minutes * fps):
+            frame = pictures[number % len(pictures)].reformat(format="yuv420p")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path

@@ -1,0 +1,1 @@
+"""How fast a model is on this machine, beside what else one could take: measured in rounds, reported, drawn."""

@@ -1,0 +1,50 @@
+"""What a machine can do at most: a product of two large matrices, which all its networks are made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from adafocus_cli.benchmark.rounds import Entrant, Timing, ratio, whole
+from adafocus_cli.benchmark.stages import finish
+from adafocus_cli.runtime.pytorch import PRECISIONS
+
+_SMALLEST, _LARGEST = 512, 16384
+_SECONDS = 0.05  # of work: long beside what it takes to begin
+
+
+class MatrixProduct:
+    """Square, in a number format, and large enough to take a while."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        self.name = f"matrix product, {precision}"
+        self._device = device
+        self._format = PRECISIONS[precision]
+
+    def entrant(self) -> Entrant:
+        return Entrant(self.name, whole(lambda: finish(self._factor @ self._factor)))
+
+    def rates(self, timing: Timing) -> list[float]:
+        """10⁹ multiply-adds a second, in each round."""
+        gmacs = len(self._factor) ** 3 / 1e9
+        return [gmacs / seconds for seconds in timing.seconds()]
+
+    @cached_property
+    def _factor(self) -> torch.Tensor:
+        side = _SMALLEST
+        while True:
+            factor = torch.randn(side, side, device=self._device).to(self._format)
+            finish(factor @ factor)
+            started = time.perf_counter()
+            finish(factor @ factor)
+            if time.perf_counter() - started > _SECONDS or side == _LARGEST:
+                return factor
+            side *= 2
+
+
+def share(gmacs: float, seconds: Sequence[float], rates: Sequence[float]) -> float:
+    """How much of these rates so much work reached, done in so many seconds in the same rounds."""
+    return ratio([gmacs / each for each in seconds], rates)

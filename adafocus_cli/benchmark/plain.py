@@ -1,0 +1,47 @@
+"""The plain path, which everything is compared with: a model as its authors run it for one video.
+
+Eager, in full precision, nothing folded or laid out anew; all frames are glanced at, then each step looks and answers
+by itself. Networks that see a clip as a whole get it as a whole, as theirs do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adafocus_cli.benchmark.rounds import Entrant, whole
+from adafocus_cli.benchmark.subject import noise
+from adafocus_cli.models.base import Family, Memory
+from adafocus_cli.nn.pixels import normalised
+from adafocus_cli.video.sampling import FramePlan
+
+
+class PlainPath:
+    def __init__(self, model: Family, device: str) -> None:
+        self.model = model.to(device)
+        self._device = device
+
+    def entrant(self, name: str) -> Entrant:
+        """One clip."""
+        clip = noise(self.model)
+        pixels = clip.pixels(range(len(clip.plan.frames)))
+        return Entrant(name, whole(lambda: self.answer(pixels, clip.plan)))
+
+    @torch.inference_mode()
+    def answer(self, pixels: np.ndarray, plan: FramePlan) -> Tensor:
+        """From the frames of a plan, uint8 (frames, side, side, 3), to the logits of the last step."""
+        model = self.model
+        frames = normalised(torch.tensor(pixels).to(self._device))
+        maps = model.glance(frames[list(plan.glance)][None])
+        candidates = frames[list(plan.focus)]
+        memory: Memory = {}
+        for turn in model.turns(1):
+            seen = maps[:, list(turn.glance)] if turn.glance else maps
+            focused = None
+            if turn.looks:
+                gaze = model.locate(turn, seen, memory)
+                patches = model.patches(candidates[gaze.frames[0]], gaze.boxes[0])
+                focused = model.focus(patches[None])
+            logits = model.classify(turn, seen, focused, memory)
+        return logits[0, -1].cpu()

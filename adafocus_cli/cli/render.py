@@ -1,0 +1,155 @@
+"""`adafocus render`: a video with what the model did drawn into it.
+
+Parses, finds or makes the record, and calls; knows nothing of pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adafocus_cli.cli import options
+from adafocus_cli.cli.inputs import is_same
+from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.video.remote import is_remote
+
+if TYPE_CHECKING:
+    from adafocus_cli.render.process import Record
+
+HELP = """Draw into a video where the model looked, what it said, and what that cost.
+
+The box glides from look to look, and the meter grows with each. Sound and the times of all frames are kept."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+Tag a video and draw the result:
+  [cyan]adafocus render clip.mp4 -o looked.mp4[/cyan]
+Draw what a run has found already:
+  [cyan]adafocus render clip.mp4 --results tags.jsonl -o looked.webm[/cyan]
+A small animation, and a picture of each look:
+  [cyan]adafocus render clip.mp4 -o looked.gif --frames looks/[/cyan]"""
+
+Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video to draw on; it stays as it is.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=options.OUTPUT,
+        help="The film to write: .mp4, .webm or .gif.",
+    ),
+]
+Frames = Annotated[
+    Path | None,
+    typer.Option(
+        "--frames", metavar="DIR", rich_help_panel=options.OUTPUT, help="Write a picture of each look into DIR."
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", metavar="", rich_help_panel=options.OUTPUT, help="Replace what is there already."),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        metavar="FILE",
+        rich_help_panel=options.INPUT,
+        help="Take the record of VIDEO from FILE, such as tags.jsonl, instead of tagging it.",
+    ),
+]
+
+
+def render(
+    context: typer.Context,
+    video: Video,
+    output: Output = None,
+    frames: Frames = None,
+    results: Results = None,
+    overwrite: Overwrite = False,
+    model: options.ModelName = None,
+    weights: options.Weights = None,
+    labels: options.Labels = None,
+    patch_size: options.PatchSize = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    runtime: options.RuntimeOption = "auto",
+    exit_: options.ExitFile = None,
+    max_gmacs: options.MaxGmacs = None,
+    decode_timeout: options.DecodeTimeout = 60.0,
+    decode_memory: options.DecodeMemory = 4.0,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    terminal: Terminal = context.obj
+    terminal.quiet, terminal.verbose = quiet, verbose
+    _check_targets(video, output, frames, overwrite=overwrite)
+    if results is not None and (model is not None or weights is not None):
+        raise UsageError("--results says what was found, and --model or --weights would find it anew; give one of them")
+
+    from adafocus_cli.render import process
+
+    with terminal.progress(into_stdout=False) as bar:
+        record = _tagged(context.params) if results is None else _found(results, video)
+        process.render(
+            video,
+            record,
+            output=output,
+            folder=frames,
+            limits=options.limits_of(context.params),
+            progress=lambda done, total: bar.show(f"{done} of {total} frames", done=done, total=total),
+        )
+    terminal.note(" and ".join(str(target) for target in (output, frames) if target is not None))
+
+
+def _check_targets(video: str, output: Path | None, frames: Path | None, *, overwrite: bool) -> None:
+    from adafocus_cli.render.process import kind_of
+
+    if is_remote(video):
+        raise UsageError(f"{video} is on other storage; copy it to this machine first")
+    if output is None and frames is None:
+        raise UsageError("nothing would be written; give --output FILE for a film, --frames DIR for pictures, or both")
+    if output is not None:
+        kind_of(output)
+        if is_same(output, video):
+            raise UsageError(f"{output} is the video itself, and would be overwritten; give another file")
+    for target in (output, frames):
+        if target is not None and not overwrite and _is_taken(target):
+            raise UsageError(f"{target} is there already; give another one, or --overwrite to replace it")
+
+
+def _is_taken(target: Path) -> bool:
+    return any(target.iterdir()) if target.is_dir() else target.exists()
+
+
+def _tagged(given: dict[str, Any]) -> Record:
+    from adafocus_cli.engine.local import tag_files
+    from adafocus_cli.schema import Failure
+
+    choice = options.ModelChoice.of({**given, "batch_size": None})
+    (result,) = tag_files([given["video"]], choice.load, options.engine_options({**given, "workers": 1}))
+    if isinstance(result, Failure):
+        raise VideoError(result.message, stage=result.stage)
+    return result.to_dict()
+
+
+def _found(results: Path, video: str) -> Record:
+    """The last record of the video, under this path or another one that leads to the same file."""
+    from adafocus_cli.output.journal import record_file
+    from adafocus_cli.output.records import is_flat, path_of
+
+    if not results.is_file():
+        raise UsageError(f"there is no file {results}; give records of classify or batch")
+    found: Record | None = None
+    for record in record_file(results).records():
+        if is_flat(record):
+            raise UsageError(f"{results} does not say where the model looked; give records as JSON Lines or in SQLite")
+        if path_of(record) == video or is_same(Path(path_of(record)), video):
+            found = record
+    if found is None:
+        raise UsageError(f"{results} has no record of {video}; tag it first, or leave out --results")
+    return found

@@ -1,0 +1,90 @@
+"""The parent's side of rendering: a child process does all that touches pixels, and what it leaves is all or nothing.
+
+Loads no decoder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.files import replacing
+from adafocus_cli.video.limits import Limits, check_file
+from adafocus_cli.video.process import VideoProcess
+
+KINDS = {".mp4": "mp4", ".m4v": "mp4", ".webm": "webm", ".gif": "gif"}
+
+Record = dict[str, Any]
+Progress = Callable[[int, int], None]
+
+
+class OutputError(AdaFocusError):
+    """What was rendered cannot be written."""
+
+
+def kind_of(output: Path) -> str:
+    """What a file shall be, by its name."""
+    kind = KINDS.get(output.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{output}: no kind of film is known by this ending; .mp4, .webm and .gif are")
+    return kind
+
+
+def render(
+    path: str,
+    record: Record,
+    *,
+    output: Path | None = None,
+    folder: Path | None = None,
+    limits: Limits | None = None,
+    progress: Progress = lambda done, total: None,
+) -> None:
+    """Draws a record into its video: as a film, as pictures of its looks in a folder, or both."""
+    check_file(path, path)
+    if record.get("status") != "ok":
+        reason = record.get("error", {}).get("message", "it has no result")
+        raise UsageError(f"the record of {path} is a failure: {reason}")
+    with ExitStack() as stack:
+        film = None
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            if output is not None:
+                film = stack.enter_context(replacing(output)).name
+        except OSError as error:
+            raise UsageError(f"cannot write to {error.filename}: {error.strerror}; give another place") from None
+        job = {
+            "record": record,
+            "film": film and _absolute(film),
+            "kind": output and kind_of(output),
+            "folder": folder and _absolute(folder),
+            "output": str(output),
+        }
+        renderer = _Renderer(limits=limits)
+        stack.callback(renderer.close)
+        renderer.run(path, job, progress)
+
+
+class _Renderer(VideoProcess):
+    _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.render.worker")
+
+    def run(self, path: str, job: dict[str, Any], progress: Progress) -> None:
+        state, _ = self._ask("open", path, "pyav", {"job": job})
+        while not state["over"]:
+            state, _ = self._ask("decode", path, "pyav", {})
+            progress(state["done"], state["total"])
+
+    def _raise_reported(self, header: dict[str, Any], do: str) -> None:
+        own = {kind.__name__: kind for kind in (OutputError, UsageError)}.get(str(header.get("type")))
+        if own is not None:
+            raise own(str(header["error"]))
+        super()._raise_reported(header, do)
+
+
+def _absolute(path: str | Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  (Path.absolute keeps `..`)

@@ -1,0 +1,150 @@
+"""Files beside the results: what players and libraries read in them, whatever the labels are called."""
+
+from __future__ import annotations
+
+import subprocess
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import pytest
+
+from adafocus_cli.errors import UsageError
+from adafocus_cli.output import tag_map
+from adafocus_cli.output.escape import printable
+from adafocus_cli.output.sidecars import Sidecars, beside, chapters, srt, vtt, xmp
+from adafocus_cli.output.tag_map import Entry, TagMap
+from adafocus_cli.schema import Segment
+from tests.clips import numbered_clip
+from tests.output.made_up import LABELS, failed, in_windows, tagged
+
+NASTY = "a --> b <script>&amp;</script>\n\n2\n00:00 {\\an8} =;#\\ \x00\x1b[31m \u202e ]]>"
+PLAIN = TagMap()
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+
+
+def record(*labels):
+    segments = tuple(Segment(2.5 * i, 2.5 * i + 2.5, label, i, 0.9) for i, label in enumerate(labels))
+    return (in_windows(segments=segments) if labels else in_windows()).to_dict()
+
+
+def items(text, name):
+    """What is in the list of that name."""
+    root = ET.fromstring(text.split("?>", 1)[1].rsplit("<?", 1)[0])
+    return [item.text for parent in root.iter() if parent.tag.endswith(f"}}{name}") for item in parent.iter(f"{RDF}li")]
+
+
+def test_subtitles_say_which_label_holds_when():
+    assert vtt(record(), PLAIN) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:03.750\nArm wrestling\n\n00:00:06.250 --> 00:00:10.000\nSumo\n"
+    )
+    assert srt(record(), PLAIN) == (
+        "1\n00:00:00,000 --> 00:00:03,750\nArm wrestling\n\n2\n00:00:06,250 --> 00:00:10,000\nSumo\n"
+    )
+
+
+def test_no_label_makes_a_cue_of_its_own_or_is_obeyed():
+    web, player = vtt(record("x", NASTY, "y"), PLAIN), srt(record("x", NASTY, "y"), PLAIN)
+    for text in (web, player):
+        assert text.count("\n\n") == 2 + text.startswith("WEBVTT")
+        assert [line.count(" --> ") for line in text.splitlines() if " --> 00:" in line] == [1, 1, 1]
+        assert not set("<\x00\x1b\u202e") & set(text)
+    assert text.count(" --> ") == 3
+    assert "&lt;script&gt;&amp;amp;" in web
+    assert "{" not in player
+
+
+def test_ffmpeg_reads_the_chapters(tmp_path):
+    clip = numbered_clip(tmp_path / "clip.mp4", frames=250)
+    (tmp_path / "clip.chapters.txt").write_text(chapters(record("x", NASTY), PLAIN))
+    with av.open(str(tmp_path / "clip.chapters.txt"), format="ffmetadata") as file:
+        found = file.chapters()
+    assert [(each["start"], each["end"], each["time_base"].denominator) for each in found] == [
+        (0, 2500, 1000),
+        (2500, 5000, 1000),
+    ]
+    assert found[1]["metadata"]["title"] == printable(NASTY)
+    command = ["ffmpeg", "-v", "error", "-i", clip, "-i", tmp_path / "clip.chapters.txt", "-map_metadata", "1"]
+    try:
+        subprocess.run([*command, "-codec", "copy", tmp_path / "out.mp4"], check=True, timeout=60)
+    except FileNotFoundError:
+        return  # the program is not here; its library read them
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert len(file.chapters()) == 2
+
+
+def test_xmp_has_tags_their_categories_and_markers():
+    own = TagMap({"Sumo": Entry(("sumō", "ring"), ("Sport", "Fight"))})
+    text = xmp(record(), own)
+    assert items(text, "subject") == ["Arm wrestling", "sumō", "ring", "Sport", "Fight"]
+    assert items(text, "hierarchicalSubject") == ["Sport|Fight|sumō", "Sport|Fight|ring"]
+    root = ET.fromstring(text.split("?>", 1)[1].rsplit("<?", 1)[0])
+    times = [(each.tag.rpartition("}")[2], each.text) for each in root.iter() if "DynamicMedia" in each.tag]
+    assert ("frameRate", "f1000") in times
+    assert [value for name, value in times if name == "startTime"] == ["0", "6250"]
+    assert [value for name, value in times if name == "duration"] == ["3750", "3750"]
+
+
+def test_xmp_is_xml_whatever_a_label_is_called_and_without_windows_has_the_best_label():
+    assert items(xmp(record(NASTY, "\ud800\ufffe"), PLAIN), "subject")[0].startswith("a --> b <script>&amp;")
+    assert items(xmp(tagged().to_dict(), PLAIN), "subject") == [LABELS[0].label]
+
+
+@pytest.mark.parametrize(
+    ("video", "path"),
+    [
+        ("clip.mp4", "side/clip.mp4.vtt"),
+        ("a/b/clip.mov", "side/a/b/clip.mov.vtt"),
+        ("/films/clip.mp4", "side/films/clip.mp4.vtt"),
+        ("../../clip.mp4", "side/_/_/clip.mp4.vtt"),
+        ("s3://bucket/clip.mp4", "side/s3/bucket/clip.mp4.vtt"),
+    ],
+)
+def test_each_video_has_files_of_its_own_below_the_folder(video, path):
+    assert beside(Path("side"), video, ".vtt") == Path(path)
+
+
+def test_nothing_is_written_for_failures_and_rows(tmp_path):
+    files = Sidecars(tmp_path / "side", ("vtt", "xmp"), PLAIN)
+    files.write(failed().to_dict())
+    files.write({"path": "clip.mp4", "status": "ok"})
+    assert not (tmp_path / "side").exists()
+    files.write(replace(in_windows(), video=replace(in_windows().video, path="a\udcff.mp4")).to_dict())
+    assert len(list((tmp_path / "side").iterdir())) == 2
+
+
+YAML = "Sumo: [sumō, ring]\nArm wrestling: {tags: arms, parents: [Sport, Fight]}\nPlaying the accordion:\n"
+CSV = "label,tags,parents\nSumo,sumō|ring,\nArm wrestling,arms,Sport|Fight\nPlaying the accordion,,\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("map.yaml", YAML), ("map.csv", CSV)])
+def test_a_map_renames_drops_and_leaves_the_rest_as_it_is(name, text, tmp_path):
+    (tmp_path / name).write_text(text, "utf-8")
+    own = tag_map.read(tmp_path / name)
+    own.check([tag.label for tag in LABELS])
+    assert own.of("Sumo") == ("sumō", "ring")
+    assert own.all_of("Arm wrestling") == ("arms", "Sport", "Fight")
+    assert (own.of("Playing the accordion"), own.all_of("Playing the accordion")) == ((), ())
+    assert own.of("something else") == ("something else",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("map.yaml", "Sumu: x", "maps 'Sumu', which is no label of the model; the nearest is 'Sumo'"),
+        ("map.yaml", "[1, 2]", "maps nothing; lines are label: tag"),
+        ("map.yaml", "a: {b: c}", "'a' has something else than tags and parents"),
+        ("map.yaml", "a: [[b]]", "'a' is mapped to something that is no name"),
+        ("map.yaml", "{", "is not YAML"),
+        ("map.csv", "name,x\n", "needs a first line with the columns label,tags"),
+        ("none.yaml", None, "check the path after --map"),
+    ],
+)
+def test_a_map_that_cannot_be_used_says_why_in_one_line(name, text, said, tmp_path):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError) as error:
+        tag_map.read(tmp_path / name).check([tag.label for tag in LABELS])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
