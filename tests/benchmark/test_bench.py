@@ -58,13 +58,14 @@ def test_stages_are_timed_as_the_loop_runs_them(family):
 
 def test_the_numbers_for_programs(adafocus, tiny, tmp_path):
     output = tmp_path / "bench.json"
-    options = ("--precision", "fp32,bf16", "--baselines", "none", "--rounds", 2, "-o", output, "-f", "json")
+    variants = ("--precision", "fp32,bf16", "--runtime", "torch,openvino")
+    options = (*variants, "--baselines", "none", "--rounds", 2, "-o", output, "-f", "json")
     outcome = adafocus("bench", "-m", tiny, *options)
     assert outcome.code == 0, outcome.err
     record = json.loads(outcome.out)
     assert record == json.loads(output.read_text())
     assert record["schema"] == "adafocus-bench/1"
-    ours = ["adafocus (torch), fp32", "adafocus (torch), bf16"]
+    ours = [f"adafocus ({runtime}), {precision}" for precision in ("fp32", "bf16") for runtime in ("torch", "openvino")]
     assert [row["name"] for row in record["model_only"]] == ["plain path", *ours]
     assert [row["name"] for row in record["end_to_end"]] == ["plain path", *ours]
     assert record["decoding"][0]["name"] == "pyav"
@@ -89,7 +90,8 @@ def test_the_table_fits_a_terminal(adafocus, tiny, monkeypatch):
 
 def test_the_picture_has_a_diagram_for_what_can_be_varied(adafocus, tiny, tmp_path):
     picture = tmp_path / "seconds.png"
-    outcome = adafocus("bench", "-m", tiny, "--baselines", "none", "--rounds", 1, "--picture", picture, "-f", "json")
+    options = ("--runtime", "torch", "--baselines", "none", "--rounds", 1, "--picture", picture, "-f", "json")
+    outcome = adafocus("bench", "-m", tiny, *options)
     assert outcome.code == 0, outcome.err
     curves = {curve["varied"]: curve["lines"] for curve in json.loads(outcome.out)["curves"]}
     assert list(curves) == ["frames", "patch size", "length"], "a processor takes one video at a time"
