@@ -21,7 +21,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """A video as its frames are seen: `width` and `height` are upright, `rotation` is what was undone."""
+    """A video as its frames are seen: `width` and `height` are upright, `rotation` is what was undone.
+
+    `decode` is "fast" where keyframes stand in for frames that the model asked for, `frames_off` away at most.
+    """
 
     path: str
     width: int
@@ -32,6 +35,8 @@ class VideoInfo:
     codec: str
     rotation: int
     decoder: str
+    decode: Literal["exact", "fast"] = "exact"
+    frames_off: int = 0
     frames_replaced: int = 0
     packets_damaged: int = 0
 

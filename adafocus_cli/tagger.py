@@ -28,6 +28,7 @@ from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.timeline import best_tags, softmax
+from adafocus_cli.video.decode import Decode
 from adafocus_cli.video.limits import shown
 from adafocus_cli.video.sampling import FramePlan
 from adafocus_cli.video.windows import Windowing
@@ -107,6 +108,7 @@ class Tagger:
         max_gmacs: float | None = None,
         window: float | None = None,
         stride: float | None = None,
+        decode: Decode = "exact",
     ) -> VideoResult:
         """The result for one video file; raises `VideoError` where `tag_videos` would give a failure."""
         (result,) = self.tag_videos(
@@ -117,6 +119,7 @@ class Tagger:
             max_gmacs=max_gmacs,
             window=window,
             stride=stride,
+            decode=decode,
         )
         if isinstance(result, Failure):
             raise VideoError(result.message, stage=result.stage)
@@ -132,18 +135,22 @@ class Tagger:
         max_gmacs: float | None = None,
         window: float | None = None,
         stride: float | None = None,
+        decode: Decode = "exact",
     ) -> Iterator[VideoResult | Failure]:
         """Results and failures, one a path, in their order, while later videos are being decoded.
 
         `exits` is a file of thresholds for this model and `max_gmacs` a hard cap on every video's cost; without them
-        nothing is skipped. `window` and `stride` are seconds: each window is tagged as a clip of its own.
+        nothing is skipped. `window` and `stride` are seconds: each window is tagged as a clip of its own. With
+        `decode="fast"` the keyframes nearest to the wanted frames are taken for them.
         """
         from adafocus_cli.engine.local import Options, tag_files
 
         if isinstance(paths, str | Path):
             raise UsageError(f"{paths} is one path, but tag_videos takes several; give a list, or call tag_video")
         windows = Windowing.of(window, stride)
-        options = Options(top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs, windows=windows)
+        options = Options(
+            top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs, windows=windows, decode=decode
+        )
         return tag_files(map(str, paths), lambda: self, options)
 
     # From pixels.

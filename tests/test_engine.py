@@ -13,7 +13,7 @@ import torch
 
 from adafocus_cli.engine import local
 from adafocus_cli.engine.local import Options, tag_files
-from adafocus_cli.errors import ModelError, VideoError
+from adafocus_cli.errors import ModelError, UsageError, VideoError
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
 from tests.clips import cut_off, flip_bytes, numbered_clip
@@ -68,15 +68,53 @@ def test_frames_are_decoded_when_they_are_needed(clips, tagger, monkeypatch):
     asked = []
     original = VideoProcess.frames
 
-    def spy(self, video, indices, *, size):
+    def spy(self, video, indices, **how):
         asked.append(list(indices))
-        return original(self, video, indices, size=size)
+        return original(self, video, indices, **how)
 
     monkeypatch.setattr(VideoProcess, "frames", spy)
     options = Options(max_gmacs=tagger._meter.of_turns(tagger.family.turns(4))[0].total() / 1e9 * 1.01)
     (result,) = tag_files(clips[:1], lambda: tagger, options)
     assert len(asked) == 1
     assert len(asked[0]) == result.frames_decoded == 4
+
+
+def test_fast_decoding_shows_keyframes_and_says_which(tmp_path, tagger):
+    path = str(numbered_clip(tmp_path / "many.mp4", frames=200, options={"g": "10", "x264-params": "scenecut=0"}))
+
+    (exact,) = tag_files([path], lambda: tagger)
+    (fast,) = tag_files([path], lambda: tagger, Options(decode="fast"))
+
+    assert {look.frame % 10 for look in exact.trajectory} != {0}
+    assert {look.frame % 10 for look in fast.trajectory} == {0}
+    assert [look.time for look in fast.trajectory] == pytest.approx([look.frame / 25 for look in fast.trajectory])
+    off = [abs(f.frame - e.frame) for f, e in zip(fast.trajectory, exact.trajectory, strict=True)]
+    assert (fast.video.decode, fast.video.frames_off) == ("fast", max(off))
+    assert (exact.video.decode, exact.video.frames_off) == ("exact", 0)
+    assert fast.video.frames_replaced == 0
+    assert fast.to_dict()["video"]["decode"] == "fast"
+
+
+@pytest.mark.parametrize("name", ["few.mp4", "not-seekable.ts"])
+def test_fast_decoding_is_exact_where_keyframes_are_few_or_cannot_be_reached(tmp_path, tagger, name):
+    gap = "100" if name == "few.mp4" else "10"
+    path = str(numbered_clip(tmp_path / name, frames=200, options={"g": gap, "x264-params": "scenecut=0"}))
+
+    (fast,) = tag_files([path], lambda: tagger, Options(decode="fast"))
+    (exact,) = tag_files([path], lambda: tagger)
+
+    assert without_timings(fast.to_dict(logits=True)) == without_timings(exact.to_dict(logits=True))
+    assert fast.video.decode == "exact"
+
+
+def test_a_way_of_decoding_that_nobody_knows(tagger):
+    with pytest.raises(UsageError, match="decode is 'quick'; it is exact or fast"):
+        list(tagger.tag_videos(["a.mp4"], decode="quick"))
+
+
+def test_fast_decoding_is_not_for_windows(tagger):
+    with pytest.raises(UsageError, match="--decode fast is not for windows"):
+        list(tagger.tag_videos(["a.mp4"], decode="fast", window=2))
 
 
 def test_decoding_begins_before_the_model_is_there(clips, tagger):

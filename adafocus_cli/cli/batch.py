@@ -137,6 +137,7 @@ def batch(
     watch: Watch = False,
     settle: Settle = 5.0,
     decoder: options.DecoderOption = "auto",
+    decode: options.DecodeOption = "exact",
     decode_timeout: options.DecodeTimeout = 60.0,
     decode_memory: options.DecodeMemory = 4.0,
     engine: engines.NameOption = "local",

@@ -95,6 +95,7 @@ def classify(
     files_from: options.FilesFrom = None,
     null: options.Null = False,
     decoder: options.DecoderOption = "auto",
+    decode: options.DecodeOption = "exact",
     decode_timeout: options.DecodeTimeout = 60.0,
     decode_memory: options.DecodeMemory = 4.0,
     workers: options.Workers = None,

@@ -100,6 +100,7 @@ def evaluate(
     exit_: options.ExitFile = None,
     max_gmacs: options.MaxGmacs = None,
     decoder: options.DecoderOption = "auto",
+    decode: options.DecodeOption = "exact",
     decode_timeout: options.DecodeTimeout = 60.0,
     workers: options.Workers = None,
     format_: options.ReportFormatOption = "table",
@@ -128,6 +129,7 @@ def evaluate(
         available=available,
         exits=None if exit_ is None else str(exit_),
         max_gmacs=max_gmacs,
+        decode=decode,
     )
     target.write(report, setting, seconds)
     labelled.end_with(report.failures, dataset, terminal)

@@ -31,6 +31,7 @@ ReportFormat = Literal["table", "json"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino"]
 Decoder = Literal["auto", "pyav", "decord"]
+Decode = Literal["exact", "fast"]
 
 # Panels of the help.
 MODEL = "Model"
@@ -178,6 +179,12 @@ DecoderOption = Annotated[
     Decoder,
     typer.Option(rich_help_panel=INPUT, help="What reads the videos; auto takes the one that suits."),
 ]
+DecodeOption = Annotated[
+    Decode,
+    typer.Option(
+        "--decode", rich_help_panel=INPUT, help="fast takes the nearest keyframes instead of the exact frames."
+    ),
+]
 DecodeTimeout = Annotated[
     float,
     typer.Option(
@@ -266,7 +273,7 @@ def engine_options(given: Mapping[str, Any]) -> Options:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.video.windows import Windowing
 
-    chosen = {name: given[name] for name in ("decoder", "top_k", "min_score", "max_gmacs") if name in given}
+    chosen = {name: given[name] for name in ("decoder", "decode", "top_k", "min_score", "max_gmacs") if name in given}
     if given["workers"] is not None:
         chosen["workers"] = given["workers"]
     windows = Windowing.of(given.get("window"), given.get("stride"))

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from adafocus_cli.engine.passes import clips_of, decode
+from adafocus_cli.engine.passes import by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError
 from adafocus_cli.video.clip import Geometry
-from adafocus_cli.video.decode import Decoder, other_decoder
+from adafocus_cli.video.decode import Decode, Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError, Limits, shown
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import Copies
@@ -79,12 +79,13 @@ class Decoding:
         self,
         *,
         decoder: Decoder,
+        decode: Decode = "exact",
         limits: Limits,
         workers: int,
         windows: Windowing | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        self._decoder = decoder
+        self._decoder, self._decode = decoder, decode
         self._windows = windows
         self._cuts: dict[int, _Cut] = {}
         self._processes = [VideoProcess(decoder=decoder, limits=limits) for _ in range(max(1, workers))]
@@ -256,15 +257,17 @@ class Decoding:
                 return self._given_out(place, path, cut, clips_of(process, video, cut.windows[cut.given :], loop))
             (window,) = cut.windows
 
-        plan, size = loop.plan(video.info.frames), loop.frame_size
+        info, plan, size = video.info, loop.plan(video.info.frames), loop.frame_size
+        if self._decode == "fast":
+            info, plan = by_keyframes(info, plan, process.keyframes(video, plan.frames))
 
         def decode_later(clip: Clip, positions: Sequence[int]) -> Future[None]:
             return self._threads.submit(
                 self._with_process, lambda process: decode(process, video, clip, positions, size)
             )
 
-        to_source = Geometry(video.info.width, video.info.height, size).to_source
-        clip = Clip(video.info, plan, to_source, decode_later, window)
+        to_source = Geometry(info.width, info.height, size).to_source
+        clip = Clip(info, plan, to_source, decode_later, window)
         decode(process, video, clip, clip.missing(loop.first_frames(plan)), size)
         return clip
 

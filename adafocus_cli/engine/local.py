@@ -20,7 +20,7 @@ from adafocus_cli.engine.threads import merged
 from adafocus_cli.engine.videos import Videos, Watch
 from adafocus_cli.errors import UsageError
 from adafocus_cli.schema import Failure, Result, Stage
-from adafocus_cli.video.decode import Decoder
+from adafocus_cli.video.decode import DECODES, Decode, Decoder
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.windows import Windowing
 
@@ -36,6 +36,7 @@ class Options:
 
     # Decoding.
     decoder: Decoder = "auto"
+    decode: Decode = "exact"
     limits: Limits = field(default_factory=Limits)
     workers: int = field(default_factory=default_workers)
 
@@ -53,6 +54,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError(f"top_k is {self.top_k}; it is how many labels to give at most, 1 or more")
+        if self.decode not in DECODES:
+            raise UsageError(f"decode is {self.decode!r}; it is {' or '.join(DECODES)}")
+        if self.decode == "fast" and self.windows is not None:
+            raise UsageError("--decode fast is not for windows, which are decoded in one pass; leave out one of both")
 
 
 def tag_files(
@@ -102,6 +107,7 @@ def failure_of(path: str, error: BaseException, stage: Stage) -> Failure:
 def _decoding(options: Options, stop: threading.Event | None = None) -> Decoding:
     return Decoding(
         decoder=options.decoder,
+        decode=options.decode,
         limits=options.limits,
         workers=options.workers,
         windows=options.windows,

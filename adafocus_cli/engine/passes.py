@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.clip import Geometry
 from adafocus_cli.video.process import Frames, OpenVideo, VideoProcess
 from adafocus_cli.video.sampling import FramePlan
@@ -52,10 +53,19 @@ def _due(plans: Iterable[FramePlan], reached: int, until: int) -> list[int]:
     return sorted({frame for plan in begun for frame in plan.frames if reached < frame <= until})
 
 
+def by_keyframes(info: VideoInfo, plan: FramePlan, near: tuple[int, ...]) -> tuple[VideoInfo, FramePlan]:
+    """The plan with the keyframes near its frames, unless they are less than half as many: too little would be seen."""
+    if near == plan.frames or 2 * len(set(near)) < len(set(plan.frames)):
+        return info, plan
+    off = max(abs(found - wanted) for found, wanted in zip(near, plan.frames, strict=True))
+    return replace(info, decode="fast", frames_off=off), replace(plan, frames=near)
+
+
 def decode(process: VideoProcess, video: OpenVideo, clip: Clip, positions: Sequence[int], size: int) -> None:
     """Adds the frames at these positions to a clip."""
     numbers = [clip.plan.frames[position] for position in positions]
-    frames = process.frames(video, numbers, size=size)
+    later = [clip.plan.frames[position] for position in clip.missing(clip.plan.glance)]
+    frames = process.frames(video, numbers, size=size, later=later)
     for number, pixels, seconds in zip(numbers, frames.pixels, frames.times, strict=True):
         clip.add(number, pixels, seconds)
     _note(clip, frames)

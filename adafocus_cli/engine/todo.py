@@ -149,6 +149,7 @@ def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: st
         "patch_size": str(tagger.model.patch_size),
         "labels": hashlib.sha256(names).hexdigest()[:16],
         "precision": precision,
+        "decode": options.decode,
         "top_k": str(options.top_k),
         "min_score": str(options.min_score),
         "logits": str(logits),

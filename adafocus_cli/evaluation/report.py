@@ -69,6 +69,7 @@ class Setting:
     """How many videos the data has, of which a sample may have been taken."""
     exits: str | None = None
     max_gmacs: float | None = None
+    decode: str = "exact"
 
 
 @dataclass(frozen=True, kw_only=True)

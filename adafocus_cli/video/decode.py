@@ -19,6 +19,8 @@ from adafocus_cli.video.reading import Reader, Reading
 
 Decoder = Literal["auto", "pyav", "decord"]
 DECODERS: tuple[Decoder, ...] = ("auto", "pyav", "decord")
+Decode = Literal["exact", "fast"]
+DECODES: tuple[Decode, ...] = ("exact", "fast")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,13 @@ class Video:
         return np.array([self._reader.time_of(number) for number in range(self.info.frames)], np.float64)
 
     def frames(
-        self, indices: Sequence[int], *, size: int = 224, deadline: Deadline | None = None, whole: bool = False
+        self,
+        indices: Sequence[int],
+        *,
+        size: int = 224,
+        deadline: Deadline | None = None,
+        whole: bool = False,
+        later: Sequence[int] = (),
     ) -> Pictures:
         """Frames by number, in any order, any of them more than once; see `process.VideoProcess.frames`."""
         deadline = deadline or Deadline(self._name, self._limits, "decode")
@@ -69,7 +77,7 @@ class Video:
                 raise problem(
                     self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
                 )
-        reading = self._read(tuple(sorted(set(indices))), size, deadline, whole)
+        reading = self._read(tuple(sorted(set(indices))), size, deadline, whole, later)
         pixels = np.empty((len(indices), size, size, 3), np.uint8)
         for place, index in enumerate(indices):
             pixels[place] = reading.pictures[index].pixels
@@ -81,9 +89,14 @@ class Video:
             decoder=self.info.decoder,
         )
 
-    def _read(self, wanted: tuple[int, ...], size: int, deadline: Deadline, whole: bool) -> Reading:
+    def keyframes_near(self, indices: Sequence[int]) -> list[int]:
+        return [self._reader.keyframe_near(index) for index in indices]
+
+    def _read(
+        self, wanted: tuple[int, ...], size: int, deadline: Deadline, whole: bool, later: Sequence[int]
+    ) -> Reading:
         try:
-            return self._reader.read(wanted, size=size, deadline=deadline, whole=whole)
+            return self._reader.read(wanted, size=size, deadline=deadline, whole=whole, later=later)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:

@@ -16,7 +16,7 @@ from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.clip import preprocess, squeezed
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
-from adafocus_cli.video.reading import Picture, Reading
+from adafocus_cli.video.reading import Picture, Reading, nearest
 
 # How the containers begin that decord may open: (offset, bytes). Its own guess would follow playlists to other files.
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -95,7 +95,15 @@ class DecordReader:
     def close(self) -> None:
         self._video = None
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, whole: bool = False) -> Reading:
+    def read(
+        self,
+        wanted: Sequence[int],
+        *,
+        size: int,
+        deadline: Deadline,
+        whole: bool = False,
+        later: Sequence[int] = (),
+    ) -> Reading:
         see = squeezed if whole else preprocess
         pictures: dict[int, Picture] = {}
         for number in wanted:
@@ -106,6 +114,9 @@ class DecordReader:
     def time_of(self, number: int) -> float:
         start = float(self._video.get_frame_timestamp(0)[0])
         return float(self._video.get_frame_timestamp(number)[0]) - start
+
+    def keyframe_near(self, number: int) -> int:
+        return nearest(np.array(self._video.get_key_indices(), np.int64), number)
 
     def _nearest(self, number: int, deadline: Deadline) -> tuple[int, np.ndarray]:
         for distance in range(REACH):

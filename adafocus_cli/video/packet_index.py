@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from adafocus_cli.video.limits import Deadline, LimitError, Limits, shown
+from adafocus_cli.video.reading import nearest
 
 # Stands for a missing time; no real one is this small.
 NO_TIME = -(1 << 63)
@@ -59,6 +60,10 @@ class PacketIndex:
         until = int(self.order[number])
         candidates = np.flatnonzero(self.key[: until + 1] & (self.pts[: until + 1] <= self.times[number]))
         return int(candidates[-1]) if len(candidates) else 0
+
+    def keyframe_near(self, number: int) -> int:
+        """The frame nearest to this one that is a keyframe; itself where there is none."""
+        return nearest(np.flatnonzero(self.key[self.order]), number)
 
     def position_of(self, pts: int | None) -> int | None:
         """The one packet with this presentation time."""

@@ -120,8 +120,19 @@ class VideoProcess:
         _, payload = self._ask("decode", path, video.decoder, more, 8 * video.info.frames)
         return self._understand("decode", path, lambda: _times(payload, video.info.frames))
 
-    def frames(self, video: OpenVideo, indices: Sequence[int], *, size: int = 224, whole: bool = False) -> Frames:
-        """Frames by number, in any order, any of them more than once; `whole` squeezes all of each into its square."""
+    def frames(
+        self,
+        video: OpenVideo,
+        indices: Sequence[int],
+        *,
+        size: int = 224,
+        whole: bool = False,
+        later: Sequence[int] = (),
+    ) -> Frames:
+        """Frames by number, in any order, any of them more than once; `whole` squeezes all of each into its square.
+
+        `later` are frames that may be asked for next: those that are passed on the way are kept for then.
+        """
         path, wanted = video.info.path, [int(index) for index in indices]
         for index in wanted:
             if not 0 <= index < video.info.frames:
@@ -130,9 +141,15 @@ class VideoProcess:
             raise ValueError(f"size is {size}; it must be at least 1")
         shape = (len(wanted), size, size, 3)
         payload_bytes = int(np.prod(shape))
-        more = {"indices": wanted, "size": size, "whole": whole, **_in_place(video.copy)}
+        how = {"size": size, "whole": whole, "later": list(later)}
+        more = {"indices": wanted, **how, **_in_place(video.copy)}
         header, payload = self._ask("decode", path, video.decoder, more, payload_bytes)
         return self._understand("decode", path, lambda: _frames(header, payload, shape))
+
+    def keyframes(self, video: OpenVideo, near: Sequence[int]) -> tuple[int, ...]:
+        """For each of these frames the nearest that is decoded without others, itself where none is found sooner."""
+        header, _ = self._ask("decode", video.info.path, video.decoder, {"near": list(near), **_in_place(video.copy)})
+        return self._understand("decode", video.info.path, lambda: _numbers(header["keyframes"], len(near), video))
 
     def _ask(
         self, do: str, path: str, decoder: Decoder, more: dict[str, Any], payload_bytes: int = 0
@@ -270,6 +287,12 @@ def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> F
         decoder=str(header["decoder"]),
         seconds=float(header["seconds"]),
     )
+
+
+def _numbers(found: list[Any], count: int, video: OpenVideo) -> tuple[int, ...]:
+    if len(found) != count or not all(type(n) is int and 0 <= n < video.info.frames for n in found):
+        raise ValueError("one number of a frame for each")
+    return tuple(found)
 
 
 def _home() -> str:

@@ -42,13 +42,13 @@ class Cursor:
     """Decodes one stream from `position`, the place of the next packet in the file.
 
     `ready` holds frames that are decoded and not yet taken, `inside` the numbers of frames whose packets were decoded
-    and that are not yet taken: those still come out without going back.
+    and that are not yet taken: those still come out without going back. After `ended` nothing else does.
     """
 
     def __init__(self, path: str, *, name: str, limits: Limits, deadline: Deadline) -> None:
         self._path, self._name, self._limits = path, name, limits
         self._source: Iterator[Any] | None = None
-        self._ended = False
+        self.ended = False
         self.container: Any = None
         self.stream: Any = None
         self.ready: deque[tuple[int, Any]] = deque()
@@ -112,13 +112,13 @@ class Cursor:
         while True:
             while self.ready:
                 number, frame = self.ready.popleft()
-                self.inside.discard(number)
+                self.inside = {later for later in self.inside if later > number}  # they come in order, or never
                 yield number, frame
-            if self._ended:
+            if self.ended:
                 return
             deadline.check()
             packet = None if self.position == until else self._next_packet()
-            self._ended = packet is None
+            self.ended = packet is None
             for frame in self._decode(packet):
                 number_or_none = self._number_of(frame)
                 if number_or_none is not None:
@@ -151,7 +151,7 @@ class Cursor:
     def _start(self, position: int, source: Iterator[Any], first: Any = None) -> None:
         self.position = self._started = position
         self._source, self._first = source, first
-        self._ended = False
+        self.ended = False
         self._emitted = 0
         self.ready.clear()
         self.inside.clear()

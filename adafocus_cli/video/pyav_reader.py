@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any
 
 import av
@@ -50,6 +51,9 @@ class PyAVReader:
         self._name, self._limits = name, limits
         self._cursor = Cursor(path, name=name, limits=limits, deadline=deadline)
         self._last: tuple[int, Any] | None = None  # the last frame taken
+        self._later: frozenset[int] = frozenset()  # frames that may be asked for next
+        self._kept: dict[tuple[int, tuple[int, bool]], Picture] = {}  # their pictures, by number and form
+        self._form = (0, False)  # the size of pictures, and whether they are whole
         self._turn = Turn()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
@@ -72,13 +76,22 @@ class PyAVReader:
         self._last = None
         self._cursor.close()
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, whole: bool = False) -> Reading:
-        self._cursor.wanted = frozenset(wanted)
-        see = squeezed if whole else preprocess
-        pictures: dict[int, Picture] = {}
-        for number in wanted:
-            found, frame = self._find(number, deadline)
-            pictures[number] = Picture(number=found, pixels=see(self._upright(frame), size))
+    def read(
+        self,
+        wanted: Sequence[int],
+        *,
+        size: int,
+        deadline: Deadline,
+        whole: bool = False,
+        later: Sequence[int] = (),
+    ) -> Reading:
+        self._form = size, whole
+        pictures = {n: self._kept.pop((n, self._form)) for n in wanted if (n, self._form) in self._kept}
+        missing = [number for number in wanted if number not in pictures]
+        self._later = frozenset(later) - frozenset(wanted)
+        self._cursor.wanted = self._later | frozenset(missing)
+        for number, following in zip_longest(missing, missing[1:]):
+            pictures[number] = self._picture(*self._find(number, following, deadline))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
 
     def time_of(self, number: int) -> float:
@@ -98,8 +111,8 @@ class PyAVReader:
 
     def frame(self, number: int, deadline: Deadline) -> Any:
         """One frame as it is decoded, not turned, or the nearest to it that can be had."""
-        self._cursor.wanted = frozenset((number,))
-        return self._find(number, deadline)[1]
+        self._later, self._cursor.wanted = frozenset(), frozenset((number,))
+        return self._find(number, None, deadline)[1]
 
     def rewind(self, deadline: Deadline) -> None:
         """Before the first frame, to read on from there."""
@@ -109,6 +122,9 @@ class PyAVReader:
     def onwards(self, deadline: Deadline) -> Iterator[tuple[int, Any]]:
         """The frames from where it is, with their numbers, as they are decoded, not turned."""
         return self._cursor.frames(deadline)
+
+    def keyframe_near(self, number: int) -> int:
+        return self.index.keyframe_near(number) if self._care == Care.SEEK else number
 
     def _build_index(self, deadline: Deadline) -> PacketIndex:
         cursor = self._cursor
@@ -207,11 +223,15 @@ class PyAVReader:
         rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
         return np.asarray(rgb.to_ndarray())
 
-    def _find(self, number: int, deadline: Deadline) -> tuple[int, Any]:
+    def _picture(self, number: int, frame: Any) -> Picture:
+        size, whole = self._form
+        return Picture(number=number, pixels=(squeezed if whole else preprocess)(self._upright(frame), size))
+
+    def _find(self, number: int, following: int | None, deadline: Deadline) -> tuple[int, Any]:
         """The frame, or the nearest to it that can be had, with its number."""
         while True:
             self._approach(number, deadline)
-            frame = self._decode_to(number, deadline)
+            frame = self._decode_to(number, deadline, until=self._end_of_run(number, following))
             if frame is not None:
                 return number, frame
             if self._care == Care.EVERY:
@@ -237,21 +257,39 @@ class PyAVReader:
             return True
         if self._last is not None and number <= self._last[0]:
             return False
-        return self._care == Care.EVERY or int(self.index.order[number]) >= self._cursor.position
+        if self._care == Care.EVERY:
+            return True
+        return not self._cursor.ended and int(self.index.order[number]) >= self._cursor.position
 
     def _restart(self, deadline: Deadline) -> None:
         self._last = None
         self._cursor.reopen(deadline)
 
-    def _decode_to(self, number: int, deadline: Deadline) -> Any:
-        """The frame itself, or None once it is clear that it does not come."""
-        for found, frame in self._cursor.frames(deadline):
+    def _end_of_run(self, number: int, following: int | None) -> int | None:
+        """Where the decoder is emptied rather than fed, as the frame asked for next is decoded from a later keyframe.
+
+        What comes after the last frame is not known; coming back costs nothing only where that is a keyframe.
+        """
+        if self._care != Care.SEEK:
+            return None
+        position = int(self.index.order[number])
+        if following is None:
+            is_last = bool(self.index.key[position])
+        else:
+            is_last = self.index.keyframe_before(following) > position
+        return position + 1 if is_last else None
+
+    def _decode_to(self, number: int, deadline: Deadline, *, until: int | None) -> Any:
+        """The frame itself, or None once it is clear that it does not come; keeps those on the way that come later."""
+        for found, frame in self._cursor.frames(deadline, until=until):
             if found > number:
                 self._cursor.put_back(found, frame)
                 return None
             self._last = found, frame
             if found == number:
                 return frame
+            if found in self._later:
+                self._kept[found, self._form] = self._picture(found, frame)
         return None
 
     def _nearest(self, number: int) -> tuple[int, Any]:

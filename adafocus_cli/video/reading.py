@@ -35,16 +35,39 @@ class Reading:
         return sum(number != picture.number for number, picture in self.pictures.items())
 
 
+def nearest(candidates: np.ndarray, number: int) -> int:
+    """Which of ascending numbers is nearest, of two the first; `number` itself where there are none.
+
+    >>> nearest(np.array([0, 10, 20]), 15)
+    10
+    """
+    return int(candidates[np.abs(candidates - number).argmin()]) if len(candidates) else number
+
+
 class Reader(Protocol):
     """One open video; answers any frames in any order of requests."""
 
     info: VideoInfo
     warnings: tuple[str, ...]
 
-    def read(self, wanted: Sequence[int], *, size: int, deadline: Deadline, whole: bool = False) -> Reading:
-        """The frames with these numbers, ascending and distinct; `whole` ones are squeezed, not cropped."""
+    def read(
+        self,
+        wanted: Sequence[int],
+        *,
+        size: int,
+        deadline: Deadline,
+        whole: bool = False,
+        later: Sequence[int] = (),
+    ) -> Reading:
+        """The frames with these numbers, ascending and distinct; `whole` ones are squeezed, not cropped.
+
+        `later` are those that may be asked for next.
+        """
 
     def time_of(self, number: int) -> float:
         """Seconds from the first frame."""
+
+    def keyframe_near(self, number: int) -> int:
+        """The nearest frame that is decoded without others; the frame itself where the reader finds none sooner."""
 
     def close(self) -> None: ...

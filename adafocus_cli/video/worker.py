@@ -80,8 +80,8 @@ class Office:
         return {**header, "seconds": time.monotonic() - started}, payload
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        do = "times" if "times" in request else request["do"]
-        answer = {"open": self._open, "times": self._times, "decode": self._frames}[do]
+        do = next((each for each in ("times", "near") if each in request), request["do"])
+        answer = {"open": self._open, "times": self._times, "near": self._keyframes, "decode": self._frames}[do]
         try:
             return answer(request, limits)
         except MemoryError:
@@ -104,7 +104,8 @@ class Office:
 
         deadline = Deadline(request["name"], limits, "decode")
         video = self._video(request, limits, "decode")
-        pictures = video.frames(request["indices"], size=request["size"], deadline=deadline, whole=request["whole"])
+        how = {name: request[name] for name in ("size", "whole", "later")}
+        pictures = video.frames(request["indices"], deadline=deadline, **how)
         header = {
             "times": pictures.times,
             "replaced": pictures.replaced,
@@ -112,6 +113,9 @@ class Office:
             "decoder": pictures.decoder,
         }
         return header, pictures.pixels.tobytes()
+
+    def _keyframes(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        return {"keyframes": self._video(request, limits, "decode").keyframes_near(request["near"])}, b""
 
     def _video(self, request: dict[str, Any], limits: Limits, stage: Any) -> Video:
         from adafocus_cli.video.decode import open_video

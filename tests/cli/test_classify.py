@@ -53,13 +53,14 @@ def test_options_reach_the_engine_and_the_model(
     asked: dict[str, object] = {}
     monkeypatch.setattr("adafocus_cli.tagger.Tagger.load", lambda model, **options: asked.update(options, model=model))
     adafocus(
-        *("classify", "a.mp4", "-w", weights, "-m", "other", "--decoder", "pyav", "--decode-timeout", "7"),
+        *("classify", "a.mp4", "-w", weights, "-m", "other", "--decoder", "pyav"),
+        *("--decode", "fast", "--decode-timeout", "7"),
         *("--workers", "3", "--batch-size", "4", "-k", "2", "--min-score", "0.25"),
         *("--patch-size", "96", "--labels", "names.txt", "--device", "cuda:1", "--precision", "fp16"),
         *("--runtime", "torch"),
     )
     assert engine.options is not None
-    assert engine.options.decoder == "pyav"
+    assert (engine.options.decoder, engine.options.decode) == ("pyav", "fast")
     assert engine.options.limits.seconds == 7
     assert (engine.options.workers, engine.options.top_k, engine.options.min_score) == (3, 2, 0.25)
     assert engine.load is not None

@@ -141,11 +141,11 @@ def test_a_decoder_that_is_lost_after_the_first_frames_is_replaced_too(clips, ta
     calls = []
     original = VideoProcess.frames
 
-    def lost_later(self, video, indices, *, size):
+    def lost_later(self, video, indices, **how):
         calls.append(video.decoder)
         if len(calls) == 2:
             raise DecoderError(f"{video.info.path}: it crashed", stage="decode")
-        return original(self, video, indices, size=size)
+        return original(self, video, indices, **how)
 
     monkeypatch.setattr(VideoProcess, "frames", lost_later)
     (result,) = tag_as_they_come(clips[:1], tagger, Options(workers=1, max_gmacs=100))

@@ -73,6 +73,7 @@ KINDS = (
     Kind("hevc-layers.mp4", {"codec": "libx265", "options": LAYERED_X265}),
     Kind("vp8.webm", {"codec": "libvpx", "options": VPX}),
     Kind("vp9.webm", {"codec": "libvpx-vp9", "options": VPX}),
+    Kind("vp9-hidden.webm", {"codec": "libvpx-vp9", "options": {**VPX, "deadline": "good"}}),
     Kind("av1.mkv", {"codec": "libsvtav1", "options": AV1}),
     Kind("av1.mp4", {"codec": "libsvtav1", "options": AV1}),
     Kind("mpeg4-b.mp4", {"codec": "mpeg4", "options": MPEG}),

@@ -62,6 +62,14 @@ def test_auto_is_pyav(clip: ClipMaker) -> None:
 
 
 @needs_decord
+def test_it_knows_the_keyframes(clip: ClipMaker) -> None:
+    video = open_video(str(clip("b-frames.mp4")), decoder="decord")
+    near = video.keyframes_near((0, 60, 290))
+    assert near == open_video(str(clip("b-frames.mp4")), decoder="pyav").keyframes_near((0, 60, 290))
+    assert [read_number(picture) for picture in video.frames(near).pixels] == near
+
+
+@needs_decord
 def test_auto_is_decord_where_pyav_is_missing(clip: ClipMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = decode._installed
     monkeypatch.setattr(decode, "_installed", lambda module: module != "av" and installed(module))

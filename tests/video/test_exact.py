@@ -11,7 +11,8 @@ import pytest
 
 from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.decode import Video, open_video
-from adafocus_cli.video.sampling import spread
+from adafocus_cli.video.pyav_cursor import Cursor
+from adafocus_cli.video.sampling import coarse_to_fine, spread
 from tests.clips import read_number
 from tests.video.conftest import ClipMaker
 from tests.video.kinds import BY_NAME, FRAMES, KINDS, Kind, uneven_times
@@ -81,6 +82,79 @@ def test_frames_come_in_the_order_asked_for(clip: ClipMaker) -> None:
     video = pyav(clip("b-frames.mp4"))
     assert numbers(video, (200, 3, 3, 299, 0, 200)) == [200, 3, 3, 299, 0, 200]
     assert video.frames(()).pixels.shape == (0, 224, 224, 3)
+
+
+@each_kind
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+def test_a_video_is_read_in_looking_order(clip: ClipMaker, kind: Kind, told: bool) -> None:
+    video, wanted = pyav(clip(kind.name)), spread(kind.frames, 16)
+    for number in (wanted[position] for position in coarse_to_fine(16)):
+        (picture,) = video.frames((number,), later=wanted if told else ()).pixels
+        assert read_number(picture) == kind.first + number
+
+
+def test_frames_kept_for_later_are_not_decoded_again(clip: ClipMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, decoded = pyav(clip("b-frames.mp4")), _positions_decoded(monkeypatch)
+    video.frames((40,), later=(20, 30))
+    before = len(decoded)
+    assert numbers(video, (20, 30)) == [20, 30]
+    assert len(decoded) == before
+
+
+def test_frames_kept_for_later_have_the_size_asked_for(clip: ClipMaker) -> None:
+    video = pyav(clip("b-frames.mp4"))
+    video.frames((40,), size=96, later=(20, 30))
+    assert video.frames((20,), size=64).pixels.shape == (1, 64, 64, 3)
+    assert np.array_equal(video.frames((30,), size=96).pixels, pyav(clip("b-frames.mp4")).frames((30,), size=96).pixels)
+
+
+@each_kind
+def test_keyframes_are_the_frames_that_they_say(clip: ClipMaker, kind: Kind) -> None:
+    video, wanted = pyav(clip(kind.name)), spread(kind.frames, 16)
+
+    near = video.keyframes_near(wanted)
+
+    assert numbers(video, tuple(near)) == [kind.first + number for number in near]
+    for number in reversed(near):
+        assert numbers(video, (number,)) == [kind.first + number]
+
+
+SEEKING = ("b-frames.mp4", "b-frames.mkv", "open-gop.mp4", "uneven.mkv", "hevc-open-gop.mp4", "vp9-hidden.webm")
+
+
+@pytest.mark.parametrize("name", SEEKING)
+def test_a_keyframe_costs_one_packet(clip: ClipMaker, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = pyav(clip(name))
+    near = sorted(set(video.keyframes_near(range(FRAMES))) - {0})
+    assert len(near) >= 4
+    decoded = _positions_decoded(monkeypatch)
+
+    assert numbers(video, tuple(near)) == near
+
+    assert len(decoded) == len(near)
+
+
+def test_nothing_is_decoded_behind_the_last_frame_of_a_group(clip: ClipMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = pyav(clip("b-frames.mp4"))  # a keyframe every 50
+    decoded = _positions_decoded(monkeypatch)
+
+    assert numbers(video, (60, 260)) == [60, 260]
+
+    assert max(position for position in decoded if position < 200) <= 64  # stored at most a few places later than shown
+
+
+def _positions_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where the packets stand that are given to a decoder from now on."""
+    positions: list[int] = []
+    decode = Cursor._decode
+
+    def spy(self: Cursor, packet: object) -> list[object]:
+        if packet is not None:
+            positions.append(self.position)
+        return decode(self, packet)
+
+    monkeypatch.setattr(Cursor, "_decode", spy)
+    return positions
 
 
 @pytest.mark.parametrize("name", ["b-frames.mp4", "h264.ts", "h264.avi", "av1.mkv"])
