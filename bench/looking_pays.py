@@ -25,7 +25,8 @@ from typing import Any
 
 from PIL import Image
 
-from adafocus_cli.evaluation.curve import PLOT, SIZE, Axis, Pen
+from adafocus_cli.drawing import FAINT, INK, Axis, Pen
+from adafocus_cli.evaluation.curve import PLOT, SIZE
 
 PATCH, GLANCE = 96, 80
 # A close-up as large as a patch, and one whose signs are about as small as they are to the glance.
@@ -55,7 +56,13 @@ weights, which look at other places. The last sees the whole frame instead of a 
 
 {table}
 
-Top-1, the mean over the seeds ± their standard deviation. What V1's policy gains while it learns:
+Top-1, the mean over the seeds ± their standard deviation.
+
+V2 was taught with the recipe `v2-features`. With `v2`, whose policy learns through the pixels of its patch, one seed
+was right about 65.8 % where it had learned to look, 56.0 at the centre and 57.2 at random after twelve epochs; another
+run of it, of thirty, had learned nothing after ten.
+
+What V1's policy gains while it learns:
 
 ![Reward by epoch](looking-pays-rewards.png)
 
@@ -66,7 +73,7 @@ python bench/looking_pays.py --runs runs
 ```
 """
 COLOURS = ((23, 85, 160), (214, 88, 8), (40, 130, 70))
-FAINT, LINE, INK = (90, 90, 90), (225, 225, 225), (30, 30, 30)
+LINE = (225, 225, 225)
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,7 @@ def rewards(plan: Plan) -> Image.Image:
     left, top, right, bottom = PLOT
     across = Axis.around((1, max(map(len, curves.values()))), left, right, least=1)
     up = Axis.around([0.0, *(value for curve in curves.values() for value in curve)], bottom, top, least=0.01)
-    pen = Pen()
+    pen = Pen(SIZE)
     for value in (tick for tick in across.ticks() if float(tick).is_integer()):
         pen.text((across.at(value), bottom + 8), f"{value:g}", FAINT, 14, "mt")
     for value in up.ticks():
