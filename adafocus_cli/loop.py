@@ -21,6 +21,7 @@ from adafocus_cli.exits import ExitRule, Schedule
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.schema import Box, PatchBox, VideoInfo
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.sampling import FramePlan
 from adafocus_cli.video.windows import Window
 
@@ -115,8 +116,8 @@ class Loop:
         return self._runtime.lanes
 
     @property
-    def frame_size(self) -> int:
-        return self._runtime.model.spec.frame_size
+    def framing(self) -> Framing:
+        return self._runtime.model.spec.framing
 
     def plan(self, count: int) -> FramePlan:
         """Which frames of a video of `count` frames may be looked at."""

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from adafocus_cli.errors import ModelError
 
+if TYPE_CHECKING:
+    from adafocus_cli.video.clip import Framing
+
 Arch = Literal["mobilenet_v2", "resnet18", "resnet50", "matching"]
+ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
+"""Networks that see a clip as one picture of three dimensions."""
+
+Colour = tuple[float, float, float]
+Views = Literal[1, 10, 30]
+
+MEAN: Colour = (0.485, 0.456, 0.406)  # ImageNet's, of what was 0…1
+STD: Colour = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Network:
     """A backbone: its kind, its width as a multiple of the usual, and the side of the pictures it sees."""
 
-    arch: Arch
+    arch: Arch | ClipArch
     size: int
     width: float = 1.0
 
@@ -49,9 +60,29 @@ class ModelSpec:
     classifier_width: int = 1024
     grid: int = 7  # V1 chooses among grid × grid places
 
+    # How pictures become numbers.
+    mean: Colour = MEAN
+    std: Colour = STD
+    short_side: int | None = None  # of the picture that a frame is cut from; None: 256 for a frame of 224
+
+    # Networks over whole clips: how many frames lie between two that are seen, and how many views are tested.
+    frame_step: int = 1
+    views: Views = 1
+
+    # SFC: the part of the network after which a clip is compressed, and to which share of its length.
+    insertion: str | None = None
+    compression: float = 1.0
+
     @property
     def patch_size(self) -> int:
         return self.focus.size
+
+    @property
+    def framing(self) -> Framing:
+        """What is seen of a picture: of 30 views, 3 are beside one another."""
+        from adafocus_cli.video.clip import Framing  # only who looks at pictures needs what it brings in
+
+        return Framing(self.frame_size, self.short_side, crops=3 if self.views == 30 else 1)
 
     def with_patch_size(self, patch_size: int) -> ModelSpec:
         if not 32 <= patch_size <= self.frame_size:
@@ -88,6 +119,9 @@ class ModelSpec:
             for name in ("glance", "focus"):
                 if name in arguments:
                     arguments[name] = Network(**arguments[name])
+            for name in ("mean", "std"):
+                if name in arguments:
+                    arguments[name] = tuple(arguments[name])
             return cls(**arguments)
         except TypeError as error:
             raise ModelError(f"the model's spec cannot be read: {error}") from error

@@ -164,7 +164,7 @@ class Tagger:
         """
         given = (glance,) if focus is None else (glance, focus)
         plan = self.family.plan(1 << 20)
-        shape = (len(plan.frames), self.spec.frame_size, self.spec.frame_size, 3)
+        shape = (len(plan.frames), *self.spec.framing.shape)
         fit = all(part.shape[1:] == shape[1:] and part.dtype == np.uint8 for part in given)
         if not fit or sum(map(len, given)) != shape[0]:
             frames = " and ".join(f"{part.dtype} {part.shape}" for part in given)

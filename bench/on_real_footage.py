@@ -29,7 +29,7 @@ from adafocus_cli.evaluation.looking import Policy, looking
 from adafocus_cli.evaluation.report import Report
 from adafocus_cli.evaluation.scenes import Rendered
 from adafocus_cli.tagger import Tagger
-from adafocus_cli.video.clip import CROP, SHORT_SIDE
+from adafocus_cli.video.clip import CROP, SHORT_SIDE, Framing
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import SIDE, World
 from adafocus_cli.worlds.motion import Motion
@@ -73,7 +73,7 @@ def pictures_of(folder: str) -> list[np.ndarray]:
                 video = process.open(path)
                 numbers = [video.info.frames * (2 * part + 1) // (2 * PER_VIDEO) for part in range(PER_VIDEO)]
                 size = min(video.info.width, video.info.height) * CROP // SHORT_SIDE
-                pictures.extend(process.frames(video, numbers, size=max(SIDE, min(size, LARGEST))).pixels)
+                pictures.extend(process.frames(video, numbers, framing=Framing(max(SIDE, min(size, LARGEST)))).pixels)
             except VideoError as error:
                 warn(str(error))
     return pictures

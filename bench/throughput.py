@@ -116,7 +116,7 @@ def loop(clips: Sequence[str], tagger: Tagger) -> float:
 def tag_one(clip: str, process: VideoProcess, tagger: Tagger) -> None:
     video = process.open(clip)
     plan = tagger.family.plan(video.info.frames)
-    tagger.tag_frames(process.frames(video, plan.frames, size=tagger.spec.frame_size).pixels)
+    tagger.tag_frames(process.frames(video, plan.frames, framing=tagger.spec.framing).pixels)
 
 
 def measured(uses: Sequence[Use], count: int, loop_per_second: float) -> Measured:

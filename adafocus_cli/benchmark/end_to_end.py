@@ -64,5 +64,5 @@ class PlainWay:
         for path in self._paths:
             video = self._process.open(path)
             plan = model.plan(video.info.frames)
-            frames = self._process.frames(video, plan.frames, size=model.spec.frame_size)
+            frames = self._process.frames(video, plan.frames, framing=model.spec.framing)
             self._path.answer(frames.pixels, plan)

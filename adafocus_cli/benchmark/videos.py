@@ -64,13 +64,13 @@ def readers(paths: Sequence[str], family: Family, stack: ExitStack) -> list[Entr
 
 def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Family) -> Entrant:
     """Opens videos and decodes what a model looks at first."""
-    (turn, *_), size = family.turns(), family.spec.frame_size
+    (turn, *_), framing = family.turns(), family.spec.framing
 
     def read() -> None:
         for path in paths:
             video = process.open(path)
             plan = family.plan(video.info.frames)
             first = {plan.frames[position] for position in family.frames_of(turn, plan)}
-            process.frames(video, sorted(first), size=size)
+            process.frames(video, sorted(first), framing=framing)
 
     return Entrant(name, whole(read), len(paths))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.video.clip import Framing
 
 if TYPE_CHECKING:
     from adafocus_cli.video.process import VideoProcess
@@ -93,7 +94,7 @@ def _try(process: VideoProcess, name: str, path: Path) -> str:
         video = process.open(str(path))
         if video.info.frames != _FRAMES:
             return f"counts {video.info.frames} frames of {_FRAMES}"
-        frames = process.frames(video, _ASKED, size=64)
+        frames = process.frames(video, _ASKED, framing=Framing(64))
     except AdaFocusError as error:
         return str(error).removeprefix(f"{path}: ")
     return "ok" if _are_the_frames_asked_for(frames.pixels) else "wrong frames"

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from adafocus_cli.engine.passes import by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError
-from adafocus_cli.video.clip import Geometry
 from adafocus_cli.video.decode import Decode, Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError, Limits, shown
 from adafocus_cli.video.process import VideoProcess
@@ -257,18 +256,18 @@ class Decoding:
                 return self._given_out(place, path, cut, clips_of(process, video, cut.windows[cut.given :], loop))
             (window,) = cut.windows
 
-        info, plan, size = video.info, loop.plan(video.info.frames), loop.frame_size
+        info, plan, framing = video.info, loop.plan(video.info.frames), loop.framing
         if self._decode == "fast":
             info, plan = by_keyframes(info, plan, process.keyframes(video, plan.frames))
 
         def decode_later(clip: Clip, positions: Sequence[int]) -> Future[None]:
             return self._threads.submit(
-                self._with_process, lambda process: decode(process, video, clip, positions, size)
+                self._with_process, lambda process: decode(process, video, clip, positions, framing)
             )
 
-        to_source = Geometry(info.width, info.height, size).to_source
+        to_source = framing.geometry(info.width, info.height).to_source
         clip = Clip(info, plan, to_source, decode_later, window)
-        decode(process, video, clip, clip.missing(loop.first_frames(plan)), size)
+        decode(process, video, clip, clip.missing(loop.first_frames(plan)), framing)
         return clip
 
     def _given_out(self, place: int, path: str, cut: _Cut, clips: Iterator[Clip]) -> Clip:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import Geometry
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.process import Frames, OpenVideo, VideoProcess
 from adafocus_cli.video.sampling import FramePlan
 
@@ -26,7 +26,8 @@ def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window],
     """A clip of each window, with all its frames, in the order of the film; no frame is decoded twice."""
     from adafocus_cli.loop import Clip
 
-    size, to_source = loop.frame_size, Geometry(video.info.width, video.info.height, loop.frame_size).to_source
+    framing = loop.framing
+    to_source = framing.geometry(video.info.width, video.info.height).to_source
     plans = [window.shifted(loop.plan(len(window.frames))) for window in windows]
     last = video.info.frames - 1
     at_hand: dict[int, tuple[np.ndarray, float]] = {}
@@ -36,7 +37,7 @@ def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window],
         due = _due(islice(plans, place, None), reached, until)
         clip = Clip(info, plan, to_source, window=window, damaged_packets=damaged)
         if due:
-            frames = process.frames(video, [min(frame, last) for frame in due], size=size)
+            frames = process.frames(video, [min(frame, last) for frame in due], framing=framing)
             at_hand |= zip(due, zip(frames.pixels, frames.times, strict=True), strict=True)
             _note(clip, frames)
         for frame in set(plan.frames):
@@ -61,11 +62,11 @@ def by_keyframes(info: VideoInfo, plan: FramePlan, near: tuple[int, ...]) -> tup
     return replace(info, decode="fast", frames_off=off), replace(plan, frames=near)
 
 
-def decode(process: VideoProcess, video: OpenVideo, clip: Clip, positions: Sequence[int], size: int) -> None:
+def decode(process: VideoProcess, video: OpenVideo, clip: Clip, positions: Sequence[int], framing: Framing) -> None:
     """Adds the frames at these positions to a clip."""
     numbers = [clip.plan.frames[position] for position in positions]
     later = [clip.plan.frames[position] for position in clip.missing(clip.plan.glance)]
-    frames = process.frames(video, numbers, size=size, later=later)
+    frames = process.frames(video, numbers, framing=framing, later=later)
     for number, pixels, seconds in zip(numbers, frames.pixels, frames.times, strict=True):
         clip.add(number, pixels, seconds)
     _note(clip, frames)

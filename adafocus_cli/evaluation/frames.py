@@ -25,7 +25,7 @@ from adafocus_cli.evaluation.scenes import Rendered, is_scene
 from adafocus_cli.loop import Clip, Loop
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
-from adafocus_cli.video.clip import Geometry, preprocess
+from adafocus_cli.video.clip import Framing, preprocess
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 # Where a folder has several series, such as optical flow beside the pictures.
@@ -37,14 +37,14 @@ class Frames(Protocol):
 
     def info(self) -> VideoInfo: ...
 
-    def pixels(self, frame: int, size: int) -> np.ndarray:
-        """A frame as the model sees it, size × size × RGB."""
+    def pixels(self, frame: int, framing: Framing) -> np.ndarray:
+        """A frame as the model sees it, in bytes of RGB."""
         ...
 
     def seconds_at(self, frame: int) -> float: ...
 
-    def to_source(self, size: int) -> Callable[[Box], Box]:
-        """From boxes in a frame of that size to pixels of the video."""
+    def to_source(self, framing: Framing) -> Callable[[Box], Box]:
+        """From boxes in a frame so framed to pixels of the video."""
         ...
 
 
@@ -140,15 +140,15 @@ class FrameFolder:
             decoder="pillow",
         )
 
-    def pixels(self, frame: int, size: int) -> np.ndarray:
+    def pixels(self, frame: int, framing: Framing) -> np.ndarray:
         """A frame as the model sees it."""
-        return preprocess(np.asarray(self._opened(frame).convert("RGB")), size)
+        return preprocess(np.asarray(self._opened(frame).convert("RGB")), framing)
 
     def seconds_at(self, frame: int) -> float:
         return float("nan")  # images do not say when they are shown
 
-    def to_source(self, size: int) -> Callable[[Box], Box]:
-        return Geometry(*self._sides, size).to_source
+    def to_source(self, framing: Framing) -> Callable[[Box], Box]:
+        return framing.geometry(*self._sides).to_source
 
     @cached_property
     def _sides(self) -> tuple[int, int]:
@@ -166,7 +166,7 @@ class FrameFolder:
 
 
 def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
-    video, size = frames.info(), loop.frame_size
+    video, framing = frames.info(), loop.framing
 
     def decode(clip: Clip, positions: Sequence[int]) -> Future[None]:
         return threads.submit(read, clip, positions)
@@ -175,7 +175,7 @@ def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
         started = time.perf_counter()
         for position in positions:
             frame = clip.plan.frames[position]
-            clip.add(frame, frames.pixels(frame, size), frames.seconds_at(frame))
+            clip.add(frame, frames.pixels(frame, framing), frames.seconds_at(frame))
         clip.decode_seconds += time.perf_counter() - started
 
-    return Clip(video, loop.plan(video.frames), frames.to_source(size), decode)
+    return Clip(video, loop.plan(video.frames), frames.to_source(framing), decode)

@@ -9,7 +9,7 @@ import numpy as np
 
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.schema import Box, VideoInfo
-from adafocus_cli.video.clip import resized
+from adafocus_cli.video.clip import Framing, resized
 from adafocus_cli.worlds import Scene, world
 
 WORLD = "world:"
@@ -56,17 +56,17 @@ class Rendered:
             decoder="rendered",
         )
 
-    def pixels(self, frame: int, size: int) -> np.ndarray:
-        """As in training: all of the frame, not its middle."""
-        picture: np.ndarray = resized(self.scene.frames([frame]), size)[0]
-        return picture
+    def pixels(self, frame: int, framing: Framing) -> np.ndarray:
+        """As in training: all of the frame, not its middle; squares, so that all crops are the same."""
+        picture: np.ndarray = resized(self.scene.frames([frame]), framing.size)[0]
+        return np.tile(picture, (1, framing.crops, 1))
 
     def seconds_at(self, frame: int) -> float:
         return frame / self.scene.fps
 
-    def to_source(self, size: int) -> Callable[[Box], Box]:
+    def to_source(self, framing: Framing) -> Callable[[Box], Box]:
         def to_scene(box: Box) -> Box:
-            left, top, right, bottom = (value * self.scene.side / size for value in box)
+            left, top, right, bottom = (value * self.scene.side / framing.size for value in box)
             return left, top, right, bottom
 
         return to_scene

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from adafocus_cli.nn import patches
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.networks import build_backbone
+from adafocus_cli.nn.pixels import normalised
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan
 
@@ -47,6 +48,8 @@ class Gaze:
 
     frames: Tensor
     boxes: Tensor
+    features: Tensor | None = None
+    """What is to be seen there (clips, looks, …), where it is the glance's own maps; None: pixels are cut out."""
 
 
 class Family(nn.Module, ABC):
@@ -58,15 +61,23 @@ class Family(nn.Module, ABC):
     whole_pixels: ClassVar[bool]
     """Whether patches are cut out exactly or sampled between pixels."""
 
+    cuts_patches: ClassVar[bool] = True
+    """Whether the second network sees patches, of a size that may be asked for, and not whole frames."""
+
     clip_wise: ClassVar[bool] = False
     """Whether the two networks see all frames of a clip together (temporal shift)."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.add_networks()
+        self.dropout = nn.Dropout(0.0)  # before the answers; training says how much
+
+    def add_networks(self) -> None:
+        """One that glances and one that looks."""
+        spec = self.spec
         self.glance_net = build_backbone(spec.glance, shift_over=spec.glance_frames if self.clip_wise else 0)
         self.focus_net = build_backbone(spec.focus, shift_over=spec.focus_frames if self.clip_wise else 0)
-        self.dropout = nn.Dropout(0.0)  # before the answers; training says how much
 
     @property
     def map_side(self) -> int:
@@ -88,6 +99,10 @@ class Family(nn.Module, ABC):
         return tuple(plan.glance[i] for i in turn.glance)
 
     # The stages.
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """uint8 (…, h, w, 3) → the numbers (…, 3, h, w) that the networks know."""
+        return normalised(pixels, self.spec.mean, self.spec.std)
 
     def glance(self, frames: Tensor) -> Tensor:
         """(b, t, 3, s, s) → feature maps (b, t, channels, h, w)."""

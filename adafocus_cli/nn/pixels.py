@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from adafocus_cli.spec import MEAN, STD, Colour
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalised(pixels: Tensor, mean: Colour = MEAN, std: Colour = STD) -> Tensor:
     """uint8 (…, h, w, 3) → float (…, 3, h, w), rounded in the steps of the published training: a policy may make much
     of the last bit."""
-    mean = torch.tensor(MEAN, device=pixels.device)[:, None, None]
-    std = torch.tensor(STD, device=pixels.device)[:, None, None]
-    return pixels.movedim(-1, -3).float().div_(255).sub_(mean).div_(std)
+    middle, spread = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (mean, std))
+    return pixels.movedim(-1, -3).float().div_(255).sub_(middle).div_(spread)

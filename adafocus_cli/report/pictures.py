@@ -22,6 +22,7 @@ from PIL import Image
 from adafocus_cli.engine.decoding import default_workers
 from adafocus_cli.errors import VideoError
 from adafocus_cli.report.videos import Tagged, Video
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import is_remote
@@ -90,7 +91,7 @@ def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple
     if (opened.info.width, opened.info.height) != (video.width, video.height):
         return ()  # another video by now
     places = _places(video, opened.info.frames, count)
-    frames = process.frames(opened, [frame for frame, _ in places], size=SIDE, whole=True)
+    frames = process.frames(opened, [frame for frame, _ in places], framing=Framing(SIDE, squeezed=True))
     return tuple(
         Picture(round(time, 3), look, _address(pixels, video))
         for pixels, time, (_, look) in zip(frames.pixels, frames.times, places, strict=True)

@@ -18,7 +18,6 @@ from torch import Tensor
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
-from adafocus_cli.nn.pixels import normalised
 from adafocus_cli.runtime.folding import cast_convolutions, fold
 
 logger = logging.getLogger("adafocus")
@@ -87,8 +86,8 @@ class TorchRuntime:
     def upload(self, pixels: np.ndarray) -> Tensor:
         frames = torch.from_numpy(pixels)
         if self._device.type == "cuda":
-            return normalised(frames.pin_memory().to(self._device, non_blocking=True))
-        return normalised(frames.to(self._device))
+            return self.model.normalised(frames.pin_memory().to(self._device, non_blocking=True))
+        return self.model.normalised(frames.to(self._device))
 
     @_stage
     def glance(self, frames: Tensor) -> Tensor:

@@ -67,9 +67,8 @@ class Planned:
         return self._family.plan(count).frames
 
     @cached_property
-    def shape(self) -> tuple[int, int, int, int]:
-        size = self.spec.frame_size
-        return (len(self.numbers(1)), size, size, 3)
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.numbers(1)), *self.spec.framing.shape)
 
 
 @dataclass(frozen=True)
@@ -205,17 +204,17 @@ class FileClips:
 
     def _decoded(self, sample: Sample) -> np.ndarray:
         """Each frame once, however often the plan names it."""
-        size = self.planned.spec.frame_size
+        framing = self.planned.spec.framing
         if os.path.isdir(sample.path):  # noqa: PTH112 - the path as it was given
             folder = FrameFolder.open(sample.path, frames=sample.frames)
             numbers = self.planned.numbers(len(folder.images))
             distinct = sorted(set(numbers))
-            pixels = np.stack([folder.pixels(number, size) for number in distinct])
+            pixels = np.stack([folder.pixels(number, framing) for number in distinct])
         else:
             video = self._process.open(sample.path)
             numbers = self.planned.numbers(video.info.frames)
             distinct = sorted(set(numbers))
-            pixels = self._process.frames(video, distinct, size=size).pixels
+            pixels = self._process.frames(video, distinct, framing=framing).pixels
         return pixels[np.searchsorted(distinct, numbers)]
 
     @cached_property

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.patches import boxes_at
-from adafocus_cli.nn.pixels import normalised
 
 # Of any video that is longer than a model's samples, the same positions are glanced at and looked at.
 _LONG = 10_000
@@ -38,7 +37,7 @@ class Glance:
         plan = model.plan(_LONG)
         glanced = [plan.glance[i] for i in turn.glance]
         looked = [plan.focus[i] for i in _looks(model, turn)]
-        maps = model.glance(normalised(_at(pixels, glanced)))
+        maps = model.glance(model.normalised(_at(pixels, glanced)))
         return cls(model, turn, maps.float(), _at(pixels, looked))
 
     def learned(self) -> Gaze:
@@ -80,13 +79,13 @@ class Glance:
         """Exact pixels are the same before and after they are normalised, and fewer once they are cut out."""
         if self.model.whole_pixels:
             frames = self.frames.flatten(0, 1).movedim(-1, -3)
-            return normalised(self.model.patches(frames, boxes).movedim(-3, -1))
+            return self.model.normalised(self.model.patches(frames, boxes).movedim(-3, -1))
         return self.model.patches(self._normalised_frames.flatten(0, 1), boxes)
 
     @cached_property
     def _normalised_frames(self) -> Tensor:
         """Once for all looks of a step."""
-        return normalised(self.frames)
+        return self.model.normalised(self.frames)
 
     def answers(self, focused: Tensor) -> Tensor:
         """Logits (b, answers, classes)."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
 from adafocus_cli.video.reading import Reader, Reading
 
@@ -65,20 +66,20 @@ class Video:
         self,
         indices: Sequence[int],
         *,
-        size: int = 224,
+        framing: Framing | None = None,
         deadline: Deadline | None = None,
-        whole: bool = False,
         later: Sequence[int] = (),
     ) -> Pictures:
         """Frames by number, in any order, any of them more than once; see `process.VideoProcess.frames`."""
+        framing = framing or Framing()
         deadline = deadline or Deadline(self._name, self._limits, "decode")
         for index in indices:
             if not 0 <= index < self.info.frames:
                 raise problem(
                     self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
                 )
-        reading = self._read(tuple(sorted(set(indices))), size, deadline, whole, later)
-        pixels = np.empty((len(indices), size, size, 3), np.uint8)
+        reading = self._read(tuple(sorted(set(indices))), framing, deadline, later)
+        pixels = np.empty((len(indices), *framing.shape), np.uint8)
         for place, index in enumerate(indices):
             pixels[place] = reading.pictures[index].pixels
         return Pictures(
@@ -92,11 +93,9 @@ class Video:
     def keyframes_near(self, indices: Sequence[int]) -> list[int]:
         return [self._reader.keyframe_near(index) for index in indices]
 
-    def _read(
-        self, wanted: tuple[int, ...], size: int, deadline: Deadline, whole: bool, later: Sequence[int]
-    ) -> Reading:
+    def _read(self, wanted: tuple[int, ...], framing: Framing, deadline: Deadline, later: Sequence[int]) -> Reading:
         try:
-            return self._reader.read(wanted, size=size, deadline=deadline, whole=whole, later=later)
+            return self._reader.read(wanted, framing=framing, deadline=deadline, later=later)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:
@@ -110,7 +109,7 @@ class Video:
         # The numbers asked for are PyAV's; decord may know fewer frames.
         last = second.info.frames - 1
         shifted = {number: min(number, last) for number in wanted}
-        reading = second.read(tuple(sorted(set(shifted.values()))), size=size, deadline=deadline, whole=whole)
+        reading = second.read(tuple(sorted(set(shifted.values()))), framing=framing, deadline=deadline)
         self._reader.close()
         self._reader = second
         return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)

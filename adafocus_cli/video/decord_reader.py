@@ -14,7 +14,7 @@ import numpy as np
 
 from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess, squeezed
+from adafocus_cli.video.clip import Framing, preprocess
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
 from adafocus_cli.video.reading import Picture, Reading, nearest
 
@@ -99,16 +99,14 @@ class DecordReader:
         self,
         wanted: Sequence[int],
         *,
-        size: int,
+        framing: Framing,
         deadline: Deadline,
-        whole: bool = False,
         later: Sequence[int] = (),
     ) -> Reading:
-        see = squeezed if whole else preprocess
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, picture = self._nearest(number, deadline)
-            pictures[number] = Picture(number=found, pixels=see(picture, size))
+            pictures[number] = Picture(number=found, pixels=preprocess(picture, framing))
         return Reading(pictures=pictures)
 
     def time_of(self, number: int) -> float:

@@ -22,6 +22,7 @@ import numpy as np
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import wire
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.decode import DECODERS, Decoder
 from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, too_slow
 from adafocus_cli.video.worker import LOG_VARIABLE
@@ -125,11 +126,10 @@ class VideoProcess:
         video: OpenVideo,
         indices: Sequence[int],
         *,
-        size: int = 224,
-        whole: bool = False,
+        framing: Framing = Framing(),
         later: Sequence[int] = (),
     ) -> Frames:
-        """Frames by number, in any order, any of them more than once; `whole` squeezes all of each into its square.
+        """Frames by number, in any order, any of them more than once.
 
         `later` are frames that may be asked for next: those that are passed on the way are kept for then.
         """
@@ -137,11 +137,11 @@ class VideoProcess:
         for index in wanted:
             if not 0 <= index < video.info.frames:
                 raise IndexError(f"frame {index} of {shown(path)}: it has {video.info.frames} frames, counted from 0")
-        if size < 1:
-            raise ValueError(f"size is {size}; it must be at least 1")
-        shape = (len(wanted), size, size, 3)
+        if framing.size < 1:
+            raise ValueError(f"size is {framing.size}; it must be at least 1")
+        shape = (len(wanted), *framing.shape)
         payload_bytes = int(np.prod(shape))
-        how = {"size": size, "whole": whole, "later": list(later)}
+        how = {"framing": asdict(framing), "later": list(later)}
         more = {"indices": wanted, **how, **_in_place(video.copy)}
         header, payload = self._ask("decode", path, video.decoder, more, payload_bytes)
         return self._understand("decode", path, lambda: _frames(header, payload, shape))

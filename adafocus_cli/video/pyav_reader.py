@@ -17,7 +17,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess, squeezed
+from adafocus_cli.video.clip import Framing, preprocess
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pyav_cursor import Cursor
@@ -53,7 +53,7 @@ class PyAVReader:
         self._last: tuple[int, Any] | None = None  # the last frame taken
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, tuple[int, bool]], Picture] = {}  # their pictures, by number and form
-        self._form = (0, False)  # the size of pictures, and whether they are whole
+        self._framing = Framing()
         self._turn = Turn()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
@@ -80,12 +80,11 @@ class PyAVReader:
         self,
         wanted: Sequence[int],
         *,
-        size: int,
+        framing: Framing,
         deadline: Deadline,
-        whole: bool = False,
         later: Sequence[int] = (),
     ) -> Reading:
-        self._form = size, whole
+        self._framing = framing
         pictures = {n: self._kept.pop((n, self._form)) for n in wanted if (n, self._form) in self._kept}
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
@@ -224,8 +223,7 @@ class PyAVReader:
         return np.asarray(rgb.to_ndarray())
 
     def _picture(self, number: int, frame: Any) -> Picture:
-        size, whole = self._form
-        return Picture(number=number, pixels=(squeezed if whole else preprocess)(self._upright(frame), size))
+        return Picture(number=number, pixels=preprocess(self._upright(frame), self._framing))
 
     def _find(self, number: int, following: int | None, deadline: Deadline) -> tuple[int, Any]:
         """The frame, or the nearest to it that can be had, with its number."""

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.limits import Deadline
 
 
@@ -54,12 +55,11 @@ class Reader(Protocol):
         self,
         wanted: Sequence[int],
         *,
-        size: int,
+        framing: Framing,
         deadline: Deadline,
-        whole: bool = False,
         later: Sequence[int] = (),
     ) -> Reading:
-        """The frames with these numbers, ascending and distinct; `whole` ones are squeezed, not cropped.
+        """The frames with these numbers, ascending and distinct.
 
         `later` are those that may be asked for next.
         """

@@ -100,12 +100,17 @@ class Office:
         return {}, self._video(request, limits, "decode").times().tobytes()
 
     def _frames(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        from adafocus_cli.video.clip import Framing
         from adafocus_cli.video.limits import Deadline
 
         deadline = Deadline(request["name"], limits, "decode")
         video = self._video(request, limits, "decode")
-        how = {name: request[name] for name in ("size", "whole", "later")}
-        pictures = video.frames(request["indices"], deadline=deadline, **how)
+        pictures = video.frames(
+            request["indices"],
+            framing=Framing(**request["framing"]),
+            deadline=deadline,
+            later=request["later"],
+        )
         header = {
             "times": pictures.times,
             "replaced": pictures.replaced,

@@ -8,6 +8,7 @@ import pytest
 
 from adafocus_cli.engine.local import Options, tag_as_they_come, tag_files
 from adafocus_cli.errors import VideoError
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, Limits
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.pyav_cursor import Cursor
@@ -82,7 +83,7 @@ def test_no_packet_is_decoded_twice_and_shared_frames_count_once(clip, monkeypat
     reader = PyAVReader(clip, name=clip, limits=limits, deadline=Deadline(clip, limits, "open"))
     fed.clear()
     for first in range(0, 240, 10):
-        reader.read(range(first, first + 10), size=64, deadline=Deadline(clip, limits, "decode"))
+        reader.read(range(first, first + 10), framing=Framing(64), deadline=Deadline(clip, limits, "decode"))
     reader.close()
     assert len(fed) == len(set(fed)) > 200
 
@@ -93,7 +94,7 @@ def test_frames_are_asked_for_once_and_forwards(clip, tagger, monkeypatch):
     monkeypatch.setattr(
         VideoProcess,
         "frames",
-        lambda self, video, indices, *, size: asked.extend(indices) or frames(self, video, indices, size=size),
+        lambda self, video, indices, *, framing: asked.extend(indices) or frames(self, video, indices, framing=framing),
     )
     result = tagger.tag_video(clip, window=3, stride=0.7)
     assert asked == sorted(set(asked))
@@ -147,11 +148,11 @@ def test_a_decoder_lost_on_the_way_has_the_other_one_go_on(clip, tagger, monkeyp
     frames = VideoProcess.frames
     asked = []
 
-    def lost_once(self, video, indices, *, size):
+    def lost_once(self, video, indices, *, framing):
         asked.append((video.decoder, indices[0]))
         if len(asked) == 4:
             raise DecoderError("lost", stage="decode")
-        return frames(self, video, indices, size=size)
+        return frames(self, video, indices, framing=framing)
 
     monkeypatch.setattr(VideoProcess, "frames", lost_once)
     monkeypatch.setattr("adafocus_cli.engine.decoding.other_decoder", lambda decoder: "pyav")

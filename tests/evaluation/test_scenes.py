@@ -16,7 +16,7 @@ from adafocus_cli.evaluation.frames import tag_samples
 from adafocus_cli.evaluation.scenes import Rendered, scenes
 from adafocus_cli.models import build
 from adafocus_cli.training.clips import Planned, SceneClips
-from adafocus_cli.video.clip import resized
+from adafocus_cli.video.clip import Framing, resized
 from adafocus_cli.weights_file import About, write
 from adafocus_cli.worlds import world
 from tests.tiny import tiny_model, tiny_spec, tiny_tagger
@@ -84,7 +84,7 @@ def test_frames_are_those_that_training_would_show(monkeypatch):
     assert plan.frames == clips.planned.numbers(result.video.frames)
     np.testing.assert_array_equal(result.step_logits, direct.step_logits)
     rendered = Rendered.open("world:glyphs#12")
-    boxes = [rendered.to_source(64)(look.box) for look in direct.trajectory]
+    boxes = [rendered.to_source(Framing(64))(look.box) for look in direct.trajectory]
     np.testing.assert_allclose([look.box for look in result.trajectory], boxes)
     first = result.trajectory[0]
     assert first.time == pytest.approx(first.frame / rendered.scene.fps)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adafocus_cli.video.clip import Geometry, preprocess, squeezed
+from adafocus_cli.video.clip import Framing, Geometry, preprocess
 
 SIZES = [(340, 256), (256, 340), (640, 360), (1920, 1080), (17, 3), (3, 17), (1, 1), (256, 256), (301, 900), (250, 100)]
 
@@ -36,7 +36,7 @@ def test_equals_pillow_exactly(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [32, 112, 160, 224, 225])
 def test_other_sizes(size: int) -> None:
-    assert preprocess(noise(340, 256), size).shape == (size, size, 3)
+    assert preprocess(noise(340, 256), Framing(size)).shape == (size, size, 3)
 
 
 def test_a_very_long_picture_is_never_resized_whole() -> None:
@@ -81,6 +81,6 @@ def test_boxes_are_clipped_to_the_picture() -> None:
 def test_squeezed_shows_all_of_a_picture() -> None:
     picture = np.zeros((90, 160, 3), np.uint8)
     picture[:, :80], picture[60:] = 200, 100
-    square = squeezed(picture, 48)
+    square = preprocess(picture, Framing(48, squeezed=True))
     assert square.shape == (48, 48, 3)
     assert (square[4, 4, 0], square[4, 44, 0], square[44, 4, 0]) == (200, 0, 100)

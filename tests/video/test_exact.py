@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.clip import Framing, preprocess
 from adafocus_cli.video.decode import Video, open_video
 from adafocus_cli.video.pyav_cursor import Cursor
 from adafocus_cli.video.sampling import coarse_to_fine, spread
@@ -103,9 +103,12 @@ def test_frames_kept_for_later_are_not_decoded_again(clip: ClipMaker, monkeypatc
 
 def test_frames_kept_for_later_have_the_size_asked_for(clip: ClipMaker) -> None:
     video = pyav(clip("b-frames.mp4"))
-    video.frames((40,), size=96, later=(20, 30))
-    assert video.frames((20,), size=64).pixels.shape == (1, 64, 64, 3)
-    assert np.array_equal(video.frames((30,), size=96).pixels, pyav(clip("b-frames.mp4")).frames((30,), size=96).pixels)
+    video.frames((40,), framing=Framing(96), later=(20, 30))
+    assert video.frames((20,), framing=Framing(64)).pixels.shape == (1, 64, 64, 3)
+    assert np.array_equal(
+        video.frames((30,), framing=Framing(96)).pixels,
+        pyav(clip("b-frames.mp4")).frames((30,), framing=Framing(96)).pixels,
+    )
 
 
 @each_kind

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.sampling import spread
@@ -66,7 +67,7 @@ def test_frames_of_several_videos_in_turn(clip: str, other: str) -> None:
         for number in (5, 30, 31, 2):
             assert read_number(process.frames(first, [number]).pixels[0]) == number
             assert read_number(process.frames(second, [number]).pixels[0]) == 1000 + number
-        frames = process.frames(first, [9, 9, 3], size=112)
+        frames = process.frames(first, [9, 9, 3], framing=Framing(112))
     assert first.info.path == clip
     assert (first.info.frames, first.info.width, first.info.height, first.info.fps) == (100, 128, 96, 25.0)
     assert (first.info.codec, first.info.decoder, first.warnings) == ("h264", "pyav", ())
