@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from adafocus_cli import weights_file
 from adafocus_cli.errors import ModelError
-from adafocus_cli.models import FAMILIES, build
+from adafocus_cli.files import sha256_of
+from adafocus_cli.models import FAMILIES, build, with_patches, with_views
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.weights_file import About
@@ -34,7 +35,7 @@ logger = logging.getLogger("adafocus")
 _SECTIONS = {"glancer": "glancer.", "focuser": "focuser.", "fc": "classifier.", "policy": "focuser.policy.policy."}
 
 # Full copies, the one to prefer first; a file may also be nothing but its tensors.
-_WHOLE = ("state_dict", "model_state_dict", "")
+_WHOLE = ("state_dict", "model_state_dict", "model_state", "")
 
 # How the authors write the patch size into file names: 128s3_checkpoint, 144x144, actnet_p96_mbv2.
 _PATCH_IN_NAME = re.compile(r"(?<!\d)(?:(\d{2,3})s3(?=_)|(\d{2,3})x\2(?!\d)|(?<![A-Za-z0-9])p(\d{2,3})(?=[_.-]|$))")
@@ -58,13 +59,19 @@ class Checkpoint:
         return self.skeleton.eval()
 
 
-def load(path: Path, *, patch_size: int | None = None, changes: Mapping[str, Any] | None = None) -> Checkpoint:
+def load(
+    path: Path,
+    *,
+    patch_size: int | None = None,
+    views: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Checkpoint:
     """A file of our own, or a published checkpoint, told by its tensors and its name.
 
     `changes` are values of the spec that the caller knows and the file may not tell.
     """
     if weights_file.is_one(path):
-        return _load_own(path, patch_size, changes or {})
+        return _load_own(path, patch_size, views, changes or {})
     published = _published_tensors(read(path))
     family = next((f for f in FAMILIES.values() if f.recognises(published)), None)
     if family is None:
@@ -78,20 +85,37 @@ def load(path: Path, *, patch_size: int | None = None, changes: Mapping[str, Any
         raise ModelError(f"{path} has tensors of shapes that no {family.name} model has; check the file") from error
     changes = changes or {}
     spec = _changed(path, spec, changes if "focus_frames" in changes else {**changes, **_frames(path, spec)})
-    spec = spec.with_patch_size(patch_size or patch_size_in(path) or _ask_for_patch_size(path))
+    if patch_size or family.cuts_patches:
+        spec = with_patches(spec, patch_size or patch_size_in(path) or _ask_for_patch_size(path))
+    spec = with_views(spec, views) if views else spec
     if spec.classes < 1:
         raise ModelError(f"{path} has a classifier of no classes; check the file")
     skeleton = _skeleton(path, spec)
     return Checkpoint(spec, _select(path, skeleton, published), skeleton)
 
 
-def _load_own(path: Path, patch_size: int | None, changes: Mapping[str, Any]) -> Checkpoint:
+def _load_own(path: Path, patch_size: int | None, views: int | None, changes: Mapping[str, Any]) -> Checkpoint:
     about, tensors = weights_file.read(path)
-    spec = _changed(path, about.spec, changes)
+    if about.spec.backbone is not None:
+        tensors = {**_backbone(path, about.spec), **tensors}
+    spec = replace(_changed(path, about.spec, changes), backbone=None, backbone_sha256=None)
     if spec.family not in FAMILIES:
         raise ModelError(f"{path} holds a model of family {spec.family!r}, which this version does not know; update it")
-    skeleton = _skeleton(path, spec.with_patch_size(patch_size or spec.patch_size))
+    spec = with_patches(spec, patch_size) if patch_size else spec.with_patch_size(spec.patch_size)
+    skeleton = _skeleton(path, with_views(spec, views) if views else spec)
     return Checkpoint(skeleton.spec, _select(path, skeleton, tensors, own=True), skeleton, about)
+
+
+def _backbone(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
+    """What a file that only compresses lacks, from the file of its network beside it."""
+    beside = path.with_name(Path(str(spec.backbone)).name)
+    if not beside.is_file():
+        raise ModelError(f"{path} needs the network that it was taught in; put {beside.name} into the same folder")
+    if sha256_of(beside) != spec.backbone_sha256:
+        raise ModelError(
+            f"{beside} is not the network that {path.name} was taught in; get that of sha256 {spec.backbone_sha256}"
+        )
+    return load(beside).tensors
 
 
 def _changed(path: Path, spec: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:

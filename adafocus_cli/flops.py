@@ -8,7 +8,7 @@ computing: no weights, no table, and the same numbers on any runtime.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Memory, Turn
+from adafocus_cli.nn.clip_nets import Joined, MeanPool
+from adafocus_cli.nn.compression import CELLS, Compression
 from adafocus_cli.nn.matching import CELL, Likeness
 from adafocus_cli.nn.shift import TemporalShift
 from adafocus_cli.schema import Cost
@@ -45,7 +47,7 @@ class CostMeter:
 
     def full_frame(self) -> int:
         """What the focus network would cost on whole frames instead of patches."""
-        self._zeros(self._model.focus, self.spec.focus_frames, self.spec.frame_size)
+        self._zeros(self._model.on_whole_frames, self._model.whole_frames, *self._frame)
         return self._take()
 
     def whole_clip(self) -> Cost:
@@ -62,12 +64,15 @@ class CostMeter:
             cost: Counter[str] = Counter()
             focused = None
             if turn.glance:
-                seen = self._zeros(model.glance, len(turn.glance), spec.frame_size)
+                seen = self._zeros(model.glance, len(turn.glance), *self._frame)
                 cost["glance"] = self._take()
             if turn.looks:
-                model.locate(turn, seen, memory)
+                gaze = model.locate(turn, seen, memory)
                 cost["policy"] = self._take()
-                focused = self._zeros(model.focus, len(turn.looks), spec.patch_size)
+                if gaze.features is None:
+                    focused = self._zeros(model.focus, len(turn.looks), spec.patch_size, spec.patch_size)
+                else:
+                    focused = torch.zeros(model.focus(gaze.features.byte()).shape)
                 cost["focus"] = self._take()
             model.classify(turn, seen, focused, memory)
             cost["classify"] = self._take()
@@ -75,12 +80,17 @@ class CostMeter:
         return costs
 
     @staticmethod
-    def _zeros(stage: Callable[[Tensor], Tensor], pictures: int, side: int) -> Tensor:
+    def _zeros(stage: Callable[[Tensor], Tensor], pictures: int, height: int, width: int) -> Tensor:
         """What a stage answers, as zeros: of pictures only the shape counts, so they have a byte a number.
 
         On torch's device without any memory they would take seconds: most of its operators load a compiler.
         """
-        return torch.zeros(stage(torch.empty(1, pictures, 3, side, side, dtype=torch.uint8)).shape)
+        return torch.zeros(stage(torch.empty(1, pictures, 3, height, width, dtype=torch.uint8)).shape)
+
+    @property
+    def _frame(self) -> tuple[int, int]:
+        height, width, _ = self.spec.framing.shape
+        return height, width
 
     def _take(self) -> int:
         count, self._count = self._count, 0
@@ -124,8 +134,25 @@ def _convolution(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
 
 
 def _pooling(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
-    side = (maps.shape[-1] + 2 * layer.padding - layer.kernel_size) // layer.stride + 1
-    return maps.new_zeros(*maps.shape[:2], side, side), 0
+    given = ([value] * (maps.ndim - 2) if isinstance(value, int) else value for value in _window(layer))
+    sides = [
+        (side + 2 * pad - kernel) // stride + 1
+        for side, pad, kernel, stride in zip(maps.shape[2:], *given, strict=True)
+    ]
+    return maps.new_zeros(*maps.shape[:2], *sides), 0
+
+
+def _window(layer: Any) -> tuple[Any, Any, Any]:
+    return layer.padding, layer.kernel_size, layer.stride
+
+
+def _mean(layer: MeanPool, maps: Tensor) -> tuple[Tensor, int]:
+    return maps.new_zeros(maps.shape[:2]), 0
+
+
+def _joined(layer: Joined, maps: Sequence[Tensor]) -> tuple[Tensor, int]:
+    first = maps[0]
+    return first.new_zeros(first.shape[0], sum(part.shape[1] for part in maps), *first.shape[2:]), 0
 
 
 def _linear(layer: Any, vectors: Tensor) -> tuple[Tensor, int]:
@@ -148,16 +175,31 @@ def _likeness(layer: Likeness, clips: Tensor) -> tuple[Tensor, int]:
     return output, batch * pairs * layer.channels * (height // layer.level) * (width // layer.level)
 
 
+def _compression(layer: Compression, maps: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
+    """The abstraction, a query or key for every cell, all queries with all keys, and the mixture."""
+    batch, frames, channels, height, width = maps.shape
+    kept, inner = layer.kept, layer.query.in_features
+    cells = min(CELLS, height) * min(CELLS, width)
+    features, attention = maps.new_zeros(batch, kept, channels, height, width), maps.new_zeros(batch, kept, frames)
+    tokens = batch * cells * inner
+    macs = maps.numel() * inner + tokens * inner * (frames + kept) + tokens * frames * kept + frames * features.numel()
+    return (features, attention), macs
+
+
 def _unchanged(maps: Tensor) -> Tensor:
     return maps
 
 
-_COUNTED: dict[type[nn.Module], Callable[[Any, Tensor], tuple[Any, int]]] = {
+_COUNTED: dict[type[nn.Module], Callable[[Any, Any], tuple[Any, int]]] = {
     nn.Conv2d: _convolution,
     nn.Conv3d: _convolution,
     nn.Linear: _linear,
     nn.GRU: _gru,
     nn.MaxPool2d: _pooling,
+    nn.MaxPool3d: _pooling,
+    MeanPool: _mean,
+    Joined: _joined,
+    Compression: _compression,
     Likeness: _likeness,
 }
 # They cost nothing here and keep the shape.

@@ -219,7 +219,7 @@ class Loop:
         gaze = self._runtime.locate(turn, seen, memory) if turn.looks else None
         for lane, run in enumerate(batch):
             run.seen = seen[lane]
-            run.gaze = None if gaze is None else Gaze(gaze.frames[lane].cpu(), gaze.boxes[lane].cpu())
+            run.gaze = None if gaze is None else _of_lane(gaze, lane)
             run.memory = {name: value[lane] for name, value in memory.items()}
 
     def _answer(self, batch: list[Run], turn: Turn) -> None:
@@ -238,8 +238,11 @@ class Loop:
             run.answers.append(answers[lane] if left is None else answers[lane][: left - turn.answers.start + 1])
 
     def _focus(self, gazes: list[tuple[Clip, Gaze]]) -> Tensor:
-        """All patches of all clips, as one batch."""
+        """All patches of all clips, as one batch; or the features that the glance has for them."""
         runtime = self._runtime
+        features = [gaze.features for _, gaze in gazes if gaze.features is not None]
+        if features:
+            return runtime.focus(torch.stack(features))
         sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
         frames = runtime.upload(np.stack(sources))
         boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(frames.device)
@@ -249,6 +252,11 @@ class Loop:
     def _filled(self, batch: list[Run]) -> list[Run]:
         """As many runs as the runtime has lanes; the empty ones see what the last clip sees."""
         return [*batch, *[batch[-1]] * (self._runtime.lanes - len(batch))]
+
+
+def _of_lane(gaze: Gaze, lane: int) -> Gaze:
+    features = None if gaze.features is None else gaze.features[lane]
+    return Gaze(gaze.frames[lane].cpu(), gaze.boxes[lane].cpu(), features)
 
 
 def _stacked(memories: list[Memory]) -> Memory:

@@ -22,7 +22,7 @@ ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3
 """Networks that see a clip as one picture of three dimensions."""
 
 Colour = tuple[float, float, float]
-Views = Literal[1, 10, 30]
+VIEWS = (1, 10, 30)
 
 MEAN: Colour = (0.485, 0.456, 0.406)  # ImageNet's, of what was 0…1
 STD: Colour = (0.229, 0.224, 0.225)
@@ -67,11 +67,13 @@ class ModelSpec:
 
     # Networks over whole clips: how many frames lie between two that are seen, and how many views are tested.
     frame_step: int = 1
-    views: Views = 1
+    views: int = 1
 
     # SFC: the part of the network after which a clip is compressed, and to which share of its length.
     insertion: str | None = None
     compression: float = 1.0
+    backbone: str | None = None  # the file with all the rest, where a file has nothing but what compresses
+    backbone_sha256: str | None = None
 
     @property
     def patch_size(self) -> int:

@@ -51,6 +51,7 @@ class Tagger:
         model: str | Path,
         *,
         patch_size: int | None = None,
+        views: int | None = None,
         labels: str | Path | Sequence[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
@@ -59,13 +60,14 @@ class Tagger:
     ) -> Tagger:
         """A tagger from the name of a model or its file: file, tensors, spec, labels, module, device.
 
+        `views` is how often a network over whole clips sees a video; its answers are averaged.
         `batch_size` is how many clips an accelerator takes at once; a processor takes them one by one.
         """
         path = find_model(model)
         background = ThreadPoolExecutor(1, thread_name_prefix="hash")
         digest = background.submit(sha256_of, path)
         background.shutdown(wait=False)
-        loaded = checkpoint.load(path, patch_size=patch_size)
+        loaded = checkpoint.load(path, patch_size=patch_size, views=views)
         spec, about = loaded.spec, loaded.about
         if labels is None and about and about.labels:
             labels = about.labels

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,7 @@ from torch import Tensor
 from adafocus_cli import __version__
 from adafocus_cli.errors import ModelError
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.spec import ModelSpec, Views
+from adafocus_cli.spec import VIEWS, ModelSpec
 
 FORMAT = "adafocus-weights/1"
 
@@ -123,14 +123,14 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
     may_be_none = [values.pop("candidate_frames"), values.pop("short_side") or 0]
     widths = [network.pop("width") for network in networks]
     shares = [*values.pop("mean"), *values.pop("std"), 1 / values.pop("compression")]
-    texts.append(values.pop("insertion") or "")
+    texts += [values.pop(name) or "" for name in ("insertion", "backbone", "backbone_sha256")]
     counts = [*values.values(), *(network["size"] for network in networks)]
     if not (
         all(isinstance(text, str) for text in texts)
         and all(type(width) in (int, float) and 0 < width < 16 for width in widths)
         and len(shares) == 7
         and all(type(share) in (int, float) and 0 < share <= 1 for share in shares)
-        and spec.views in get_args(Views)
+        and spec.views in VIEWS
         and all(type(count) is int and 0 < count < 1 << 16 for count in counts)
         and all(type(count) is int and 0 <= count < 1 << 16 for count in may_be_none)
         and spec.frame_size <= MAX_FRAME_SIZE

@@ -49,7 +49,7 @@ def tagger_of(checkpoint_file: Callable[[str], Path]) -> Iterator[Callable[[str]
                 kept.pop(next(iter(kept)))
             kept[case, runtime] = Tagger.load(
                 checkpoint_file(case),
-                patch_size=synth.layout(case)["patch_size"],
+                patch_size=synth.layout(case).get("patch_size"),
                 device="cpu",
                 precision="fp32",
                 runtime=runtime,

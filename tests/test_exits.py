@@ -18,7 +18,7 @@ from adafocus_cli.schema import VideoInfo
 from tests.conftest import deviation, without_timings
 from tests.models.test_golden import frames_of
 from tests.oracle import synth
-from tests.tiny import tiny_tagger
+from tests.tiny import LOOKING, tiny_tagger
 
 STEP_FAMILIES = ["adafocus-v1", "adafocus-v2", "uni-adafocus"]
 NEVER, AT_ONCE = math.inf, -math.inf
@@ -106,7 +106,7 @@ class TestSkipping:
         assert (len(asked), counts) == (8, {"glance": 8, "focus": 0})
         assert (result.exit.step, result.exit.of) == (0, 2)
 
-    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("family", LOOKING)
     def test_the_cost_in_the_record_is_that_of_what_ran(self, family, ran):
         tagger = tiny_tagger(family)
         (whole,) = tagger.tag([clip_of(tagger, 2)])

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adafocus_cli.flops import CostMeter, cost_of
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.spec import Network
+from tests.tiny import LOOKING
 
 # G multiply-adds a frame or patch, as the authors' evaluation code has them.
 MOBILENET_224 = 0.299511328
@@ -76,7 +77,7 @@ def test_whole_frames_cost_what_a_patch_of_that_size_would():
     assert cost_of(spec).full_frame_gmacs == whole.full_frame_gmacs == whole.stages["focus"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 def test_the_counted_cost_is_that_of_the_layers_that_run(family):
     """Torch's own counter watches the real stages; it counts a multiply-add as two."""
     spec = default_spec(family)

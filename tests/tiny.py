@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.models import build, default_spec
+from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import ModelInfo
@@ -15,12 +15,17 @@ from adafocus_cli.spec import ModelSpec, Network
 from adafocus_cli.tagger import Tagger
 
 CLASSES = 7
+LOOKING = tuple(name for name, family in FAMILIES.items() if family.cuts_patches)
+"""The families that cut patches out of frames."""
 
 
 def tiny_spec(family: str) -> ModelSpec:
+    spec = replace(default_spec(family), classes=CLASSES)
+    if family not in LOOKING:
+        network = Network(spec.glance.arch, 64, width=0.125)
+        return replace(spec, frame_size=64, short_side=None, glance=network, focus=network)
     return replace(
-        default_spec(family),
-        classes=CLASSES,
+        spec,
         frame_size=64,
         glance=Network("mobilenet_v2", 64, width=0.1),
         focus=Network("resnet18", 32, width=0.125),

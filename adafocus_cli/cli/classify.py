@@ -81,6 +81,7 @@ def classify(
     weights: options.Weights = None,
     labels: options.Labels = None,
     patch_size: options.PatchSize = None,
+    views: options.ViewsOption = None,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
     runtime: options.RuntimeOption = "auto",

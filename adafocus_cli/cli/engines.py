@@ -100,6 +100,7 @@ class Engine:
             file_name=file.name,
             sha256=tagger.model.sha256,
             patch_size=choice.patch_size,
+            views=choice.views,
             labels=tuple(tagger.labels.names),
             device=choice.device,
             precision=choice.precision,

@@ -91,6 +91,7 @@ def evaluate(
     weights: options.Weights = None,
     labels: options.Labels = None,
     patch_size: options.PatchSize = None,
+    views: options.ViewsOption = None,
     policy: PolicyOption = "learned",
     seed: Seed = 0,
     device: options.Device = "auto",

@@ -45,6 +45,7 @@ def flops(
     model: options.ModelName = None,
     weights: options.Weights = None,
     patch_size: options.PatchSize = None,
+    views: options.ViewsOption = None,
     frames: Frames = None,
     classes: Classes = None,
     format_: options.ReportFormatOption = "table",
@@ -54,14 +55,17 @@ def flops(
     one_model = model is not None or weights is not None
     if family is not None and one_model:
         raise UsageError("--family and --model or --weights both say which model; give one of them")
+    if views is not None and family is None and not one_model:
+        raise UsageError("--views is for networks over whole clips; name one with --family, --model or --weights")
     if one_model and (frames is not None or classes is not None):
         raise UsageError("a model has its own frames and classes; give --frames and --classes with --family")
 
     if one_model:
         source = options.chosen_model(model, weights)
-        counted = [_count(options.ModelChoice(source=source, patch_size=patch_size, device="cpu").load().spec)]
+        choice = options.ModelChoice(source=source, patch_size=patch_size, views=views, device="cpu")
+        counted = [_count(choice.load().spec)]
     elif family is not None:
-        counted = [_count(_sized(family, patch_size, frames, classes))]
+        counted = [_count(_sized(family, patch_size, frames, classes, views))]
     else:
         counted = _all_families(patch_size, frames, classes)
     _show(counted, format_, one_model=one_model or family is not None)
@@ -81,7 +85,7 @@ class _Counted:
             "glance_frames": spec.glance_frames,
             "focus_frames": spec.focus_frames,
             "cost": cost.to_dict(),
-            "gmacs_per_glance": round(cost.stages["glance"] / spec.glance_frames, 4),
+            "gmacs_per_glance": round(cost.stages["glance"] / (spec.views * spec.glance_frames), 4),
             "gmacs_per_patch": round(cost.stages["focus"] / spec.focus_frames, 4),
             "ratio": round(cost.gmacs / cost.full_frame_gmacs, 4),
         }
@@ -93,10 +97,14 @@ def _count(spec: ModelSpec) -> _Counted:
     return _Counted(spec, cost_of(spec))
 
 
-def _sized(family: str, patch_size: int | None, frames: int | None, classes: int | None) -> ModelSpec:
-    from adafocus_cli.models import default_spec
+def _sized(
+    family: str, patch_size: int | None, frames: int | None, classes: int | None, views: int | None = None
+) -> ModelSpec:
+    from adafocus_cli.models import default_spec, with_views
 
     spec = default_spec(family, patch_size=patch_size)
+    if views is not None:
+        spec = with_views(spec, views)
     if classes is not None:
         spec = replace(spec, classes=classes)
     return spec if frames is None else spec.with_frames(frames)
@@ -105,8 +113,9 @@ def _sized(family: str, patch_size: int | None, frames: int | None, classes: int
 def _all_families(patch_size: int | None, frames: int | None, classes: int | None) -> list[_Counted]:
     from adafocus_cli.models import FAMILIES
 
-    sizes = PATCH_SIZES if patch_size is None else (patch_size,)
-    return [_count(_sized(family, size, frames, classes)) for family in FAMILIES for size in sizes]
+    patches = PATCH_SIZES if patch_size is None else (patch_size,)
+    sizes = {name: patches if family.cuts_patches else (None,) for name, family in FAMILIES.items()}
+    return [_count(_sized(family, size, frames, classes)) for family in FAMILIES for size in sizes[family]]
 
 
 def _show(counted: list[_Counted], format_: options.ReportFormat, *, one_model: bool) -> None:
@@ -128,14 +137,15 @@ def _by_stage(counted: _Counted) -> RenderableType:
 
     spec, cost = counted.spec, counted.cost
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
-    table.title = f"{spec.family}, patches of {spec.patch_size} px, {spec.classes} classes"
+    seen = f"patches of {spec.patch_size} px" if _cuts_patches(spec) else f"whole frames of {spec.frame_size} px"
+    table.title = f"{spec.family}, {seen}, {spec.classes} classes"
     table.add_column("stage")
     table.add_column("GMACs", justify="right")
     table.add_column("")
-    times = {
-        "glance": f"{spec.glance_frames} frames × {cost.stages['glance'] / spec.glance_frames:.4f}",
-        "focus": f"{spec.focus_frames} patches × {cost.stages['focus'] / spec.focus_frames:.4f}",
-    }
+    frames = spec.views * spec.glance_frames
+    times = {"glance": f"{frames} frames × {cost.stages['glance'] / frames:.4f}"}
+    if _cuts_patches(spec):
+        times["focus"] = f"{spec.focus_frames} patches × {cost.stages['focus'] / spec.focus_frames:.4f}"
     for name, gmacs in cost.stages.items():
         table.add_row(name, f"{gmacs:.4f}", times.get(name, ""), style="cyan")
     table.add_row("total", f"{cost.gmacs:.4f}", "a video", style="bold")
@@ -144,17 +154,24 @@ def _by_stage(counted: _Counted) -> RenderableType:
     return table
 
 
+def _cuts_patches(spec: ModelSpec) -> bool:
+    from adafocus_cli.models import family_named
+
+    return family_named(spec.family).cuts_patches
+
+
 def _by_family(counted: list[_Counted]) -> RenderableType:
-    """One line a family, one column a patch size."""
+    """One line a family, one column a patch size, and one for families that cut none."""
     from rich.table import Table
 
-    sizes = sorted({entry.spec.patch_size for entry in counted})
+    sizes = sorted({entry.spec.patch_size for entry in counted if _cuts_patches(entry.spec)})
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
     table.title = "GMACs a video, by side of the patch"
-    for name in ("family", *(f"{size} px" for size in sizes), "whole frames"):
+    for name in ("family", *(f"{size} px" for size in sizes), "no patches", "whole frames"):
         table.add_column(name, justify="left" if name == "family" else "right")
     for family in dict.fromkeys(entry.spec.family for entry in counted):
         row = [entry for entry in counted if entry.spec.family == family]
         costs = [f"{entry.cost.gmacs:.2f}" for entry in sorted(row, key=lambda entry: entry.spec.patch_size)]
+        costs = [*costs, ""] if _cuts_patches(row[0].spec) else [*[""] * len(sizes), *costs]
         table.add_row(f"[cyan]{family}[/cyan]", *costs, f"[dim]{row[0].cost.full_frame_gmacs:.2f}[/dim]")
     return table

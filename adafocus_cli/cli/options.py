@@ -108,6 +108,15 @@ PatchSize = Annotated[
         metavar="PIXELS", min=1, rich_help_panel=MODEL, help="The side of a patch, where the file does not say it."
     ),
 ]
+ViewsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--views",
+        metavar="1|10|30",
+        rich_help_panel=MODEL,
+        help="How often a network over whole clips sees a video: 10 clips of it, 30 with 3 squares of each.",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -242,6 +251,7 @@ class ModelChoice:
 
     source: str
     patch_size: int | None = None
+    views: int | None = None
     labels: str | None = None
     device: str = "auto"
     precision: Precision = "auto"
@@ -251,8 +261,8 @@ class ModelChoice:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> ModelChoice:
         """From a command's parameters, by their names."""
-        names = ("patch_size", "labels", "device", "precision", "batch_size", "runtime")
-        return cls(source=chosen_model(given["model"], given["weights"]), **{name: given[name] for name in names})
+        names = ("patch_size", "views", "labels", "device", "precision", "batch_size", "runtime")
+        return cls(source=chosen_model(given["model"], given["weights"]), **{n: given[n] for n in names if n in given})
 
     def load(self) -> Tagger:
         from adafocus_cli.tagger import Tagger
@@ -260,6 +270,7 @@ class ModelChoice:
         return Tagger.load(
             self.source,
             patch_size=self.patch_size,
+            views=self.views,
             labels=self.labels,
             device=self.device,
             precision=self.precision,

@@ -60,8 +60,8 @@ Flip = Annotated[
 ]
 
 RecipeName = Annotated[
-    Literal["v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm"],
-    _model("--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2, v2-features or v2-tsm."),
+    Literal["v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm", "sfc"],
+    _model("--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm or sfc."),
 ]
 Init = Annotated[
     str,
@@ -86,6 +86,13 @@ FrameSize = Annotated[int | None, _model(metavar="PIXELS", min=32, max=1024, hel
 PolicyChannels = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy's first layer.")]
 PolicyWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy.")]
 ClassifierWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the classifier, without TSM.")]
+Insertion = Annotated[
+    str | None, _model(metavar="PART", show_default="res3", help="With sfc: after which part of the network it sits.")
+]
+CompressionOption = Annotated[
+    float | None,
+    _model("--compression", metavar="TIMES", min=1, show_default="4", help="With sfc: how much shorter clips become."),
+]
 
 Epochs = Annotated[
     str | None, _learning(metavar="N[,N,N]", help="Epochs of each stage of the recipe.", show_default="as published")
@@ -148,6 +155,8 @@ def train(
     policy_channels: PolicyChannels = None,
     policy_width: PolicyWidth = None,
     classifier_width: ClassifierWidth = None,
+    insertion: Insertion = None,
+    compression: CompressionOption = None,
     epochs: Epochs = None,
     lr: Rate = None,
     policy_lr: PolicyRate = None,

@@ -147,6 +147,7 @@ def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: st
     return {
         "model": tagger.model.identity,
         "patch_size": str(tagger.model.patch_size),
+        "views": str(tagger.spec.views),
         "labels": hashlib.sha256(names).hexdigest()[:16],
         "precision": precision,
         "decode": options.decode,

@@ -30,6 +30,7 @@ class Setup:
     file_name: str
     sha256: str
     patch_size: int | None
+    views: int | None
     labels: tuple[str, ...]
     device: str
     precision: str
@@ -89,6 +90,7 @@ def _tagger(setup: Setup, model: bytes) -> Tagger:
         tagger = Tagger.load(
             file,
             patch_size=setup.patch_size,
+            views=setup.views,
             labels=setup.labels,
             device=setup.device,
             precision=setup.precision,

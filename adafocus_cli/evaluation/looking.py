@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.nn.shift import TemporalShift
 from adafocus_cli.runtime import Runtime
@@ -32,6 +33,8 @@ def looking(tagger: Tagger, policy: Policy, *, seed: int = 0) -> Tagger:
     """The tagger with its places chosen as `policy` says; `seed` is for the random ones."""
     if policy == "learned":
         return tagger
+    if not tagger.family.cuts_patches:
+        raise UsageError(f"{tagger.spec.family} sees whole frames, so it cannot look elsewhere; leave --policy out")
     runtime = tagger.runtime
     elsewhere: Runtime = (
         RandomPlaces(runtime, seed) if policy == "random" else {"centre": Centre, "full": WholeFrames}[policy](runtime)

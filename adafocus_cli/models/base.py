@@ -122,6 +122,15 @@ class Family(nn.Module, ABC):
         """(b, l, 3, p, p) → feature maps (b, l, channels, h, w)."""
         return frame_by_frame(self.focus_net, patches)
 
+    @property
+    def whole_frames(self) -> int:
+        """How many frames the strong network would see, if it saw whole ones."""
+        return self.spec.focus_frames
+
+    def on_whole_frames(self, frames: Tensor) -> Tensor:
+        """What it would do to them; only the cost of it is ever asked for."""
+        return self.focus(frames)
+
     @abstractmethod
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         """From the latest glance and this turn's looks: logits (b, answers, classes). May use `memory`."""

@@ -6,8 +6,9 @@ others. Knows nothing of views or of what happens between the parts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,6 +25,10 @@ class MeanPool(nn.Module):
         super().__init__()
         self.window = window
 
+    def __call__(self, maps: Tensor) -> Tensor:
+        vectors: Tensor = super().__call__(maps)
+        return vectors
+
     def forward(self, maps: Tensor) -> Tensor:
         if self.window is not None:
             sides = [min(side, room) for side, room in zip(self.window, maps.shape[2:], strict=True)]
@@ -31,21 +36,39 @@ class MeanPool(nn.Module):
         return maps.mean(dim=(2, 3, 4))
 
 
+class Joined(nn.Module):
+    """The channels of several maps as those of one."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return torch.cat(tuple(maps), dim=1)
+
+
 class ClipNet(nn.Module):
     """(b, 3, t, h, w) → maps (b, channels, t', h', w') → vectors (b, channels) → logits (b, classes)."""
 
-    channels: int
+    widths: Mapping[str, int]
+    """The channels that leave each of its parts, in the order of the parts."""
+    halvings: frozenset[str] = frozenset()
+    """The parts that make the clip half as long."""
     pool: MeanPool
 
+    @property
+    def channels(self) -> int:
+        return list(self.widths.values())[-1]
+
     def parts(self) -> dict[str, Sequence[nn.Module]]:
-        """What a clip passes, in this order."""
+        """What a clip passes, by the names of `widths`."""
         raise NotImplementedError
 
     def answer(self, vectors: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def __call__(self, clips: Tensor) -> Tensor:
+        maps: Tensor = super().__call__(clips)
+        return maps
+
     def forward(self, clips: Tensor) -> Tensor:
-        return self._through(clips, list(self.parts()))
+        return self._through(clips, list(self.widths))
 
     def head(self, clips: Tensor, last: str) -> Tensor:
         """As far as the part of that name."""
@@ -55,8 +78,15 @@ class ClipNet(nn.Module):
         """What comes after the part of that name."""
         return self._through(maps, self._names(last)[1])
 
+    def length_after(self, last: str, frames: int) -> int:
+        """How long the maps of so many frames are after the part of that name."""
+        stride = 1 << len(self.halvings.intersection(self._names(last)[0]))
+        if frames % stride:
+            raise ModelError(f"the network sees {stride} frames as one after {last}, and {frames} is no multiple of it")
+        return frames // stride
+
     def _names(self, last: str) -> tuple[list[str], list[str]]:
-        names = list(self.parts())
+        names = list(self.widths)
         if last not in names[:-1]:
             raise ModelError(f"the network has no place after {last!r}; {', '.join(names[:-1])} are its parts")
         place = names.index(last) + 1
@@ -72,5 +102,5 @@ class ClipNet(nn.Module):
 
 def convolution(inputs: int, outputs: int, kernel: Sides, stride: Sides = (1, 1, 1)) -> nn.Conv3d:
     """Sides stay what they are but for the stride."""
-    padding = tuple(side // 2 for side in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False)

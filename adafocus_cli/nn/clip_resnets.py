@@ -106,18 +106,14 @@ class ResNet50(ClipNet):
             if halved and i == 0:
                 blocks.append(nn.MaxPool3d((2, 1, 1), (2, 1, 1)))
         blocks.append(_Answer(inputs, classes))
-        self.channels = inputs
+        self.widths = {"stem": base, "res2": base * 4, "res3": base * 8, "res4": base * 16, "res5": base * 32}
+        self.halvings = frozenset({"res2"} if halved else ())
         self.blocks = nn.ModuleList(blocks)
         self.pool = MeanPool((4 if halved else 8, 7, 7))
-        self._halved = halved
 
     def parts(self) -> dict[str, Sequence[nn.Module]]:
-        stages = list(self.blocks)[:-1]
-        first = stages[1:3] if self._halved else stages[1:2]
-        names = ("res3", "res4", "res5")
-        return {"stem": stages[:1], "res2": first} | {
-            name: [stage] for name, stage in zip(names, stages[-3:], strict=True)
-        }
+        stem, *first, third, fourth, fifth, _ = self.blocks
+        return {"stem": [stem], "res2": first, "res3": [third], "res4": [fourth], "res5": [fifth]}
 
     def answer(self, vectors: Tensor) -> Tensor:
         logits: Tensor = self.blocks[-1].get_submodule("proj")(vectors)
@@ -178,7 +174,9 @@ class ResNet18(ClipNet):
     def __init__(self, kinds: Sequence[str], *, width: float, classes: int) -> None:
         super().__init__()
         base = divisible(64 * width)
-        self.channels = base * 8
+        self.widths = {"stem": base, "res2": base, "res3": base * 2, "res4": base * 4, "res5": base * 8}
+        if kinds[-1] != "flat":
+            self.halvings = frozenset(("res3", "res4", "res5"))
         self.stem = _apart_stem(base, round(45 * width)) if kinds[0] == "apart" else _stem(base)
         self.layer1 = _layer(kinds[0], base, base, 1)
         self.layer2 = _layer(kinds[1], base, base * 2, 2)
@@ -189,7 +187,7 @@ class ResNet18(ClipNet):
 
     def parts(self) -> dict[str, Sequence[nn.Module]]:
         stages = (self.stem, self.layer1, self.layer2, self.layer3, self.layer4)
-        return {name: [stage] for name, stage in zip(("stem", "res2", "res3", "res4", "res5"), stages, strict=True)}
+        return {name: [stage] for name, stage in zip(self.widths, stages, strict=True)}
 
     def answer(self, vectors: Tensor) -> Tensor:
         logits: Tensor = self.fc(vectors)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from adafocus_cli.nn.backbones import divisible
-from adafocus_cli.nn.clip_nets import ClipNet, MeanPool, Sides, convolution
+from adafocus_cli.nn.clip_nets import ClipNet, Joined, MeanPool, Sides, convolution
 
 
 def _unit(inputs: int, outputs: int, kernel: Sides, stride: Sides = (1, 1, 1)) -> nn.Sequential:
@@ -34,9 +33,12 @@ class _Inception(nn.Module):
         self.branch1 = nn.Sequential(_unit(inputs, narrow, (1, 1, 1)), _separable(narrow, wide, 3))
         self.branch2 = nn.Sequential(_unit(inputs, slim, (1, 1, 1)), _separable(slim, thin, 3))
         self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), _unit(inputs, pooled, (1, 1, 1)))
+        self.joined = Joined()
 
     def forward(self, maps: Tensor) -> Tensor:
-        return torch.cat((self.branch0(maps), self.branch1(maps), self.branch2(maps), self.branch3(maps)), dim=1)
+        branches = (self.branch0, self.branch1, self.branch2, self.branch3)
+        joined: Tensor = self.joined([branch(maps) for branch in branches])
+        return joined
 
 
 _MIXED = (
@@ -51,12 +53,14 @@ class S3D(ClipNet):
     def __init__(self, *, width: float, classes: int) -> None:
         super().__init__()
         first, second = divisible(64 * width), divisible(192 * width)
-        mixed, inputs = [], second
+        mixed, joined, inputs = [], list[int](), second
         for usual in _MIXED:
             widths: Any = tuple(divisible(count * width) for count in usual)
             mixed.append(_Inception(inputs, widths))
             inputs = sum(widths[place] for place in (0, 2, 4, 5))
-        self.channels = inputs
+            joined.append(inputs)
+        self.widths = {"stem": first, "res2": second, "res3": joined[1], "res4": joined[6], "res5": joined[8]}
+        self.halvings = frozenset(("stem", "res3", "res4"))
         self.features = nn.Sequential(
             _separable(3, first, 7, 2),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),

@@ -142,7 +142,10 @@ class RunFolder:
             labels_source="training",
             training=json.dumps(story),
         )
-        self._write(name, lambda file: weights_file.write(file, about, model.state_dict()))
+        tensors = model.state_dict()
+        if run.spec.backbone is not None:
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
+        self._write(name, lambda file: weights_file.write(file, about, tensors))
 
     def finish(self) -> Path:
         """The best model of the last stage is the result."""

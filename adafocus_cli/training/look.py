@@ -105,8 +105,22 @@ def _looks(model: Family, turn: Turn) -> tuple[int, ...]:
 
 def answers(model: Family, pixels: Tensor) -> Tensor:
     """All of it: uint8 frames (b, n, s, s, 3) of the model's plan → logits (b, answers, classes)."""
+    if not model.cuts_patches:
+        return _answers_of_features(model, pixels)
     seen = Glance.at(model, pixels)
     return seen.answers(seen.focus(seen.learned()))
+
+
+def _answers_of_features(model: Family, pixels: Tensor) -> Tensor:
+    (turn,) = model.turns()
+    seen = model.glance(model.normalised(pixels)).float()
+    memory: Memory = {}
+    with full_precision(seen):
+        gaze = model.locate(turn, seen, memory)
+    assert gaze.features is not None, "what sees no patches sees features"
+    focused = model.focus(gaze.features)
+    with full_precision(seen):
+        return model.classify(turn, seen, focused.float(), memory)
 
 
 @contextmanager

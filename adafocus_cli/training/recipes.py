@@ -11,6 +11,7 @@ from typing import Literal
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
+from adafocus_cli.training.compress import Compress
 from adafocus_cli.training.learner import Learner, Rates
 from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
 from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
@@ -113,6 +114,11 @@ def _together(lr: float, weight_decay: float) -> tuple[Stage, ...]:
     )
 
 
+def _compress(lr: float) -> tuple[Stage, ...]:
+    """Ours: the paper does not tell how it was taught."""
+    return (Stage(name="compression", learner=Compress, epochs=10, lr=lr, optimizer="adamw"),)
+
+
 def _one_stage(lr: float, weight_decay: float, rates: Rates, learner: type[EndToEnd] = EndToEnd) -> tuple[Stage, ...]:
     return (Stage(name="end to end", learner=learner, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
 
@@ -162,5 +168,6 @@ RECIPES: dict[str, Recipe] = {
             dropout=0.5,
             flips=False,
         ),
+        Recipe(name="sfc", family="sfc", usual=_compress(lr=0.002), dropout=0.0, flips=False),
     )
 }

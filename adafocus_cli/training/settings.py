@@ -41,6 +41,8 @@ class Settings:
     policy_channels: int | None = None
     policy_width: int | None = None
     classifier_width: int | None = None
+    insertion: str | None = None
+    compression: float | None = None
 
     # How it learns.
     epochs: str | None = None

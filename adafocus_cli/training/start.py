@@ -24,7 +24,9 @@ from adafocus_cli.library import download
 from adafocus_cli.library.store import Store, find_model
 from adafocus_cli.models import build, default_spec, family_named
 from adafocus_cli.models.base import Family
+from adafocus_cli.models.sfc import SFC
 from adafocus_cli.spec import Arch, ModelSpec, Network
+from adafocus_cli.training import sfc
 from adafocus_cli.training.settings import Settings, mix
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
@@ -43,6 +45,8 @@ Say = Callable[[str], None]
 
 def begin(settings: Settings, labels: tuple[str, ...], say: Say) -> Family:
     """The model, with weights that were asked for or are random by the seed."""
+    if settings.the_recipe.family == SFC.name:
+        return sfc.begin(settings, labels)
     given = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
     spec = _spec(settings, len(labels), None if given is None else given.spec)
     if settings.init == IMAGENET:
@@ -66,6 +70,8 @@ def empty(spec: ModelSpec, settings: Settings) -> Family:
         model = build(spec)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         raise UsageError(f"no {spec.family} model has these sizes ({error}); give others") from error
+    if not model.cuts_patches:  # it is taken from a file
+        return model
     for part in model.modules():
         if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision begins
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

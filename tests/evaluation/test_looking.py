@@ -7,9 +7,8 @@ import pytest
 
 from adafocus_cli.evaluation.looking import POLICIES, looking
 from adafocus_cli.exits import ExitRule
-from adafocus_cli.models import FAMILIES
 from tests.test_exits import clip_of
-from tests.tiny import tiny_tagger
+from tests.tiny import LOOKING, tiny_tagger
 
 SIDE = 64
 
@@ -23,7 +22,7 @@ def sides(boxes):
     return boxes[:, 2:] - boxes[:, :2]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 def test_the_centre_is_the_centre_at_the_learned_size(family):
     tagger = tiny_tagger(family)
     for centred, learned in zip(boxes(looking(tagger, "centre")), boxes(tagger), strict=True):
@@ -31,7 +30,7 @@ def test_the_centre_is_the_centre_at_the_learned_size(family):
         np.testing.assert_allclose(sides(centred), sides(learned), atol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 def test_random_places_differ_between_clips_and_seeds_and_are_the_same_again_in_any_company(family):
     tagger = tiny_tagger(family)
     at_random = looking(tagger, "random", seed=1)
@@ -72,7 +71,7 @@ def test_clip_wise_networks_keep_one_random_place(family):
     assert (found == found[0]).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 def test_whole_frames_cost_what_whole_frames_cost(family):
     tagger = tiny_tagger(family)
     (learned,), (full,) = (t.tag([clip_of(tagger, 0)]) for t in (tagger, looking(tagger, "full")))
@@ -83,7 +82,7 @@ def test_whole_frames_cost_what_whole_frames_cost(family):
     assert tagger.spec.patch_size == 32, "the model that was given stays as it was"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 def test_only_the_places_change(family):
     tagger = tiny_tagger(family)
     (learned,) = tagger.tag([clip_of(tagger, 0)])

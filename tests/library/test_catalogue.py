@@ -9,12 +9,21 @@ import pytest
 from adafocus_cli import labels
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.library import catalogue, included
-from adafocus_cli.models import FAMILIES, default_spec
+from adafocus_cli.models import FAMILIES, default_spec, dense
 from adafocus_cli.spec import ModelSpec
 
 ALL = catalogue.packaged().entries
 ENTRIES = [entry for entry in ALL if entry.name not in included.NAMES]
-CLASSES = {"activitynet": 200, "fcvid": 239, "minikinetics": 200, "sthv1": 174, "sthv2": 174, "jester": 27}
+CLASSES = {
+    "activitynet": 200,
+    "fcvid": 239,
+    "minikinetics": 200,
+    "sthv1": 174,
+    "sthv2": 174,
+    "jester": 27,
+    "kinetics400": 400,
+}
+NETWORKS = [family.name for family in dense.FAMILIES]
 
 
 def test_all_released_checkpoints_are_there():
@@ -26,8 +35,9 @@ def test_all_released_checkpoints_are_there():
         "adafocus-v2-tsm": 10,
         "uni-adafocus": 3,
         "uni-adafocus-tsm": 9,
+        **dict.fromkeys(NETWORKS, 1),
     }
-    assert len({entry.name for entry in ENTRIES}) == len(ENTRIES) == 41
+    assert len({entry.name for entry in ENTRIES}) == len(ENTRIES) == 41 + len(NETWORKS)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
@@ -35,13 +45,18 @@ def test_entry_is_sane(entry):
     spec = ModelSpec.from_dict(
         asdict(default_spec(entry.family, patch_size=entry.patch_size)) | entry.changes | {"classes": 1}
     )
-    assert spec.patch_size == entry.patch_size
-    assert f"p{entry.patch_size}" in entry.name
+    if entry.family in NETWORKS:
+        assert entry.name == f"{entry.family}-k400"
+        assert entry.patch_size is None
+    else:
+        assert spec.patch_size == entry.patch_size
+        assert f"p{entry.patch_size}" in entry.name
     assert len(entry.label_set()) == CLASSES[entry.dataset]
     assert entry.labels == entry.dataset
     assert entry.licence
-    assert entry.file.endswith(".pth.tar")
-    assert (entry.accuracy is None) == (entry.gmacs is None) == (entry.metric is None)
+    assert entry.file.endswith((".pth.tar", ".pth", ".pyth"))
+    assert (entry.accuracy is None) == (entry.metric is None)
+    assert entry.gmacs is None or entry.accuracy is not None
     for address in (entry.url, entry.page):
         assert address is None or address.startswith("https://")
     assert entry.page
@@ -61,7 +76,7 @@ def test_published_cost_is_that_of_the_layers(entry):
 
 
 def test_names_tell_the_file_for_v2_and_uni():
-    for entry in ENTRIES:
+    for entry in ENTRIES[: -len(NETWORKS)]:
         size = catalogue.Path(entry.file).name
         assert str(entry.patch_size) in size, entry.name
 

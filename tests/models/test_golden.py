@@ -15,19 +15,20 @@ SAME = 1e-3
 
 V1 = ["v1-actnet-p128", "v1-sthv1-p144"]
 V2 = ["v2-actnet-mbv2-p128", "v2-actnet-res50-p96", "v2-sthv1-p128"]
+NETWORKS = ["slow-r50-k400", "i3d-r50-k400"]
 UNI = ["uni-actnet-p128", "uni-sthv1-p128-8x12"]
 
 
 def frames_of(case):
     """The case's frames, as (glance, focus)."""
     layout = synth.layout(case)
-    frames = synth.frames(layout["frames_seed"], layout["frames"])
+    frames = synth.frames(layout["frames_seed"], layout["frames"], layout.get("input_size", 224))
     if "tsm" not in layout["family"]:
         return frames, None
     return frames[: layout["num_glance_segments"]], frames[layout["num_glance_segments"] :]
 
 
-@pytest.fixture(params=V1 + V2 + UNI)
+@pytest.fixture(params=V1 + V2 + UNI + NETWORKS)
 def case(request):
     return request.param
 
@@ -78,9 +79,10 @@ def test_frames_are_seen_coarse_to_fine(case, tagger_of):
 
 def test_spec_is_told_from_the_tensors(case, tagger_of):
     spec, layout = tagger_of(case).spec, synth.layout(case)
-    assert (spec.family, spec.classes, spec.patch_size) == (
-        layout["family"], layout["num_classes"], layout["patch_size"],
-    )  # fmt: skip
+    side = layout.get("patch_size", layout.get("input_size"))
+    assert (spec.family, spec.classes, spec.patch_size) == (layout["family"], layout["num_classes"], side)
+    if case in NETWORKS:
+        assert (spec.mean, spec.std) == (tuple(layout["mean"]), tuple(layout["std"]))
     if "num_glance_segments" in layout:
         assert spec.glance_frames == layout["num_glance_segments"]
         assert spec.focus_frames == layout["num_focus_segments"]
