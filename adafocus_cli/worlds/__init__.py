@@ -7,6 +7,7 @@ from functools import partial
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.worlds.glyphs import Glyphs
+from adafocus_cli.worlds.moments import Moments
 from adafocus_cli.worlds.motion import Motion
 from adafocus_cli.worlds.scene import SIDE, Scene, World
 
@@ -16,6 +17,8 @@ WORLDS: dict[str, Callable[[bool], World]] = {
     "motion": Motion,
     "glyphs": Glyphs,
     "glyphs-close": partial(Glyphs, close=True),
+    "moments": Moments,
+    "moments-close": partial(Moments, close=True),
 }
 
 

@@ -1,0 +1,77 @@
+"""Networks over whole clips, from files as they were published to records: six real sizes, on a processor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adafocus_cli.models import build, default_spec, dense
+from tests.cli.conftest import Adafocus
+from tests.clips import numbered_clip
+
+SECTION = {"slow-r50": "model_state", "i3d-r50": "model_state"}  # torchvision's files are nothing but their tensors
+
+
+def published(family: str, path: Path) -> Path:
+    """Made-up weights under the published names: small, and no two alike."""
+    with torch.device("meta"):
+        wanted = build(default_spec(family)).state_dict()
+    torch.manual_seed(0)
+    made = {name.removeprefix("net."): torch.empty(tensor.shape).uniform_(0, 0.1) for name, tensor in wanted.items()}
+    torch.save({SECTION[family]: made, "epoch": 196} if family in SECTION else made, path)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return numbered_clip(tmp_path / "clip.mp4", frames=90, size=(340, 256))
+
+
+@pytest.mark.parametrize("family", [family.name for family in dense.FAMILIES])
+def test_every_network_tags_a_clip(adafocus: Adafocus, tmp_path: Path, clip: Path, family: str) -> None:
+    file = published(family, tmp_path / "network.pth")
+    outcome = adafocus("classify", clip, "-w", file, "--device", "cpu", "-f", "json")
+    assert outcome.code == 0, outcome.err
+    (record,) = json.loads(outcome.out)
+    assert (record["model"]["family"], record["model"]["dataset"]) == (family, "kinetics400")
+    assert len(record["labels"]) == 5
+    assert not record["labels"][0]["label"].startswith("class ")
+    assert record["trajectory"] == []
+    assert record["cost"]["gmacs"] == pytest.approx(record["cost"]["full_frame_gmacs"], rel=1e-3)
+    frames = default_spec(family).glance_frames
+    assert record["frames_decoded"] == min(frames, 45 if family == "s3d" else frames)
+
+
+def test_files_that_are_not_whole_say_what_is_missing(adafocus: Adafocus, tmp_path: Path, clip: Path) -> None:
+    file = published("r3d-18", tmp_path / "network.pth")
+    tensors = torch.load(file)
+    for change, words in (
+        (lambda: tensors.pop("layer3.1.conv2.1.running_var"), "lacks layer3.1.conv2.1.running_var, which r3d-18 needs"),
+        (lambda: tensors.update({"fc.weight": torch.zeros(400, 7)}), "fc.weight is 400×7, but"),
+    ):
+        change()
+        torch.save(tensors, file)
+        outcome = adafocus("classify", clip, "-w", file, "--device", "cpu")
+        assert outcome.code == 1
+        assert words in outcome.err
+        assert outcome.err.count("\n") == 1
+        tensors["layer3.1.conv2.1.running_var"] = torch.zeros(256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--patch-size", "96"], "mc3-18 sees whole frames, so it has no patches of 96 px; leave --patch-size out"),
+        (["--views", "7"], "7 views are not known; 1, 10, 30 are"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    adafocus: Adafocus, tmp_path: Path, clip: Path, arguments: list[str], words: str
+) -> None:
+    outcome = adafocus("classify", clip, "-w", published("mc3-18", tmp_path / "network.pth"), *arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1

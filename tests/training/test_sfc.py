@@ -1,0 +1,91 @@
+"""Recipe `sfc`: a small file beside a network that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from adafocus_cli import Tagger, checkpoint, weights_file
+from adafocus_cli.cli.app import run
+from adafocus_cli.models import build, default_spec
+from adafocus_cli.spec import Network
+from adafocus_cli.weights_file import About
+
+LABELS = ("high", "low")
+ASKED = ["--recipe", "sfc", "--frames", "8", "--epochs", "1", "--batch-size", "2", "--workers", "0", "-q"]
+
+
+def save(path, family="slow-r50", labels=LABELS):
+    torch.manual_seed(0)
+    network = Network(default_spec(family).glance.arch, 32, 0.125)
+    spec = replace(default_spec(family), classes=len(labels), frame_size=32, short_side=None)
+    model = build(replace(spec, glance=network, focus=network))
+    with path.open("wb") as file:
+        weights_file.write(file, About(spec=model.spec, labels=labels, labels_source="here"), model.state_dict())
+    return path
+
+
+@pytest.fixture
+def backbone(videos):
+    return save(videos.parent / "net.safetensors")
+
+
+def train(*arguments):
+    return run(["train", "videos", *map(str, arguments), *ASKED])
+
+
+def test_only_the_module_learns_and_is_kept(backbone, videos):
+    assert train("--init", backbone, "--compression", 2, "-o", "run") == 0
+    file = videos.parent / "run" / "model.safetensors"
+    assert {name.split(".")[0] for name in weights_file.read(file)[1]} == {"compress"}
+    assert file.stat().st_size < backbone.stat().st_size / 10
+    loaded, whole = checkpoint.load(file), checkpoint.load(backbone)
+    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in whole.tensors.items())
+    result = Tagger.load(file, device="cpu").tag_video(videos / "low" / "0.mp4")
+    assert (result.model.family, len(result.trajectory)) == ("sfc", 4)
+    assert {tag.label for tag in result.labels} == set(LABELS)
+
+
+def test_a_run_goes_on_and_its_file_can_be_made_whole(backbone, videos):
+    assert train("--init", backbone, "-o", "run") == 0
+    folder = videos.parent / "run"
+    assert run(["train", "--resume", str(folder), "-q"]) == 0
+    assert run(["models", "convert", str(folder / "model.safetensors"), "--output", "whole.safetensors"]) == 0
+    (folder / backbone.name).unlink()
+    assert checkpoint.load(videos.parent / "whole.safetensors").spec.family == "sfc"
+
+
+def test_without_its_network_it_says_what_is_missing(backbone, videos, capsys):
+    assert train("--init", backbone, "-o", "run") == 0
+    beside = videos.parent / "run" / backbone.name
+    beside.unlink()
+    arguments = ["classify", "videos", "-w", "run/model.safetensors"]
+    assert run(arguments) == 1
+    assert (
+        "needs the network that it was taught in; put net.safetensors into the same folder" in capsys.readouterr().err
+    )
+    save(beside, "r3d-18")
+    assert run(arguments) == 1
+    assert "is not the network that model.safetensors was taught in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--compression", 1], "keeps all of a clip"),
+        (["--insertion", "res9"], "no place after 'res9'"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_one_line(backbone, capsys, change, words):
+    assert train("--init", backbone, "-o", "run", *change) in (1, 2)
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_network_of_other_classes_is_refused(videos, capsys):
+    path = save(videos.parent / "net.safetensors", labels=("up", "down"))
+    assert train("--init", path, "-o", "run") == 2
+    assert "answers 2 classes and stays as it is, but videos has 2 of other names" in capsys.readouterr().err
