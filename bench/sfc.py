@@ -2,6 +2,7 @@
 
     python bench/sfc.py accuracy --seeds 1 2 3 --output right.json    a small network, on the world *moments*
     python bench/sfc.py size --output size.json                       slow-r50 as published, weights that mean nothing
+    python bench/sfc.py table right.json size.json                    both, as the table of that page
 
 Knows nothing of how a network is divided or compressed: the stages are those that tag.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -105,7 +106,7 @@ def learn(parameters: Any, step: Callable[[Tensor], Tensor], count: int, epochs:
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (count // BATCH))
     for _ in range(epochs):
-        for some in torch.randperm(count)[: count // BATCH * BATCH].split(BATCH):
+        for some in torch.randperm(count)[: count // BATCH * BATCH].view(-1, BATCH):
             optimizer.zero_grad()
             step(some).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -137,6 +138,8 @@ def accuracy(seed: int) -> dict[str, float]:
     right = {"trimmed clips": float(np.mean(judged(Way("", dense), taught, pixels) == labels.numpy()))}
     print(f"seed {seed}  trimmed clips {right['trimmed clips']:.3f}", flush=True)
     for way in ways(dense):
+        if way.spec.views == 30:
+            continue  # frames are square, so that all three crops of a clip are the same
         model = build(way.spec)
         torch.manual_seed(seed)
         model.load_state_dict(taught.state_dict(), strict=False)
@@ -168,6 +171,15 @@ def compress(way: Way, model: Family, seed: int) -> None:
 def judged(way: Way, model: Family, pixels: np.ndarray) -> np.ndarray:
     answers = [answered(way, model, seen(model, torch.from_numpy(some[None]))) for some in pixels]
     return torch.cat(answers).argmax(-1).numpy()
+
+
+def summary(seeds: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Percent, the mean over seeds, and their standard deviation."""
+    found = {name: [100 * right[name] for right in seeds] for name in seeds[0]}
+    return {
+        name: {"top1": mean(each), "spread": stdev(each) if len(each) > 1 else 0.0, "seeds": each}
+        for name, each in found.items()
+    }
 
 
 # Size.
@@ -204,19 +216,32 @@ def size(way: Way) -> dict[str, float]:
     return {"seconds": time.process_time() - started, "megabytes": peak.bytes / 1e6, "gmacs": way.gmacs}
 
 
+# The table.
+
+
+def table(right: dict[str, Any], sizes: dict[str, Any]) -> str:
+    lines = ["| way | GMACs | seconds | memory, MB | top-1 on *moments* |", "| --- | --- | --- | --- | --- |"]
+    for name, size in sizes.items():
+        found = right["10 clips" if name.startswith("10 clips") else name]  # its frames are square: all crops are one
+        cells = f"{size['gmacs']:.1f} | {size['seconds']:.1f} | {size['megabytes']:.0f}"
+        lines.append(f"| {name} | {cells} | {found['top1']:.1f} ± {found['spread']:.1f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("accuracy", "size"))
+    parser.add_argument("what", choices=("accuracy", "size", "table"))
+    parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.what == "table":
+        print(table(*(json.loads(file.read_text("utf-8")) for file in given.files)))
+        return
     rows: dict[str, Any] = {}
     if given.what == "accuracy":
-        seeds = [accuracy(seed) for seed in given.seeds]
-        for name in seeds[0]:
-            found = [100 * right[name] for right in seeds]
-            rows[name] = {"top1": mean(found), "spread": stdev(found) if len(found) > 1 else 0.0}
+        rows = summary([accuracy(seed) for seed in given.seeds])
     else:
         for way in ways(default_spec("slow-r50")):
             rows[way.name] = size(way)
