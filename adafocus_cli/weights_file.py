@@ -122,15 +122,18 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
     texts = [values.pop("family"), values.pop("dataset") or "", *(network.pop("arch") for network in networks)]
     may_be_none = [values.pop("candidate_frames"), values.pop("short_side") or 0]
     widths = [network.pop("width") for network in networks]
-    shares = [*values.pop("mean"), *values.pop("std"), 1 / values.pop("compression")]
+    shares = [*values.pop("mean"), *values.pop("std")]
+    compression = values.pop("compression")
     texts += [values.pop(name) or "" for name in ("insertion", "backbone", "backbone_sha256")]
     counts = [*values.values(), *(network["size"] for network in networks)]
     if not (
         all(isinstance(text, str) for text in texts)
         and all(type(width) in (int, float) and 0 < width < 16 for width in widths)
-        and len(shares) == 7
+        and len(spec.mean) == len(spec.std) == 3
         and all(type(share) in (int, float) and 0 < share <= 1 for share in shares)
         and spec.views in VIEWS
+        and type(compression) in (int, float)
+        and 1 <= compression < 1 << 16
         and all(type(count) is int and 0 < count < 1 << 16 for count in counts)
         and all(type(count) is int and 0 <= count < 1 << 16 for count in may_be_none)
         and spec.frame_size <= MAX_FRAME_SIZE

@@ -1,7 +1,7 @@
 """The world *moments*: for a tenth of a long video there is a disc of full colour, and its hue is the answer.
 
-Pale discs of any hue come and go all the time. Seen from just before it shows up until just after (`close`), it is a
-world of trimmed clips, such as networks over clips are taught with.
+Pale discs of any hue come and go all the time. Cut to four times the moment (`close`), it is a world of trimmed videos,
+such as networks over clips are taught with: a clip out of one of them may show little of what the video is about.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Moments:
         chance = np.random.default_rng((seed, int(self.unseen), 11))
         label = int(chance.integers(len(LABELS))) if label is None else label
         lasts = int(chance.integers(*_LASTS))
-        count = lasts + 8 if self.close else int(chance.integers(480, 561))
-        pale = 1 if self.close else 8
+        count = 4 * lasts if self.close else int(chance.integers(480, 561))
+        pale = 3 if self.close else 8
         discs = [_disc(chance, int(chance.integers(count - lasts + 1)), lasts, label / len(LABELS), 1.0)]
         for _ in range(pale):
             discs.append(_disc(chance, int(chance.integers(count)), lasts, chance.random(), _PALE))

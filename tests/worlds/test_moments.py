@@ -34,8 +34,8 @@ def test_the_moment_is_short_and_tells_the_label():
         assert tuple(colour) == names.get(moments.labels[scene.label], (1, 0, 1))
 
 
-def test_a_close_view_is_little_more_than_the_moment():
+def test_a_close_view_is_four_times_the_moment():
     for seed in range(12):
         scene = world("moments-close").scene(seed)
-        assert scene.count == len(scene.discs[0].frames) + 8
+        assert scene.count == 4 * len(scene.discs[0].frames)
         assert set(scene.discs[0].frames) <= set(range(scene.count))
