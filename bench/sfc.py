@@ -204,12 +204,13 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
-def size(way: Way) -> dict[str, float]:
-    """Of one video: seconds of the processor, and megabytes. Frames are there before the clock runs."""
+def size(way: Way, side: int) -> dict[str, float]:
+    """Of one video: seconds of the processor, and megabytes, with frames of that side, which are there before the clock
+    runs; and multiply-adds with frames of the usual one."""
     torch.manual_seed(0)
-    model = build(way.spec)
+    model = build(replace(way.spec, frame_size=side))
     (turn,) = model.turns()
-    pixels = torch.randint(0, 255, (1, len(turn.glance), *way.spec.framing.shape), dtype=torch.uint8)
+    pixels = torch.randint(0, 255, (1, len(turn.glance), *model.spec.framing.shape), dtype=torch.uint8)
     started = time.process_time()
     with Peak() as peak:
         answered(way, model, seen(model, pixels))
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("what", choices=("accuracy", "size", "table"))
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--side", type=int, default=256, help="of the frames whose seconds and memory are measured")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -244,7 +246,7 @@ def main() -> None:
         rows = summary([accuracy(seed) for seed in given.seeds])
     else:
         for way in ways(default_spec("slow-r50")):
-            rows[way.name] = size(way)
+            rows[way.name] = size(way, given.side)
             print(way.name, rows[way.name], flush=True)
     print(json.dumps(rows, indent=2, ensure_ascii=False))
     if given.output:

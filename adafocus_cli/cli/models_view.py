@@ -142,7 +142,7 @@ def _row(title: str, text: str, width: int) -> Text:
 def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "family", entry.family
     yield "data set", _dataset(entry.dataset)
-    yield "patches", f"{entry.patch_size} × {entry.patch_size} px" if entry.patch_size else "see the file"
+    yield "patches", f"{entry.patch_size} × {entry.patch_size} px" if entry.patch_size else "none named"
     glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
     if glance and focus:
         chosen = f", chosen among {candidates} frames" if candidates else ""
