@@ -126,7 +126,7 @@ class VideoProcess:
         video: OpenVideo,
         indices: Sequence[int],
         *,
-        framing: Framing = Framing(),
+        framing: Framing = Framing(),  # noqa: B008 - it is frozen
         later: Sequence[int] = (),
     ) -> Frames:
         """Frames by number, in any order, any of them more than once.

@@ -52,7 +52,7 @@ class PyAVReader:
         self._cursor = Cursor(path, name=name, limits=limits, deadline=deadline)
         self._last: tuple[int, Any] | None = None  # the last frame taken
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
-        self._kept: dict[tuple[int, tuple[int, bool]], Picture] = {}  # their pictures, by number and form
+        self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = Framing()
         self._turn = Turn()
         self._reformatter: Any = VideoReformatter()
@@ -85,7 +85,7 @@ class PyAVReader:
         later: Sequence[int] = (),
     ) -> Reading:
         self._framing = framing
-        pictures = {n: self._kept.pop((n, self._form)) for n in wanted if (n, self._form) in self._kept}
+        pictures = {n: self._kept.pop((n, self._framing)) for n in wanted if (n, self._framing) in self._kept}
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
         self._cursor.wanted = self._later | frozenset(missing)
@@ -287,7 +287,7 @@ class PyAVReader:
             if found == number:
                 return frame
             if found in self._later:
-                self._kept[found, self._form] = self._picture(found, frame)
+                self._kept[found, self._framing] = self._picture(found, frame)
         return None
 
     def _nearest(self, number: int) -> tuple[int, Any]:
