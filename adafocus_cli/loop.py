@@ -21,7 +21,7 @@ from adafocus_cli.exits import ExitRule, Schedule
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.schema import Box, PatchBox, VideoInfo
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.sampling import FramePlan
 from adafocus_cli.video.windows import Window
 

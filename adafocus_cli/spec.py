@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
 from adafocus_cli.errors import ModelError
-
-if TYPE_CHECKING:
-    from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 
 Arch = Literal["mobilenet_v2", "resnet18", "resnet50", "matching"]
 ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
@@ -82,8 +80,6 @@ class ModelSpec:
     @property
     def framing(self) -> Framing:
         """What is seen of a picture: of 30 views, 3 are beside one another."""
-        from adafocus_cli.video.clip import Framing  # only who looks at pictures needs what it brings in
-
         return Framing(self.frame_size, self.short_side, crops=3 if self.views == 30 else 1)
 
     def with_patch_size(self, patch_size: int) -> ModelSpec:

@@ -29,7 +29,7 @@ from adafocus_cli.evaluation.looking import Policy, looking
 from adafocus_cli.evaluation.report import Report
 from adafocus_cli.evaluation.scenes import Rendered
 from adafocus_cli.tagger import Tagger
-from adafocus_cli.video.clip import CROP, SHORT_SIDE, Framing
+from adafocus_cli.video.framing import CROP, SHORT_SIDE, Framing
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import SIDE, World
 from adafocus_cli.worlds.motion import Motion

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from adafocus_cli.errors import DeviceError
-from adafocus_cli.models import FAMILIES
 from adafocus_cli.runtime import choice
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.folding import fold
@@ -21,14 +20,14 @@ from adafocus_cli.tagger import Tagger
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
 from tests.conftest import without_timings
-from tests.tiny import tiny_model, tiny_tagger
+from tests.tiny import LOOKING, tiny_model, tiny_tagger
 
 
 def pictures(network_size: int, frames: int) -> torch.Tensor:
     return torch.rand(1, frames, 3, network_size, network_size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 def test_folded_networks_have_no_norms_and_answer_alike(family):
     model = tiny_model(family)
     frames = pictures(64, model.spec.glance_frames)
@@ -40,7 +39,7 @@ def test_folded_networks_have_no_norms_and_answer_alike(family):
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LOOKING)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_openvino_sees_what_torch_sees(family, precision):
     ours = runtime_for(tiny_model(family), runtime="openvino", device="cpu", precision=precision)

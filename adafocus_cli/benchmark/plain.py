@@ -12,8 +12,7 @@ from torch import Tensor
 
 from adafocus_cli.benchmark.rounds import Entrant, whole
 from adafocus_cli.benchmark.subject import noise
-from adafocus_cli.models.base import Family, Memory
-from adafocus_cli.nn.pixels import normalised
+from adafocus_cli.models.base import Family, Gaze, Memory
 from adafocus_cli.video.sampling import FramePlan
 
 
@@ -32,16 +31,21 @@ class PlainPath:
     def answer(self, pixels: np.ndarray, plan: FramePlan) -> Tensor:
         """From the frames of a plan, uint8 (frames, side, side, 3), to the logits of the last step."""
         model = self.model
-        frames = normalised(torch.tensor(pixels).to(self._device))
+        frames = model.normalised(torch.tensor(pixels).to(self._device))
         maps = model.glance(frames[list(plan.glance)][None])
         candidates = frames[list(plan.focus)]
         memory: Memory = {}
-        for turn in model.turns(1):
-            seen = maps[:, list(turn.glance)] if turn.glance else maps
+        turns = model.turns(1)
+        for turn in turns:
+            seen = maps[:, list(turn.glance)] if turn.glance and len(turns) > 1 else maps
             focused = None
             if turn.looks:
                 gaze = model.locate(turn, seen, memory)
-                patches = model.patches(candidates[gaze.frames[0]], gaze.boxes[0])
-                focused = model.focus(patches[None])
+                focused = model.focus(self._looked_at(candidates, gaze))
             logits = model.classify(turn, seen, focused, memory)
         return logits[0, -1].cpu()
+
+    def _looked_at(self, candidates: Tensor, gaze: Gaze) -> Tensor:
+        if gaze.features is not None:
+            return gaze.features
+        return self.model.patches(candidates[gaze.frames[0]], gaze.boxes[0])[None]

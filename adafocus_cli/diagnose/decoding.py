@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from adafocus_cli.errors import AdaFocusError
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 
 if TYPE_CHECKING:
     from adafocus_cli.video.process import VideoProcess

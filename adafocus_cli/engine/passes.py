@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.process import Frames, OpenVideo, VideoProcess
 from adafocus_cli.video.sampling import FramePlan
 

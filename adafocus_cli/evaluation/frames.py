@@ -25,7 +25,8 @@ from adafocus_cli.evaluation.scenes import Rendered, is_scene
 from adafocus_cli.loop import Clip, Loop
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
-from adafocus_cli.video.clip import Framing, preprocess
+from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.framing import Framing
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 # Where a folder has several series, such as optical flow beside the pictures.

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import Box, PatchBox, VideoInfo, VideoResult
-from adafocus_cli.video.clip import CROP, Geometry
+from adafocus_cli.video.framing import CROP, Geometry
 
 # By third of the way that a patch can move: rows from the top, columns from the left.
 _ARROWS = ("↖↑↗", "←·→", "↙↓↘")

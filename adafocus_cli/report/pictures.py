@@ -22,7 +22,7 @@ from PIL import Image
 from adafocus_cli.engine.decoding import default_workers
 from adafocus_cli.errors import VideoError
 from adafocus_cli.report.videos import Tagged, Video
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import is_remote

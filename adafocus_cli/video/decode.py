@@ -14,7 +14,7 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
 from adafocus_cli.video.reading import Reader, Reading
 

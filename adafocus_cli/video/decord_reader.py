@@ -14,7 +14,8 @@ import numpy as np
 
 from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import Framing, preprocess
+from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
 from adafocus_cli.video.reading import Picture, Reading, nearest
 

@@ -22,8 +22,8 @@ import numpy as np
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import wire
-from adafocus_cli.video.clip import Framing
 from adafocus_cli.video.decode import DECODERS, Decoder
+from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, too_slow
 from adafocus_cli.video.worker import LOG_VARIABLE
 
@@ -126,7 +126,7 @@ class VideoProcess:
         video: OpenVideo,
         indices: Sequence[int],
         *,
-        framing: Framing = Framing(),  # noqa: B008 - it is frozen
+        framing: Framing = USUAL,
         later: Sequence[int] = (),
     ) -> Frames:
         """Frames by number, in any order, any of them more than once.

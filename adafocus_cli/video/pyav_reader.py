@@ -17,7 +17,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import Framing, preprocess
+from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pyav_cursor import Cursor

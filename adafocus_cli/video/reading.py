@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline
 
 

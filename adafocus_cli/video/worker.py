@@ -100,7 +100,7 @@ class Office:
         return {}, self._video(request, limits, "decode").times().tobytes()
 
     def _frames(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        from adafocus_cli.video.clip import Framing
+        from adafocus_cli.video.framing import Framing
         from adafocus_cli.video.limits import Deadline
 
         deadline = Deadline(request["name"], limits, "decode")

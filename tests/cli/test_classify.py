@@ -73,6 +73,7 @@ def test_options_reach_the_engine_and_the_model(
         "precision": "fp16",
         "batch_size": 4,
         "runtime": "torch",
+        "views": None,
     }
 
 

@@ -150,7 +150,7 @@ def test_a_terminal_gets_the_table_and_colours_if_it_wants_them(weights: str, no
     shown = in_terminal("classify", "a.mp4", "broken.mp4", "-w", weights, no_color=no_color)
     assert "Arm wrestling" in shown
     assert "could not be opened" in shown
-    assert ("\x1b[1;32m" in shown) is not no_color
+    assert ("\x1b[1;31m" in shown) is not no_color
 
 
 def in_terminal(*arguments: object, no_color: bool) -> str:

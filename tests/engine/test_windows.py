@@ -8,7 +8,7 @@ import pytest
 
 from adafocus_cli.engine.local import Options, tag_as_they_come, tag_files
 from adafocus_cli.errors import VideoError
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, Limits
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.pyav_cursor import Cursor

@@ -10,6 +10,7 @@ from adafocus_cli.engine.local import Options
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import FrameFolder, tag_samples
+from adafocus_cli.video.framing import Framing
 from tests.clips import number_picture, numbered_clip, read_number
 from tests.conftest import without_timings
 from tests.tiny import tiny_tagger
@@ -25,7 +26,7 @@ def image_folder(path, *, frames=30, name="img_{:05d}.png", first=1, number=0):
 @pytest.mark.parametrize(("name", "first"), [("img_{:05d}.png", 1), ("{:05d}.jpg", 1), ("{}.jpg", 0), ("f {}.PNG", 1)])
 def test_images_are_in_the_order_of_their_numbers(tmp_path, name, first):
     folder = FrameFolder.open(image_folder(tmp_path, name=name, first=first, frames=12))
-    assert [read_number(folder.pixels(frame, 224)) for frame in range(12)] == list(range(12))
+    assert [read_number(folder.pixels(frame, Framing())) for frame in range(12)] == list(range(12))
     assert (folder.info().width, folder.info().height, folder.info().frames) == (128, 96, 12)
 
 
@@ -35,7 +36,7 @@ def test_the_pictures_are_taken_not_the_flow_beside_them_and_no_more_than_the_li
     (tmp_path / "notes.txt").touch()
     folder = FrameFolder.open(str(tmp_path), frames=10)
     assert folder.info().frames == 10
-    assert read_number(folder.pixels(9, 224)) == 9
+    assert read_number(folder.pixels(9, Framing())) == 9
 
 
 def test_folders_that_are_none(tmp_path):

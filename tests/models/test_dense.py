@@ -11,7 +11,8 @@ from adafocus_cli.flops import CostMeter
 from adafocus_cli.models import build, default_spec, with_views
 from adafocus_cli.models.sfc import SFC, around
 from adafocus_cli.nn.compression import Compression
-from adafocus_cli.video.clip import Framing, preprocess
+from adafocus_cli.video.clip import preprocess
+from adafocus_cli.video.framing import Framing
 from tests.test_exits import clip_of
 from tests.tiny import tiny_model, tiny_spec, tiny_tagger
 

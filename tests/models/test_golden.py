@@ -33,7 +33,10 @@ def case(request):
     return request.param
 
 
-@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.parametrize(
+    ("case", "runtime"),
+    [(case, "torch") for case in V1 + V2 + UNI + NETWORKS] + [(case, "openvino") for case in V1 + V2 + UNI],
+)
 def test_the_answer_and_every_step_are_the_authors(case, runtime, tagger_of, golden):
     result = tagger_of(case, runtime).tag_frames(*frames_of(case))
     expected = golden(case)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.video.clip import Framing
+from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.sampling import spread

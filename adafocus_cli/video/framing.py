@@ -1,0 +1,94 @@
+"""Which square of a picture a model sees, and how boxes in it lie in the picture: arithmetic, no pixels.
+
+Sizes are those that the published checkpoints were tested with: short side to 256 for a crop of 224 unless told
+otherwise, centre crop with torchvision's rounding. Knows nothing of files or models, and loads no library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from adafocus_cli.schema import Box
+
+# The checkpoints were tested with 224 cut out of 256.
+CROP, SHORT_SIDE = 224, 256
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How an upright picture of `width`×`height` becomes the frame of `size`×`size`."""
+
+    width: int
+    height: int
+    size: int = CROP
+    short_side: int | None = None
+    """Of the resized picture; None: as much more than `size` as the checkpoints were tested with."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.size) < 1:
+            raise ValueError(f"{self.width}×{self.height} to {self.size}: every side must be at least 1")
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Width and height after resizing, before the crop.
+
+        >>> Geometry(340, 256).resized
+        (340, 256)
+        """
+        short = self.short_side or self.size * SHORT_SIDE // CROP
+        if self.width <= self.height:
+            return short, short * self.height // self.width
+        return short * self.width // self.height, short
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Left and top of the crop in the resized picture."""
+        width, height = self.resized
+        return round((width - self.size) / 2), round((height - self.size) / 2)
+
+    @property
+    def corners(self) -> tuple[tuple[int, int], ...]:
+        """Left and top of three crops along the longer side: at one end, in the middle, at the other."""
+        (left, top), (width, height) = self.corner, self.resized
+        if width >= height:
+            return (0, top), (left, top), (width - self.size, top)
+        return (left, 0), (left, top), (left, height - self.size)
+
+    def to_source(self, box: Box) -> Box:
+        """A box in frame pixels, in pixels of the upright picture, clipped to it.
+
+        >>> Geometry(512, 512).to_source((0.0, 0.0, 224.0, 112.0))
+        (32.0, 32.0, 480.0, 256.0)
+        """
+        (left, top), (width, height) = self.corner, self.resized
+
+        def x(value: float) -> float:
+            return min(max((value + left) * self.width / width, 0.0), float(self.width))
+
+        def y(value: float) -> float:
+            return min(max((value + top) * self.height / height, 0.0), float(self.height))
+
+        return x(box[0]), y(box[1]), x(box[2]), y(box[3])
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What a model sees of a picture: its middle, `size` a side, or three such squares (`crops`) beside one another."""
+
+    size: int = CROP
+    short_side: int | None = None
+    crops: Literal[1, 3] = 1
+    squeezed: bool = False
+    """All of the picture instead, its sides made equal."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what is seen, as bytes."""
+        return self.size, self.crops * self.size, 3
+
+    def geometry(self, width: int, height: int) -> Geometry:
+        return Geometry(width, height, self.size, self.short_side)
+
+
+USUAL = Framing()
