@@ -308,7 +308,7 @@ def test_there_is_a_worker_for_each_accelerator_or_else_for_each_processor():
 def test_a_machine_with_another_version_is_refused(made):
     setup = cluster.Setup(
         file_name="m", sha256="", patch_size=None, labels=(), device="cpu", precision="auto", batch_size=None,
-        runtime="auto", options=Options(), rule=ExitRule(), version="0",
+        runtime="auto", views=None, options=Options(), rule=ExitRule(), version="0",
     )  # fmt: skip
     with pytest.raises(cluster.AdaFocusError, match="has adafocus"):
         Worker().start(setup, b"")
