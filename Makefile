@@ -16,12 +16,8 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# In two processes: after all the others in the same one, test_loading ended in a segmentation fault of unknown cause.
-APART := tests/training tests/video tests/worlds
-
 test: setup check  ## lint, types and all tests
-	$(BIN)/python -m pytest $(APART:%=--ignore=%)
-	$(BIN)/python -m pytest $(APART)
+	$(BIN)/python -m pytest
 
 soak: setup  ## what takes minutes: bad files, kills, thousands of videos
 	$(BIN)/python -m pytest tests/soak

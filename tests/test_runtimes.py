@@ -95,6 +95,25 @@ class TestChoice:
             runtime_for(tiny_model("adafocus-v1"), runtime="openvino", device="cpu", precision="fp16")
 
 
+def test_a_signal_after_a_runtime_has_gone_kills_nobody():
+    program = """
+import faulthandler, os, signal
+from tests.test_runtimes import pictures, runtime_for, tiny_model
+
+faulthandler.enable()  # gives signals a stack of their own, as the thread that compiles gets one of OpenVINO's
+signal.signal(signal.SIGUSR1, lambda *_: print("survived"))
+runtimes = [runtime_for(tiny_model("adafocus-v1"), runtime="openvino", device="cpu") for _ in range(2)]
+for runtime in runtimes:
+    runtime.glance(pictures(64, runtime.model.spec.glance_frames))
+while runtimes:
+    runtimes.pop(0)
+del runtime
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr
+
+
 def test_a_record_names_the_runtime_and_the_precision():
     plain = tiny_tagger("adafocus-v2")
     runtime = runtime_for(tiny_model("adafocus-v2"), runtime="openvino", device="cpu", precision="bf16")

@@ -7,6 +7,7 @@ saves little of that.
 from __future__ import annotations
 
 import threading
+from functools import cache
 
 import openvino
 import torch
@@ -22,16 +23,22 @@ from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_precision
 _FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
 
+@cache
+def the_core() -> Core:
+    """One for the life of the process. A core gives the thread that it compiles on a stack for signals and frees it
+    when it goes: beside another core, or from another thread, that leaves a freed one, and the next signal kills."""
+    return Core()
+
+
 class OpenVinoRuntime(TorchRuntime):
     name = "openvino"
 
     def __init__(self, model: Family, *, precision: str = "auto") -> None:
         super().__init__(model, device="cpu", precision="fp32")
         self.precision = resolve_precision(precision, self._device)
-        core = Core()
-        if self.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("this processor does not calculate in bf16; use --precision fp32")
-        self._networks = [CompiledNetwork(net, core, self.precision) for net in (model.glance_net, model.focus_net)]
+        self._networks = [CompiledNetwork(net, self.precision) for net in (model.glance_net, model.focus_net)]
         model.glance_net, model.focus_net = self._networks
 
     def spread(self) -> int:
@@ -44,11 +51,11 @@ class OpenVinoRuntime(TorchRuntime):
 class CompiledNetwork(Backbone):
     """A backbone that OpenVINO runs."""
 
-    def __init__(self, network: Backbone, core: Core, precision: str) -> None:
+    def __init__(self, network: Backbone, precision: str) -> None:
         super().__init__()
         make_writing(network)
         self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
-        self._network, self._core, self._precision = network, core, precision
+        self._network, self._precision = network, precision
         self._threads = 1
         self._by_shape: dict[tuple[int, ...], CompiledModel] = {}
         self._compiling = threading.Lock()
@@ -66,7 +73,7 @@ class CompiledNetwork(Backbone):
     def _compiled(self, shape: tuple[int, ...]) -> CompiledModel:
         with self._compiling:
             if shape not in self._by_shape:
-                self._by_shape[shape] = self._core.compile_model(
+                self._by_shape[shape] = the_core().compile_model(
                     graph_of(self._network, shape),
                     "CPU",
                     {
