@@ -26,8 +26,8 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
+from adafocus_cli.scores import best_tags, softmax
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.timeline import best_tags, softmax
 from adafocus_cli.video.decode import Decode
 from adafocus_cli.video.limits import shown
 from adafocus_cli.video.sampling import FramePlan

@@ -12,7 +12,8 @@ from itertools import chain, groupby
 import numpy as np
 
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.schema import Cost, Exit, Peak, Segment, Tag, VideoResult, WindowResult
+from adafocus_cli.schema import Cost, Exit, Peak, Segment, VideoResult, WindowResult
+from adafocus_cli.scores import best_tags, softmax
 from adafocus_cli.video.windows import Window
 
 # Scores below it are taken for it, lest a window that is wrong and very sure outvote its neighbours.
@@ -35,18 +36,6 @@ class Part:
         """Without the answers of its steps, for a long video has many windows."""
         logits = result.logits.copy()
         return cls(window, replace(result, logits=logits, step_logits=logits[None]), frames)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last dimension."""
-    spread = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return np.asarray(spread / spread.sum(axis=-1, keepdims=True))
-
-
-def best_tags(scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float) -> tuple[Tag, ...]:
-    """The best labels; of equal scores the lower index first."""
-    best = np.argsort(-scores, kind="stable")[:top_k]
-    return tuple(Tag(labels[i], int(i), float(scores[i])) for i in best if scores[i] >= min_score)
 
 
 def joined(parts: Sequence[Part], labels: LabelSet, *, top_k: int, min_score: float) -> VideoResult:

@@ -11,6 +11,7 @@ import numpy as np
 
 from adafocus_cli.cli.options import DEFAULT_MODEL
 from adafocus_cli.evaluation.scenes import Rendered
+from adafocus_cli.scores import softmax
 from adafocus_cli.tagger import Tagger
 
 
@@ -47,9 +48,7 @@ def frames_of(tagger: Tagger, rendered: Rendered) -> np.ndarray:
 
 
 def scores(tagger: Tagger, pixels: np.ndarray) -> np.ndarray:
-    logits = tagger.tag_frames(pixels).logits.astype(np.float64)
-    spread = np.exp(logits - logits.max())
-    return np.asarray(spread / spread.sum())
+    return softmax(tagger.tag_frames(pixels).logits)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ LAYERS = [
     {"models", "weights_file"},
     {"nn"},
     {"worlds"},
-    {"errors", "schema", "spec", "labels", "video", "files", "drawing"},
+    {"errors", "schema", "scores", "spec", "labels", "video", "files", "drawing"},
 ]
 HEAVY = ("torch", "torchvision", "av", "decord", "PIL", "numpy", "adafocus_cli.tagger")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.timeline import segments, softmax, steady
+from adafocus_cli.scores import softmax
+from adafocus_cli.timeline import segments, steady
 from adafocus_cli.video.windows import Window
 
 LABELS = LabelSet(("a", "b", "c"), "made up")

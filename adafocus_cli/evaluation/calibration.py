@@ -23,6 +23,7 @@ from adafocus_cli.exits import ExitRule, schedule
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.models.base import Family
 from adafocus_cli.schema import Failure, Result
+from adafocus_cli.scores import softmax
 
 # Of a step's share of the videos to the share of the step before it. The papers' are 0.5 … 3.9; at 0 every video is
 # left after the first turn, so that any budget which allows one answer has a law.
@@ -177,7 +178,7 @@ class Calibrator:
     @staticmethod
     def _outcome(answers: Answers, left: np.ndarray, stops: Stops) -> Outcome:
         videos = np.arange(len(answers))
-        scores = metrics.softmax(answers.logits[videos, left])
+        scores = softmax(answers.logits[videos, left])
         precision = metrics.by_class(metrics.ranked_precision, scores, answers.truth)
         return Outcome(
             gmacs=float(stops.price(left).mean()),

@@ -16,6 +16,7 @@ from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.evaluation.report import ClassReport, Confusion, CostReport, Report, StepReport
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.schema import Failure, Result, VideoResult
+from adafocus_cli.scores import softmax
 
 TOP = 5
 
@@ -70,7 +71,7 @@ class Judge:
         shown = [self._shown[place] for place in places]
         logits = np.stack([self._logits[place] for place in places])
         truth = metrics.truth_table(shown, len(self._labels))
-        scores = metrics.softmax(logits)
+        scores = softmax(logits)
         rank = metrics.ranks(logits, truth)
         published = metrics.by_class(metrics.ranked_precision, scores, truth)
         tied = metrics.by_class(metrics.tied_precision, scores, truth)

@@ -21,13 +21,6 @@ def truth_table(classes_of: Sequence[Sequence[int]], classes: int) -> np.ndarray
     return truth
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """In double precision, so that sure answers do not become equal."""
-    spread = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    shares: np.ndarray = spread / spread.sum(axis=-1, keepdims=True)
-    return shares
-
-
 def ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """How many classes come before the first right one (n,); of equal scores the lower index comes first.
 

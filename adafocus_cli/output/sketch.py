@@ -18,6 +18,7 @@ from rich.text import Text
 
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import Box, PatchBox, VideoInfo, VideoResult
+from adafocus_cli.scores import softmax
 from adafocus_cli.video.framing import CROP, Geometry
 
 # By third of the way that a patch can move: rows from the top, columns from the left.
@@ -96,8 +97,7 @@ def _scores_by_look(result: VideoResult) -> list[float]:
     one_by_one = [patch.step for patch in result.trajectory] == list(range(len(result.trajectory)))
     if not one_by_one or not result.labels or len(answers) < 2 or len(answers) > len(result.trajectory):
         return []
-    spread = np.exp(answers.astype(np.float64) - answers.max(axis=1, keepdims=True))
-    return [float(score) for score in spread[:, result.labels[0].index] / spread.sum(axis=1)]
+    return [float(score) for score in softmax(answers)[:, result.labels[0].index]]
 
 
 def _seen(video: VideoInfo) -> Box:

@@ -16,6 +16,7 @@ import numpy as np
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.records import Record
 from adafocus_cli.schema import Box
+from adafocus_cli.scores import softmax
 
 NO_LABEL = "no label"
 # The page draws no more of them; a film of hours has tens of thousands.
@@ -142,9 +143,7 @@ def _scores_by_step(logits: Any, indices: Sequence[int]) -> tuple[tuple[float, .
     answers = np.asarray(logits, dtype=float)
     if answers.ndim != 2 or not np.isfinite(answers).all() or not 0 <= min(indices) <= max(indices) < answers.shape[1]:
         return ()
-    shares = np.exp(answers - answers.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return tuple(tuple(float(value) for value in row) for row in shares[:, list(indices)])
+    return tuple(tuple(float(value) for value in row) for row in softmax(answers)[:, list(indices)])
 
 
 def _number(value: Any) -> float:

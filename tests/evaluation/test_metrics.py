@@ -56,12 +56,6 @@ def test_ranks_are_of_the_best_right_class_and_equal_scores_go_by_index():
     assert metrics.ranks(scores, truth).tolist() == [0, 0, 1, 1]
 
 
-def test_softmax_keeps_sure_answers_apart():
-    shares = metrics.softmax(np.array([[20.0, 0.0], [21.0, 0.0], [1000.0, 0.0]], np.float32))
-    assert shares[0, 0] < shares[1, 0] < shares[2, 0] == 1
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-
-
 def test_confusion_by_hand():
     shown = [(0,), (0,), (1,), (2, 1), (2, 1)]
     counts = metrics.confusion(np.array([0, 1, 1, 1, 0]), shown, 3)
