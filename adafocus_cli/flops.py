@@ -134,16 +134,15 @@ def _convolution(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
 
 
 def _pooling(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
-    given = ([value] * (maps.ndim - 2) if isinstance(value, int) else value for value in _window(layer))
+    given = (
+        [value] * (maps.ndim - 2) if isinstance(value, int) else value
+        for value in (layer.padding, layer.kernel_size, layer.stride)
+    )
     sides = [
         (side + 2 * pad - kernel) // stride + 1
         for side, pad, kernel, stride in zip(maps.shape[2:], *given, strict=True)
     ]
     return maps.new_zeros(*maps.shape[:2], *sides), 0
-
-
-def _window(layer: Any) -> tuple[Any, Any, Any]:
-    return layer.padding, layer.kernel_size, layer.stride
 
 
 def _mean(layer: MeanPool, maps: Tensor) -> tuple[Tensor, int]:

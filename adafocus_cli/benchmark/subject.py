@@ -97,5 +97,6 @@ def as_entrant(tagger: Tagger) -> Entrant:
 
 def noise(family: Family) -> Clip:
     """A clip that is all there; to the speed it does not matter what is in it."""
-    plan, side = family.plan(_ANY_COUNT), family.spec.frame_size
-    return clip_of(np.random.default_rng(0).integers(0, 256, (len(plan.frames), side, side, 3), np.uint8), plan)
+    plan = family.plan(_ANY_COUNT)
+    shape = (len(plan.frames), *family.spec.framing.shape)
+    return clip_of(np.random.default_rng(0).integers(0, 256, shape, np.uint8), plan)

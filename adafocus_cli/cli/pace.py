@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
 from adafocus_cli.output.escape import printable
+from adafocus_cli.output.when import clock
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.todo import Tally
@@ -65,16 +66,6 @@ def _so_far(video: VideoInfo, share: float) -> str:
     if length is None:
         return f"{name} {100 * share:.0f} %"
     return f"{name} {clock(share * length)} of {clock(length)}"
-
-
-def clock(seconds: float) -> str:
-    """
-    >>> clock(75), clock(3723)
-    ('1:15', '1:02:03')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.sink import Sink
 from adafocus_cli.output.sketch import looks, steps
-from adafocus_cli.output.when import when
+from adafocus_cli.output.when import clock, when
 from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
 
 _WIDEST = 100  # wider lines are hard to read across
@@ -178,9 +178,7 @@ def _about(video: VideoInfo) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+    return f"{clock(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
 
 
 def _share_of_full(gmacs: float, full: float) -> str:

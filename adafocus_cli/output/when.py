@@ -1,4 +1,4 @@
-"""What happens when, for people at a terminal: a line for each segment. Knows nothing of tables."""
+"""What happens when, for people at a terminal: times, and a line for each segment. Knows nothing of tables."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ _MOST = 20
 
 def when(segments: Sequence[Segment]) -> Text:
     lines = [
-        f"{_clock(s.start)}–{_clock(s.end)}  {printable(s.label)}  {100 * s.score:.0f} %" for s in segments[:_MOST]
+        f"{_to_tenths(s.start)}–{_to_tenths(s.end)}  {printable(s.label)}  {100 * s.score:.0f} %"
+        for s in segments[:_MOST]
     ]
     if more := len(segments) - len(lines):
         lines.append(f"… and {more} more; --format json has them all")
     return Text("\n".join(lines))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """
-    >>> _clock(75.25), _clock(3723)
-    ('1:15.2', '1:02:03.0')
+    >>> clock(75), clock(3723)
+    ('1:15', '1:02:03')
     """
-    tenths = int(10 * seconds)
-    minutes, rest = divmod(tenths, 600)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{rest // 10:02}.{rest % 10}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _to_tenths(seconds: float) -> str:
+    """
+    >>> _to_tenths(75.25)
+    '1:15.2'
+    """
+    whole, tenth = divmod(int(10 * seconds), 10)
+    return f"{clock(whole)}.{tenth}"

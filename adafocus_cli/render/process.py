@@ -76,7 +76,7 @@ class _Renderer(VideoProcess):
     def run(self, path: str, job: dict[str, Any], progress: Progress) -> None:
         state, _ = self._ask("open", path, "pyav", {"job": job})
         while not state["over"]:
-            state, _ = self._ask("decode", path, "pyav", {})
+            state, _ = self._ask("go_on", path, "pyav", {})
             progress(state["done"], state["total"])
 
     def _raise_reported(self, header: dict[str, Any], do: str) -> None:

@@ -22,9 +22,9 @@ class Studio(Office):
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
         from adafocus_cli.render.rendering import Job, Rendering
-        from adafocus_cli.video.limits import Deadline
+        from adafocus_cli.video.limits import Deadline, stage_of
 
-        deadline = Deadline(request["name"], limits, request["do"])
+        deadline = Deadline(request["name"], limits, stage_of(request["do"]))
         if self._rendering is None:
             self._rendering = Rendering(Job(**request["job"]), request["path"], request["name"], limits, deadline)
         else:

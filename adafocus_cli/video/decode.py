@@ -14,7 +14,7 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.framing import Framing
+from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
 from adafocus_cli.video.reading import Reader, Reading
 
@@ -66,12 +66,11 @@ class Video:
         self,
         indices: Sequence[int],
         *,
-        framing: Framing | None = None,
+        framing: Framing = USUAL,
         deadline: Deadline | None = None,
         later: Sequence[int] = (),
     ) -> Pictures:
         """Frames by number, in any order, any of them more than once; see `process.VideoProcess.frames`."""
-        framing = framing or Framing()
         deadline = deadline or Deadline(self._name, self._limits, "decode")
         for index in indices:
             if not 0 <= index < self.info.frames:

@@ -53,10 +53,18 @@ class DecoderError(VideoError):
     """The decoder crashed, hung or ran out of memory; another one may get further."""
 
 
+VideoStage = Literal["open", "decode"]
+
+
+def stage_of(do: str) -> VideoStage:
+    """What a request to the child is called in a failure."""
+    return "open" if do == "open" else "decode"
+
+
 class Deadline:
     """The moment at which one request must have been answered."""
 
-    def __init__(self, name: str, limits: Limits, stage: Literal["open", "decode"]) -> None:
+    def __init__(self, name: str, limits: Limits, stage: VideoStage) -> None:
         self._name = name
         self._limits = limits
         self._stage = stage

@@ -24,7 +24,7 @@ from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import wire
 from adafocus_cli.video.decode import DECODERS, Decoder
 from adafocus_cli.video.framing import USUAL, Framing
-from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, too_slow
+from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, stage_of, too_slow
 from adafocus_cli.video.worker import LOG_VARIABLE
 
 _T = TypeVar("_T")
@@ -117,9 +117,9 @@ class VideoProcess:
 
     def times(self, video: OpenVideo) -> np.ndarray:
         """When each frame is shown, in seconds from the first."""
-        path, more = video.info.path, {"times": True, **_in_place(video.copy)}
-        _, payload = self._ask("decode", path, video.decoder, more, 8 * video.info.frames)
-        return self._understand("decode", path, lambda: _times(payload, video.info.frames))
+        path = video.info.path
+        _, payload = self._ask("times", path, video.decoder, _in_place(video.copy), 8 * video.info.frames)
+        return self._understand("times", path, lambda: _times(payload, video.info.frames))
 
     def frames(
         self,
@@ -143,13 +143,14 @@ class VideoProcess:
         payload_bytes = int(np.prod(shape))
         how = {"framing": asdict(framing), "later": list(later)}
         more = {"indices": wanted, **how, **_in_place(video.copy)}
-        header, payload = self._ask("decode", path, video.decoder, more, payload_bytes)
-        return self._understand("decode", path, lambda: _frames(header, payload, shape))
+        header, payload = self._ask("frames", path, video.decoder, more, payload_bytes)
+        return self._understand("frames", path, lambda: _frames(header, payload, shape))
 
     def keyframes(self, video: OpenVideo, near: Sequence[int]) -> tuple[int, ...]:
         """For each of these frames the nearest that is decoded without others, itself where none is found sooner."""
-        header, _ = self._ask("decode", video.info.path, video.decoder, {"near": list(near), **_in_place(video.copy)})
-        return self._understand("decode", video.info.path, lambda: _numbers(header["keyframes"], len(near), video))
+        path, more = video.info.path, {"near": list(near), **_in_place(video.copy)}
+        header, _ = self._ask("keyframes", path, video.decoder, more)
+        return self._understand("keyframes", path, lambda: _numbers(header["keyframes"], len(near), video))
 
     def _ask(
         self, do: str, path: str, decoder: Decoder, more: dict[str, Any], payload_bytes: int = 0
@@ -166,7 +167,7 @@ class VideoProcess:
         try:
             header, payload = self._exchange(request, payload_bytes)
         except TimeoutError:
-            raise too_slow(path, self._limits, do) from None
+            raise too_slow(path, self._limits, stage_of(do)) from None
         except (wire.WireError, EOFError, OSError) as error:
             raise self._lost(path, error, do) from None
         except BaseException:
@@ -224,13 +225,13 @@ class VideoProcess:
 
     def _lost(self, path: str, error: Exception, do: str) -> VideoError:
         """A child that is gone, or makes no sense; none that came up at all is no matter of the decoder."""
-        greeted = self._greeted
-        lost = problem(path, self._post_mortem(error), do)
-        return DecoderError(str(lost), stage=do) if greeted else lost
+        greeted, stage = self._greeted, stage_of(do)
+        lost = problem(path, self._post_mortem(error), stage)
+        return DecoderError(str(lost), stage=stage) if greeted else lost
 
     def _raise_reported(self, header: dict[str, Any], do: str) -> None:
         kind = _REPORTED.get(str(header.get("type")), VideoError)
-        raise kind(str(header["error"]), stage=str(header.get("stage", do)))
+        raise kind(str(header["error"]), stage=str(header.get("stage", stage_of(do))))
 
     def _post_mortem(self, error: Exception) -> str:
         """Why there is no answer, and what to do; leaves no child."""

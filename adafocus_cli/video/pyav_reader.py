@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.clip import preprocess
-from adafocus_cli.video.framing import Framing
+from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pyav_cursor import Cursor
@@ -54,7 +54,7 @@ class PyAVReader:
         self._last: tuple[int, Any] | None = None  # the last frame taken
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
-        self._framing = Framing()
+        self._framing = USUAL
         self._turn = Turn()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()

@@ -58,10 +58,10 @@ class Office:
 
     def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         from adafocus_cli.errors import AdaFocusError
-        from adafocus_cli.video.limits import Limits, problem, too_much_memory
+        from adafocus_cli.video.limits import Limits, problem, stage_of, too_much_memory
 
         started = time.monotonic()
-        stage, limits = request["do"], Limits(**request["limits"])
+        stage, limits = stage_of(request["do"]), Limits(**request["limits"])
         try:
             header, payload = self._answer(request, limits)
         except AdaFocusError as error:
@@ -80,8 +80,8 @@ class Office:
         return {**header, "seconds": time.monotonic() - started}, payload
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        do = next((each for each in ("times", "near") if each in request), request["do"])
-        answer = {"open": self._open, "times": self._times, "near": self._keyframes, "decode": self._frames}[do]
+        answers = {"open": self._open, "times": self._times, "frames": self._frames, "keyframes": self._keyframes}
+        answer = answers[request["do"]]
         try:
             return answer(request, limits)
         except MemoryError:
