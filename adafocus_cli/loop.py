@@ -244,10 +244,10 @@ class Loop:
         if features:
             return runtime.focus(torch.stack(features))
         sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
-        frames = runtime.upload(np.stack(sources))
-        boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(frames.device)
-        patches = runtime.patches(frames.flatten(0, 1), boxes.flatten(0, 1))
-        return runtime.focus(patches.view(*frames.shape[:2], *patches.shape[1:]))
+        pixels = runtime.upload(np.stack(sources))
+        boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(pixels.device)
+        patches = runtime.patches(pixels.flatten(0, 1), boxes.flatten(0, 1))
+        return runtime.focus(patches.view(*pixels.shape[:2], *patches.shape[1:]))
 
     def _filled(self, batch: list[Run]) -> list[Run]:
         """As many runs as the runtime has lanes; the empty ones see what the last clip sees."""

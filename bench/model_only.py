@@ -18,7 +18,6 @@ import torch
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family, Memory
-from adafocus_cli.nn.pixels import normalised
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.pytorch import PRECISIONS
@@ -65,9 +64,9 @@ def measure(family: str, patch_size: int, rounds: int, peaks: dict[str, float]) 
 
 @torch.inference_mode()
 def plainly(model: Family, pixels: np.ndarray) -> None:
-    frames, memory = normalised(torch.from_numpy(pixels)), Memory()
+    frames, memory = torch.from_numpy(pixels), Memory()
     for turn in model.turns(1):
-        seen = model.glance(frames[:, turn.glance])
+        seen = model.glance(model.normalised(frames[:, turn.glance]))
         gaze = model.locate(turn, seen, memory)
         patches = model.patches(frames[:, gaze.frames[0]].flatten(0, 1), gaze.boxes.flatten(0, 1))
         model.classify(turn, seen, model.focus(patches[None]), memory)

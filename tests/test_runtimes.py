@@ -27,6 +27,11 @@ def pictures(network_size: int, frames: int) -> torch.Tensor:
     return torch.rand(1, frames, 3, network_size, network_size, generator=torch.Generator().manual_seed(1))
 
 
+def pixels(frames: int) -> torch.Tensor:
+    chance = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (1, frames, 64, 64, 3), dtype=torch.uint8, generator=chance)
+
+
 @pytest.mark.parametrize("family", LOOKING)
 def test_folded_networks_have_no_norms_and_answer_alike(family):
     model = tiny_model(family)
@@ -45,8 +50,8 @@ def test_openvino_sees_what_torch_sees(family, precision):
     ours = runtime_for(tiny_model(family), runtime="openvino", device="cpu", precision=precision)
     torchs = runtime_for(tiny_model(family), runtime="torch", device="cpu", precision="fp32")
     spec = torchs.model.spec
-    for stage, side, frames in (("glance", 64, spec.glance_frames), ("focus", 32, spec.focus_frames)):
-        seen, expected = (getattr(runtime, stage)(pictures(side, frames)) for runtime in (ours, torchs))
+    for stage, shown in (("glance", pixels(spec.glance_frames)), ("focus", pictures(32, spec.focus_frames))):
+        seen, expected = (getattr(runtime, stage)(shown) for runtime in (ours, torchs))
         moved = (seen - expected).square().mean().sqrt() / expected.std()
         # bf16 has 8 bits, a rounding of 1/512 in each of some twenty layers.
         assert moved < 1e-5 if precision == "fp32" else 1e-4 < moved < 0.05
@@ -54,7 +59,7 @@ def test_openvino_sees_what_torch_sees(family, precision):
 
 def test_threads_that_ask_at_the_same_time_get_what_one_gets():
     runtime = runtime_for(tiny_model("adafocus-v1-tsm"), runtime="openvino", device="cpu")
-    clips = [pictures(64, runtime.model.spec.glance_frames) + shade for shade in range(4)]
+    clips = [pixels(runtime.model.spec.glance_frames) // shade for shade in range(1, 5)]
     alone = [runtime.glance(clip) for clip in clips]
     threads = torch.get_num_threads()
     together: list[torch.Tensor] = [torch.empty(0)] * len(clips)
@@ -98,13 +103,13 @@ class TestChoice:
 def test_a_signal_after_a_runtime_has_gone_kills_nobody():
     program = """
 import faulthandler, os, signal
-from tests.test_runtimes import pictures, runtime_for, tiny_model
+from tests.test_runtimes import pixels, runtime_for, tiny_model
 
 faulthandler.enable()  # gives signals a stack of their own, as the thread that compiles gets one of OpenVINO's
 signal.signal(signal.SIGUSR1, lambda *_: print("survived"))
 runtimes = [runtime_for(tiny_model("adafocus-v1"), runtime="openvino", device="cpu") for _ in range(2)]
 for runtime in runtimes:
-    runtime.glance(pictures(64, runtime.model.spec.glance_frames))
+    runtime.glance(pixels(runtime.model.spec.glance_frames))
 while runtimes:
     runtimes.pop(0)
 del runtime

@@ -31,8 +31,8 @@ class PlainPath:
     def answer(self, pixels: np.ndarray, plan: FramePlan) -> Tensor:
         """From the frames of a plan, uint8 (frames, side, side, 3), to the logits of the last step."""
         model = self.model
-        frames = model.normalised(torch.tensor(pixels).to(self._device))
-        maps = model.glance(frames[list(plan.glance)][None])
+        frames = torch.tensor(pixels).to(self._device)
+        maps = model.glance(model.normalised(frames[list(plan.glance)])[None])
         candidates = frames[list(plan.focus)]
         memory: Memory = {}
         turns = model.turns(1)

@@ -64,14 +64,14 @@ class Elsewhere:
     def upload(self, pixels: np.ndarray) -> Tensor:
         return self.inner.upload(pixels)
 
-    def glance(self, frames: Tensor) -> Tensor:
-        return self.inner.glance(frames)
+    def glance(self, pixels: Tensor) -> Tensor:
+        return self.inner.glance(pixels)
 
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         return self.inner.locate(turn, seen, memory)
 
-    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
-        return self.inner.patches(frames, boxes)
+    def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        return self.inner.patches(pixels, boxes)
 
     def focus(self, patches: Tensor) -> Tensor:
         return self.inner.focus(patches)
@@ -107,8 +107,8 @@ class WholeFrames(Elsewhere):
         side = self.model.spec.frame_size
         return Gaze(gaze.frames, gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes))
 
-    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
-        return frames
+    def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        return self.model.normalised(pixels)
 
 
 class RandomPlaces(Elsewhere):
@@ -130,9 +130,9 @@ class RandomPlaces(Elsewhere):
         self._pixels = list(pixels)
         return super().upload(pixels)
 
-    def glance(self, frames: Tensor) -> Tensor:
+    def glance(self, pixels: Tensor) -> Tensor:
         keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._pixels]
-        seen = super().glance(frames)
+        seen = super().glance(pixels)
         self._map_shape = tuple(seen.shape[2:])
         return torch.cat((seen.flatten(2), seen.new_tensor(keys)), dim=2)
 

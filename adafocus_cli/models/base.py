@@ -113,10 +113,12 @@ class Family(nn.Module, ABC):
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         """From the latest glance: where this turn looks. May use `memory`."""
 
-    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
-        """(n, 3, s, s) and (n, 4) → (n, 3, p, p)."""
-        cut = patches.crop if self.whole_pixels else patches.sample
-        return cut(frames, boxes, self.spec.patch_size)
+    def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        """uint8 (n, s, s, 3) and (n, 4) → normalised (n, 3, p, p)."""
+        side = self.spec.patch_size
+        if self.whole_pixels:  # once they are cut out, there are fewer to normalise
+            return self.normalised(patches.crop(pixels, boxes, side))
+        return patches.sample(self.normalised(pixels), boxes, side)
 
     def focus(self, patches: Tensor) -> Tensor:
         """(b, l, 3, p, p) → feature maps (b, l, channels, h, w)."""

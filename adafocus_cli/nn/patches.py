@@ -45,14 +45,13 @@ def resize(frames: Tensor, side: int, *, smooth: bool = False) -> Tensor:
 
 
 def crop(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:
-    """Exact pixels: frames (n, c, h, w) and whole-pixel boxes (n, 4) of side `patch_size` → (n, c, p, p)."""
+    """Exact pixels: frames (n, h, w, c) and whole-pixel boxes (n, 4) of side `patch_size` → (n, p, p, c)."""
     steps = torch.arange(patch_size, device=frames.device)
     corner = boxes.long()
-    rows = (corner[:, 1, None] + steps)[:, None, :, None]
-    cols = (corner[:, 0, None] + steps)[:, None, None, :]
-    clip = torch.arange(len(frames), device=frames.device)[:, None, None, None]
-    channel = torch.arange(frames.shape[1], device=frames.device)[None, :, None, None]
-    return frames[clip, channel, rows, cols]
+    rows = (corner[:, 1, None] + steps)[:, :, None]
+    cols = (corner[:, 0, None] + steps)[:, None, :]
+    clip = torch.arange(len(frames), device=frames.device)[:, None, None]
+    return frames[clip, rows, cols]
 
 
 def sample(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:

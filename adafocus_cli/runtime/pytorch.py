@@ -86,20 +86,20 @@ class TorchRuntime:
     def upload(self, pixels: np.ndarray) -> Tensor:
         frames = torch.from_numpy(pixels)
         if self._device.type == "cuda":
-            return self.model.normalised(frames.pin_memory().to(self._device, non_blocking=True))
-        return self.model.normalised(frames.to(self._device))
+            return frames.pin_memory().to(self._device, non_blocking=True)
+        return frames.to(self._device)
 
     @_stage
-    def glance(self, frames: Tensor) -> Tensor:
-        return self.model.glance(frames).float()
+    def glance(self, pixels: Tensor) -> Tensor:
+        return self.model.glance(self.model.normalised(pixels)).float()
 
     @_stage
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
         return self.model.locate(turn, seen, memory)
 
     @_stage
-    def patches(self, frames: Tensor, boxes: Tensor) -> Tensor:
-        return self.model.patches(frames, boxes)
+    def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        return self.model.patches(pixels, boxes)
 
     @_stage
     def focus(self, patches: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,7 +61,7 @@ class Glance:
     def focus(self, gaze: Gaze) -> Tensor:
         """The focus network's maps of the patches there."""
         with full_precision(self.maps):
-            patches = self._patches(gaze.boxes.flatten(0, 1))
+            patches = self.model.patches(self.frames.flatten(0, 1), gaze.boxes.flatten(0, 1))
         return self.model.focus(patches.view(*gaze.boxes.shape[:2], *patches.shape[1:]))
 
     def whole(self) -> Tensor:
@@ -71,21 +70,9 @@ class Glance:
         learning = network.training
         network.eval()
         with torch.no_grad():
-            maps = self.model.focus(self._normalised_frames)
+            maps = self.model.focus(self.model.normalised(self.frames))
         network.train(learning)
         return maps.float()
-
-    def _patches(self, boxes: Tensor) -> Tensor:
-        """Exact pixels are the same before and after they are normalised, and fewer once they are cut out."""
-        if self.model.whole_pixels:
-            frames = self.frames.flatten(0, 1).movedim(-1, -3)
-            return self.model.normalised(self.model.patches(frames, boxes).movedim(-3, -1))
-        return self.model.patches(self._normalised_frames.flatten(0, 1), boxes)
-
-    @cached_property
-    def _normalised_frames(self) -> Tensor:
-        """Once for all looks of a step."""
-        return self.model.normalised(self.frames)
 
     def answers(self, focused: Tensor) -> Tensor:
         """Logits (b, answers, classes)."""

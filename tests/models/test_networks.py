@@ -59,7 +59,7 @@ def test_crop_cuts_whole_pixels_and_sample_agrees_there():
     frames = torch.rand(2, 3, 64, 64)
     boxes = patches.boxes_at(torch.tensor([[0.0, 1.0], [0.51, 0.24]]), 64, 32, whole_pixels=True)
     assert boxes.tolist() == [[32, 0, 64, 32], [7, 16, 39, 48]]
-    cut = patches.crop(frames, boxes, 32)
+    cut = patches.crop(frames.movedim(1, -1), boxes, 32).movedim(-1, 1)
     assert torch.equal(cut[1], frames[1, :, 16:48, 7:39])
     torch.testing.assert_close(patches.sample(frames, boxes, 32), cut, atol=1e-5, rtol=0)
 
