@@ -11,18 +11,17 @@ import logging
 import os
 import queue
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from adafocus_cli.engine.passes import by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError
 from adafocus_cli.video.decode import Decode, Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError, Limits, shown
+from adafocus_cli.video.pool import ProcessPool
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import Copies
 from adafocus_cli.video.windows import Window, Windowing
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from adafocus_cli.loop import Clip, Loop
 
 logger = logging.getLogger("adafocus")
-
-_T = TypeVar("_T")
 
 
 class Opened(NamedTuple):
@@ -87,14 +84,12 @@ class Decoding:
         self._decoder, self._decode = decoder, decode
         self._windows = windows
         self._cuts: dict[int, _Cut] = {}
-        self._processes = [VideoProcess(decoder=decoder, limits=limits) for _ in range(max(1, workers))]
-        self._idle = deque(self._processes)
-        self._threads = ThreadPoolExecutor(len(self._processes), thread_name_prefix="decode")
+        self._pool = ProcessPool(workers, name="decode", decoder=decoder, limits=limits)
         self._closing = threading.Event()
         self._copies = Copies(limits, self._closing)
         self._stop = stop or threading.Event()
-        self._room = threading.Semaphore(2 * len(self._processes))
-        self._room_for_windows = threading.Semaphore(len(self._processes))
+        self._room = threading.Semaphore(2 * len(self._pool))
+        self._room_for_windows = threading.Semaphore(len(self._pool))
         self._opened: queue.SimpleQueue[Opened] = queue.SimpleQueue()
         self._count = threading.Lock()
         self._jobs: set[Future[Clip]] = set()
@@ -105,21 +100,17 @@ class Decoding:
         self._loop: Future[Loop] = Future()
 
     def __enter__(self) -> Decoding:
-        self._processes[0].start()
+        self._pool.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends every child, whatever it is doing; a thread that was between two requests may start one more."""
+        """Ends every child, whatever it is doing."""
         self._closing.set()
         self._room.release()  # the thread of the paths may wait for it
         self._loop.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        while any(thread.is_alive() for thread in self._threads._threads):
-            self._close_processes()
-            time.sleep(0.01)
-        self._close_processes()
+        self._pool.close()
         self._copies.close()
 
     def start(self, paths: Iterable[str]) -> None:
@@ -204,7 +195,7 @@ class Decoding:
             if self._closing.is_set() or (self._stop.is_set() and lost is None):
                 return False
             self._due += 1
-            job = self._threads.submit(self._open, place, path, lost)
+            job = self._pool.submit(self._open, place, path, lost)
             self._jobs.add(job)
         job.add_done_callback(done)
         return True
@@ -224,10 +215,13 @@ class Decoding:
         return clip
 
     def _tried(self, place: int, path: str, copy: str | None, lost: DecoderError | None) -> Clip:
+        def opened(by: Decoder) -> Clip:
+            return self._pool.with_process(lambda process: self._opened_by(process, place, path, copy, by))
+
         other = other_decoder(self._decoder)
         if lost is None:
             try:
-                return self._with_process(lambda process: self._opened_by(process, place, path, copy, self._decoder))
+                return opened(self._decoder)
             except DecoderError as error:
                 if other is None:
                     raise
@@ -235,7 +229,7 @@ class Decoding:
         assert other is not None
         self._second_try.add(place)
         try:
-            return self._with_process(lambda process: self._opened_by(process, place, path, copy, other))
+            return opened(other)
         except VideoError:
             raise DecoderError(f"{lost} ({other} failed on it as well)", stage=lost.stage) from None
 
@@ -261,8 +255,8 @@ class Decoding:
             info, plan = by_keyframes(info, plan, process.keyframes(video, plan.frames))
 
         def decode_later(clip: Clip, positions: Sequence[int]) -> Future[None]:
-            return self._threads.submit(
-                self._with_process, lambda process: decode(process, video, clip, positions, framing)
+            return self._pool.submit(
+                self._pool.with_process, lambda process: decode(process, video, clip, positions, framing)
             )
 
         to_source = framing.geometry(info.width, info.height).to_source
@@ -283,14 +277,3 @@ class Decoding:
             cut.given += 1
             clip = following
         return clip
-
-    def _with_process(self, action: Callable[[VideoProcess], _T]) -> _T:
-        process = self._idle.popleft()
-        try:
-            return action(process)
-        finally:
-            self._idle.append(process)
-
-    def _close_processes(self) -> None:
-        for process in self._processes:
-            process.close()

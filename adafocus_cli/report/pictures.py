@@ -8,10 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-import queue
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import NamedTuple
@@ -24,6 +21,7 @@ from adafocus_cli.errors import VideoError
 from adafocus_cli.report.videos import Tagged, Video
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.pool import ProcessPool
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import is_remote
 from adafocus_cli.video.sampling import spread
@@ -47,13 +45,7 @@ class Pictures:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        workers = default_workers() if count else 1
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
-        self._processes = [VideoProcess(limits=_LIMITS) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[VideoProcess] = queue.SimpleQueue()
-        self._closing = threading.Event()
-        for process in self._processes:
-            self._idle.put(process)
+        self._pool = ProcessPool(default_workers(), name="pictures", limits=_LIMITS)
 
     def __enter__(self) -> Pictures:
         return self
@@ -61,29 +53,20 @@ class Pictures:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing.set()
-        self._close_processes()  # whatever they are doing
-        self._threads.shutdown(cancel_futures=True)
-        self._close_processes()  # a thread that was between two requests has started one more
+        self._pool.close()
 
     def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[Picture, ...]]:
         """Of each video, in this order; none where it is not to be found."""
-        yield from self._threads.map(self._of_one, *zip(*videos, strict=True))
+        for job in [self._pool.submit(self._of_one, video, file) for video, file in videos]:
+            yield job.result()
 
     def _of_one(self, video: Video, file: Path | None) -> tuple[Picture, ...]:
-        if file is None or not isinstance(video, Tagged) or not self._count or self._closing.is_set():
+        if file is None or not isinstance(video, Tagged) or not self._count:
             return ()
-        process = self._idle.get()
         try:
-            return _taken(process, video, str(file), self._count)
+            return self._pool.with_process(lambda process: _taken(process, video, str(file), self._count))
         except VideoError:
             return ()
-        finally:
-            self._idle.put(process)
-
-    def _close_processes(self) -> None:
-        for process in self._processes:
-            process.close()
 
 
 def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[Picture, ...]:
