@@ -64,9 +64,7 @@ def alone(
 
 
 def _by_stage(cost: Cost, timing: Timing, rates: Sequence[float]) -> dict[str, float]:
-    glance, focus = cost.stages["glance"], cost.stages["focus"]
-    return {
-        "glance": share(glance, timing.seconds("glance"), rates),
-        "focus": share(focus, timing.seconds("focus"), rates),
-        "networks": share(glance + focus, timing.seconds("glance", "focus"), rates),
-    }
+    """Of the stages that the model has: networks over clips never look twice."""
+    work = {stage: cost.stages[stage] for stage in ("glance", "focus") if cost.stages[stage]}
+    each = {stage: share(gmacs, timing.seconds(stage), rates) for stage, gmacs in work.items()}
+    return {**each, "networks": share(sum(work.values()), timing.seconds(*work), rates)}

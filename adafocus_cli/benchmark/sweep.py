@@ -16,6 +16,7 @@ from adafocus_cli.benchmark.report import PLAIN, Curve
 from adafocus_cli.benchmark.rounds import Entrant, timed
 from adafocus_cli.benchmark.subject import Subject, Variant, as_entrant, made_up
 from adafocus_cli.errors import ModelError
+from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
 
 _LENGTHS = (5, 20, 60)  # seconds
@@ -28,7 +29,8 @@ Point = dict[str, float]
 
 
 def curves(subject: Subject, variants: Sequence[Variant], rounds: int, folder: Path, tell: Tell) -> tuple[Curve, ...]:
-    spec = replace(subject.family().spec, dataset=None)
+    family = subject.family()
+    spec = replace(family.spec, dataset=None)
 
     def sized(spec: ModelSpec) -> Point:
         return _of_sizes(spec, variants, rounds, folder, tell)
@@ -39,8 +41,8 @@ def curves(subject: Subject, variants: Sequence[Variant], rounds: int, folder: P
 
     count = spec.focus_frames
     found = (
-        _curve("frames", "careful looks", (count // 2, count, 2 * count), lambda n: sized(spec.with_frames(n))),
-        _curve("patch size", "px", _patch_sizes(spec), lambda side: sized(spec.with_patch_size(side))),
+        _curve("frames", "frames looked at", (count // 2, count, 2 * count), lambda n: sized(spec.with_frames(n))),
+        _curve("patch size", "px", _patch_sizes(family), lambda side: sized(spec.with_patch_size(side))),
         _curve("batch", "videos at a time", _BATCHES, batched),
         _curve("length", "s of video", _LENGTHS, lambda length: _of_length(length, subject, rounds, folder, tell)),
     )
@@ -64,10 +66,10 @@ def _curve(varied: str, unit: str, values: Iterable[int], measured: Callable[[in
     return Curve(varied=varied, unit=unit, lines={name: tuple(points) for name, points in lines.items()})
 
 
-def _patch_sizes(spec: ModelSpec) -> range:
-    """From less than half of the frame's side to all of it."""
-    least = spec.frame_size // 2 // _PATCH_STEP * _PATCH_STEP
-    return range(least, spec.frame_size + 1, _PATCH_STEP)
+def _patch_sizes(family: Family) -> range:
+    """From less than half of the frame's side to all of it, for those that cut patches."""
+    side = family.spec.frame_size
+    return range(side // 2 // _PATCH_STEP * _PATCH_STEP, side + 1 if family.cuts_patches else 0, _PATCH_STEP)
 
 
 def _of_sizes(spec: ModelSpec, variants: Sequence[Variant], rounds: int, folder: Path, tell: Tell) -> Point:

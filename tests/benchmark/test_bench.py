@@ -88,6 +88,18 @@ def test_the_table_fits_a_terminal(adafocus, tiny, monkeypatch):
     assert max(map(len, outcome.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("family", ["r3d-18", "sfc"])
+def test_networks_over_clips_are_measured_like_the_others(family, adafocus, tmp_path):
+    weights = made_up(tiny_spec(family), "tiny", tmp_path).path
+    output = tmp_path / "bench.json"
+    outcome = adafocus("bench", "-m", weights, "--baselines", "none", "--rounds", 1, "--sweep", "-o", output)
+    assert outcome.code == 0, outcome.err
+    record = json.loads(output.read_text())
+    (stages,) = record["stages"]
+    assert set(stages["share_of_peak"]) == {"glance", "networks"} | ({"focus"} if family == "sfc" else set())
+    assert [curve["varied"] for curve in record["curves"]] == ["frames", "length"]
+
+
 def test_the_picture_has_a_diagram_for_what_can_be_varied(adafocus, tiny, tmp_path):
     picture = tmp_path / "seconds.png"
     options = ("--runtime", "torch", "--baselines", "none", "--rounds", 1, "--picture", picture, "-f", "json")
