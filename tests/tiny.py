@@ -36,10 +36,10 @@ def tiny_spec(family: str) -> ModelSpec:
     )
 
 
-def tiny_model(family: str) -> Family:
+def tiny_model(family: str, *, views: int = 1) -> Family:
     """Weights spread so widely that different clips get different answers."""
     torch.manual_seed(0)
-    model = build(tiny_spec(family))
+    model = build(replace(tiny_spec(family), views=views))
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
             tensor.fill_(0.25)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from adafocus_cli.models.base import Gaze, Memory, Turn
@@ -18,6 +19,8 @@ from adafocus_cli.models.whole_clip import WholeClip
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.spec import ClipArch, ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, evenly, same_frames
+
+_PIXELS = 30 * 8 * 256**2  # of a video in one pass: all 30 views of a ResNet-50, of S3D's only two
 
 _KINETICS = "kinetics400"
 _CLASSES = 400
@@ -42,9 +45,14 @@ class Dense(WholeClip):
     def glance(self, frames: Tensor) -> Tensor:
         """(b, t, 3, s, crops · s) → vectors (b, views, channels, 1, 1)."""
         clips, length, size = len(frames), self.spec.glance_frames, frames.shape[-2]
-        views = frames.view(clips, -1, length, 3, size, frames.shape[-1] // size, size)
-        vectors = self.net.pool(self.net(views.permute(0, 1, 5, 3, 2, 4, 6).flatten(0, 2)))
-        return vectors.view(clips, -1, self.net.channels, 1, 1)
+        crops = frames.view(clips, -1, length, 3, size, frames.shape[-1] // size, size)
+        views = crops.permute(0, 1, 5, 3, 2, 4, 6).flatten(1, 2)
+        at_once = max(1, _PIXELS // (length * size**2))
+        vectors = [
+            self.net.pool(self.net(views[:, first : first + at_once].flatten(0, 1))).view(clips, -1, self.net.channels)
+            for first in range(0, views.shape[1], at_once)
+        ]
+        return torch.cat(vectors, dim=1)[..., None, None]
 
     def on_whole_frames(self, frames: Tensor) -> Tensor:
         return self.glance(frames)

@@ -8,7 +8,7 @@ import torch
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.flops import CostMeter
-from adafocus_cli.models import build, default_spec, with_views
+from adafocus_cli.models import build, default_spec, dense, with_views
 from adafocus_cli.models.sfc import SFC, around
 from adafocus_cli.nn.compression import Compression
 from adafocus_cli.video.clip import preprocess
@@ -41,9 +41,7 @@ class TestViews:
         assert np.array_equal(preprocess(picture, Framing(64, 64)), squares[:, 64:128])
 
     def test_scores_are_the_mean_of_the_views_scores(self):
-        one = tiny_model("slow-r50")
-        thirty = build(with_views(one.spec, 30))
-        thirty.load_state_dict(one.state_dict())
+        one, thirty = tiny_model("slow-r50"), tiny_model("slow-r50", views=30)
         frames = torch.rand(1, 80, 3, 64, 192)
         with torch.inference_mode():
             together = thirty.classify(thirty.turns()[0], thirty.glance(frames), None, {})[0, 0]
@@ -54,6 +52,18 @@ class TestViews:
             ]
         expected = torch.cat(alone).softmax(-1).mean(0)[0]
         torch.testing.assert_close(together.softmax(-1), expected)
+
+    def test_a_pass_takes_no_more_of_them_than_memory_is_meant_for(self, monkeypatch):
+        thirty = tiny_model("slow-r50", views=30)
+        frames = torch.rand(2, 80, 3, 64, 192)
+        passes = []
+        thirty.net.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
+        with torch.inference_mode():
+            together = thirty.glance(frames)
+            monkeypatch.setattr(dense, "_PIXELS", 8 * 8 * 64**2)
+            apart = thirty.glance(frames)
+        assert passes == [60, 16, 16, 16, 12]
+        torch.testing.assert_close(apart, together)
 
     def test_only_networks_over_whole_clips_have_them(self):
         with pytest.raises(UsageError, match="adafocus-v1 sees every video once, not in 10 views"):
