@@ -106,11 +106,22 @@ def _load_own(path: Path, patch_size: int | None, views: int | None, changes: Ma
     return Checkpoint(skeleton.spec, _select(path, skeleton, tensors, own=True), skeleton, about)
 
 
-def _backbone(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
-    """What a file that only compresses lacks, from the file of its network beside it."""
-    beside = path.with_name(Path(str(spec.backbone)).name)
+def files_of(path: Path) -> list[Path]:
+    """All that a model is loaded from: its file, and that of the network beside it where it only compresses."""
+    spec = weights_file.read_about(path).spec if weights_file.is_one(path) else None
+    return [path] if spec is None or spec.backbone is None else [path, _beside(path, spec)]
+
+
+def _beside(path: Path, spec: ModelSpec) -> Path:
+    beside = path.parent / Path(str(spec.backbone)).name
     if not beside.is_file():
         raise ModelError(f"{path} needs the network that it was taught in; put {beside.name} into the same folder")
+    return beside
+
+
+def _backbone(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
+    """What a file that only compresses lacks, from the file of its network."""
+    beside = _beside(path, spec)
     if sha256_of(beside) != spec.backbone_sha256:
         raise ModelError(
             f"{beside} is not the network that {path.name} was taught in; get that of sha256 {spec.backbone_sha256}"

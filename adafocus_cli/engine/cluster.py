@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adafocus_cli import checkpoint
 from adafocus_cli.engine.decoding import cores
 from adafocus_cli.engine.local import failure_of
 from adafocus_cli.engine.worker import Setup, Worker
@@ -89,13 +90,13 @@ def tag_on_cluster(
     When `stop` is set, what is in flight is finished and nothing else begun.
     """
     ray = library()
-    content = model.read_bytes()
-    with _connected(ray, address, 4 * len(content)):
+    files = {file.name: file.read_bytes() for file in checkpoint.files_of(model)}
+    with _connected(ray, address, 4 * sum(map(len, files.values()))):
         crew = Crew.of([node["Resources"] for node in ray.nodes() if node["Alive"]], workers=workers, lanes=lanes)
         setup = replace(setup, options=replace(setup.options, workers=crew.cpus))
         feed = _Feed(paths, stop)
         patience = crew.patience(setup.options.limits.seconds, in_windows=setup.options.windows is not None)
-        driver = _Driver(ray, crew, feed, ray.put(setup), ray.put(content), patience)
+        driver = _Driver(ray, crew, feed, ray.put(setup), ray.put(files), patience)
         try:
             yield from driver.results()
         finally:
@@ -220,11 +221,11 @@ class _Hand:
 class _Driver:
     """Hands out paths and takes results, in one thread."""
 
-    def __init__(self, ray: Any, crew: Crew, feed: _Feed, setup: Any, model: Any, patience: float) -> None:
+    def __init__(self, ray: Any, crew: Crew, feed: _Feed, setup: Any, files: Any, patience: float) -> None:
         self._ray = ray
         self._crew = crew
         self._feed = feed
-        self._made_of = (setup, model)
+        self._made_of = (setup, files)
         self._patience = patience
         self._again: deque[_Job] = deque()
         self._lost_in_a_row = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import tempfile
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What makes a worker, but for the model's bytes; `rule` takes the place of what the options say of exits."""
+    """What makes a worker, but for the model's files; `rule` takes the place of what the options say of exits."""
 
     file_name: str
     sha256: str
@@ -49,10 +50,11 @@ class Worker:
         self._due: dict[str, Future[Result]] = {}
         self._broken: Exception | None = None
 
-    def start(self, setup: Setup, model: bytes) -> None:
+    def start(self, setup: Setup, files: Mapping[str, bytes]) -> None:
+        """`files` are those of the model, by their names."""
         if setup.version != __version__:
             raise AdaFocusError(f"a machine of the cluster has adafocus {__version__}, this one {setup.version}")
-        tagger = _tagger(setup, model)
+        tagger = _tagger(setup, files)
         self._engine = threading.Thread(target=self._run, args=(tagger, setup), name="engine", daemon=True)
         self._engine.start()
 
@@ -81,14 +83,14 @@ class Worker:
                 done.set_exception(error)
 
 
-def _tagger(setup: Setup, model: bytes) -> Tagger:
+def _tagger(setup: Setup, files: Mapping[str, bytes]) -> Tagger:
     from adafocus_cli.tagger import Tagger
 
     with tempfile.TemporaryDirectory(prefix="adafocus-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder, setup.file_name)
-        file.write_bytes(model)
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
         tagger = Tagger.load(
-            file,
+            Path(folder, setup.file_name),
             patch_size=setup.patch_size,
             views=setup.views,
             labels=setup.labels,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from adafocus_cli.engine import cluster
 from adafocus_cli.engine.local import Options
 from adafocus_cli.engine.worker import Worker
 from adafocus_cli.exits import ExitRule
+from adafocus_cli.files import sha256_of
 from tests.batches import ROOT, kill_after, processes_left
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings
@@ -36,11 +38,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 class Rigged(Worker):
     """Its decoder crashes on some videos, and it dies itself of others."""
 
-    def start(self, setup, model):
+    def start(self, setup, files):
         misbehave_on(pytest.MonkeyPatch(), "crash", CRASH)
         Path(os.environ["RIGGED"], "pids", str(os.getpid())).touch()
         tempfile.tempdir = str(Path(os.environ["RIGGED"], "temporary"))
-        super().start(setup, model)
+        super().start(setup, files)
 
     def tag(self, path):
         if "poison" in path:
@@ -91,9 +93,9 @@ def rigged(monkeypatch):
     misbehave_on(monkeypatch, "crash", CRASH)
 
 
-def run(made, paths, engine, address=None, **options):
+def run(made, paths, engine, address=None, model="tiny.safetensors", **options):
     """Results by an engine as `batch` has them, one by one."""
-    choice = ModelChoice(source=str(made / "tiny.safetensors"), device="cpu")
+    choice = ModelChoice(source=str(made / model), device="cpu")
     who = Engine(name=engine, address=address, workers=2)
     return who.tag(list(paths), who.load(choice), choice, Options(workers=2, **options), threading.Event())
 
@@ -115,6 +117,27 @@ def test_a_cluster_gives_the_records_of_the_local_engine(made, two_nodes):
     failed = {Path(path).stem for path, record in found.items() if record["status"] == "error"}
     assert failed == {"crash", "damaged"}
     assert list(two_nodes.temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("rigged")
+def test_the_file_of_a_network_goes_with_the_one_that_only_compresses(made, two_nodes):
+    network, small = made / "network.safetensors", made / "small.safetensors"
+    tensors = tiny_model("sfc").state_dict()
+    with network.open("wb") as file:
+        kept = {name: tensor for name, tensor in tensors.items() if name.startswith("net.")}
+        weights_file.write(file, weights_file.About(spec=tiny_spec("slow-r50")), kept)
+    spec = replace(tiny_spec("sfc"), backbone=network.name, backbone_sha256=sha256_of(network))
+    with small.open("wb") as file:
+        weights_file.write(file, weights_file.About(spec=spec), {n: t for n, t in tensors.items() if n not in kept})
+    found, expected = (
+        [
+            without_timings(result.to_dict())
+            for result in run(made, [str(made / "videos/1.mp4")], *how, model=small.name)
+        ]
+        for how in (("ray", two_nodes.address), ("local",))
+    )
+    assert found == expected
+    assert (len(found), found[0]["status"]) == (1, "ok")
 
 
 @pytest.mark.usefixtures("rigged")
@@ -311,4 +334,4 @@ def test_a_machine_with_another_version_is_refused(made):
         runtime="auto", views=None, options=Options(), rule=ExitRule(), version="0",
     )  # fmt: skip
     with pytest.raises(cluster.AdaFocusError, match="has adafocus"):
-        Worker().start(setup, b"")
+        Worker().start(setup, {})
