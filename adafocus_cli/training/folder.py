@@ -26,6 +26,7 @@ from adafocus_cli.weights_file import About
 
 CHECKPOINT, JOURNAL = "last.pt", "log.jsonl"
 BEST, LAST, FINAL = "best.safetensors", "last.safetensors", "model.safetensors"
+OWN_FILES = (CHECKPOINT, JOURNAL, BEST, LAST, FINAL)
 _FORMAT = "adafocus-training/1"
 
 

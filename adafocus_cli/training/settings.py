@@ -13,6 +13,9 @@ from typing import Any, Literal
 from adafocus_cli.errors import UsageError
 from adafocus_cli.training.recipes import RECIPES, Optimizer, Recipe, Stage
 
+SCRATCH, IMAGENET = "scratch", "imagenet"
+"""What `init` may say in place of a model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -27,9 +27,7 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import SFC
 from adafocus_cli.spec import Arch, ModelSpec, Network
 from adafocus_cli.training import sfc
-from adafocus_cli.training.settings import Settings, mix
-
-SCRATCH, IMAGENET = "scratch", "imagenet"
+from adafocus_cli.training.settings import IMAGENET, SCRATCH, Settings, mix
 
 # torchvision's, of the kind that the papers began with; a name ends with the beginning of its SHA-256.
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -47,6 +45,8 @@ def begin(settings: Settings, labels: tuple[str, ...], say: Say) -> Family:
     """The model, with weights that were asked for or are random by the seed."""
     if settings.the_recipe.family == SFC.name:
         return sfc.begin(settings, labels)
+    if settings.insertion is not None or settings.compression is not None:
+        raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
     given = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
     spec = _spec(settings, len(labels), None if given is None else given.spec)
     if settings.init == IMAGENET:

@@ -24,7 +24,7 @@ from adafocus_cli.training.fit import Fit, View
 from adafocus_cli.training.folder import FINAL, Position, Run, RunFolder
 from adafocus_cli.training.loading import Loader
 from adafocus_cli.training.settings import Resources, Settings
-from adafocus_cli.training.sfc import backbone_of, lay_beside
+from adafocus_cli.training.sfc import lay_beside
 from adafocus_cli.training.start import Say
 from adafocus_cli.training.team import Team
 
@@ -60,7 +60,7 @@ def begin(settings: Settings, around: Surroundings, *, command: str) -> Outcome:
         if team.first:
             RunFolder(around.folder).begin(run)
             if run.spec.backbone is not None:
-                lay_beside(backbone_of(settings), around.folder)
+                lay_beside(settings, run.spec, around.folder)
         clips = f"{len(data.training)} clips to learn from, {len(data.validation)} to judge by"
         around.say(f"{model.name} on {device}: {len(data.labels)} classes, {clips}; {epochs}")
         return _fit(run, model, data, around, team, device)

@@ -9,9 +9,11 @@ import torch
 
 from adafocus_cli import Tagger, checkpoint, weights_file
 from adafocus_cli.cli.app import run
+from adafocus_cli.errors import ModelError
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.spec import Network
 from adafocus_cli.weights_file import About
+from tests.cli.test_networks import published
 
 LABELS = ("high", "low")
 ASKED = ["--recipe", "sfc", "--frames", "8", "--epochs", "1", "--batch-size", "2", "--workers", "0", "-q"]
@@ -22,6 +24,7 @@ def save(path, family="slow-r50", labels=LABELS):
     network = Network(default_spec(family).glance.arch, 32, 0.125)
     spec = replace(default_spec(family), classes=len(labels), frame_size=32, short_side=None)
     model = build(replace(spec, glance=network, focus=network))
+    path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
         weights_file.write(file, About(spec=model.spec, labels=labels, labels_source="here"), model.state_dict())
     return path
@@ -71,21 +74,65 @@ def test_without_its_network_it_says_what_is_missing(backbone, videos, capsys):
     assert "is not the network that model.safetensors was taught in" in capsys.readouterr().err
 
 
+def test_a_network_that_is_called_like_a_file_of_the_run_is_kept_under_another_name(videos):
+    path = save(videos.parent / "model.safetensors")
+    assert train("--init", path, "-o", "run") == 0
+    run_folder = videos.parent / "run"
+    assert checkpoint.files_of(run_folder / "model.safetensors")[1] == run_folder / "network-model.safetensors"
+    assert checkpoint.load(run_folder / "model.safetensors").spec.family == "sfc"
+
+
+def test_a_folder_with_another_file_of_that_name_is_refused_before_anything_is_learnt(backbone, videos, capsys):
+    save(videos.parent / "run" / backbone.name, "r3d-18")
+    assert train("--init", backbone, "-o", "run") == 2
+    assert "net.safetensors is there already and is not" in capsys.readouterr().err
+
+
+def test_a_file_that_names_no_network_is_one_line(tmp_path):
+    spec = replace(default_spec("sfc"), backbone="", backbone_sha256="")
+    with (tmp_path / "small.safetensors").open("wb") as file:
+        weights_file.write(file, About(spec=spec), {})
+    with pytest.raises(ModelError, match="needs the network that it was taught in"):
+        checkpoint.load(tmp_path / "small.safetensors")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (["--compression", 1], "keeps all of a clip"),
         (["--insertion", "res9"], "no place after 'res9'"),
+        (["--glance", "resnet18"], "--glance is not for recipe sfc, whose network stays as it is"),
+        (["--dropout", 0.5], "--dropout is not for recipe sfc"),
+        (["--init", "imagenet"], "recipe sfc needs a network over whole clips; give one after --init: of slow-r50"),
+        (["--recipe", "v2"], "--insertion and --compression are for recipe sfc, not v2"),
     ],
 )
-def test_sizes_that_make_no_sense_are_one_line(backbone, capsys, change, words):
-    assert train("--init", backbone, "-o", "run", *change) in (1, 2)
+def test_what_makes_no_sense_is_one_line(backbone, capsys, change, words):
+    arguments = ["train", "videos", *ASKED, "--init", backbone, "-o", "run", "--compression", 2, *change]
+    assert run([*map(str, arguments)]) in (1, 2)
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
 
 
-def test_a_network_of_other_classes_is_refused(videos, capsys):
-    path = save(videos.parent / "net.safetensors", labels=("up", "down"))
-    assert train("--init", path, "-o", "run") == 2
-    assert "answers 2 classes and stays as it is, but videos has 2 of other names" in capsys.readouterr().err
+class TestClasses:
+    def test_a_network_of_others_is_refused(self, videos, capsys):
+        path = save(videos.parent / "net.safetensors", labels=("up", "down"))
+        assert train("--init", path, "-o", "run") == 2
+        assert "answers 2 classes and stays as it is, but videos has 2 with other names" in capsys.readouterr().err
+
+    def test_videos_may_show_some_of_them(self, videos, capsys):
+        path = save(videos.parent / "net.safetensors", labels=("low", "middle", "high"))
+        assert train("--init", path, "-o", "run") == 2
+        assert "but videos has 2; name all of its classes, in its order, with --labels" in capsys.readouterr().err
+        (videos.parent / "names.txt").write_text("low\nmiddle\nhigh\n")
+        assert train("--init", path, "-o", "run", "--labels", "names.txt") == 0
+        assert weights_file.read_about(videos.parent / "run" / "model.safetensors").labels == ("low", "middle", "high")
+
+    def test_a_published_file_knows_those_of_its_data_set(self, videos, capsys):
+        names = [f"other {number}" for number in range(398)]
+        (videos.parent / "names.txt").write_text("\n".join(["high", "low", *names]))
+        assert (
+            train("--init", published("r3d-18", videos.parent / "r3d.pth"), "--labels", "names.txt", "-o", "run") == 2
+        )
+        assert "answers 400 classes and stays as it is, but videos has 400 with other names" in capsys.readouterr().err
