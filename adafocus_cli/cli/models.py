@@ -212,11 +212,13 @@ def convert(
         raise UsageError(f"{output} is not named like a safetensors file; end its name with .safetensors")
     from adafocus_cli.library.catalogue import check_name
     from adafocus_cli.library.conversion import convert_file
+    from adafocus_cli.models import family_named
 
     entry = _catalogue(catalogue).find(check_name(name)) if name else None
     about = convert_file(source, output, name=name, entry=entry, patch_size=patch_size, labels=labels)
     spec = about.spec
-    terminal.note(f"wrote {output}: {spec.family}, {spec.classes} classes, patches of {spec.patch_size} px")
+    seen = "patches" if family_named(spec.family).cuts_patches else "whole frames"
+    terminal.note(f"wrote {output}: {spec.family}, {spec.classes} classes, {seen} of {spec.patch_size} px")
 
 
 @app.command(help="Remove an installed model. The hash of a published file stays known.")

@@ -142,7 +142,7 @@ def _row(title: str, text: str, width: int) -> Text:
 def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "family", entry.family
     yield "data set", _dataset(entry.dataset)
-    yield "patches", f"{entry.patch_size} × {entry.patch_size} px" if entry.patch_size else "none named"
+    yield "patches", _patches(entry.patch_size)
     glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
     if glance and focus:
         chosen = f", chosen among {candidates} frames" if candidates else ""
@@ -178,9 +178,13 @@ def _own_rows(store: Store, name: str) -> Iterable[tuple[str, str]]:
         return
     yield "family", record.family
     yield "data set", _dataset(record.dataset)
-    yield "patches", f"{record.patch_size} × {record.patch_size} px"
+    yield "patches", _patches(record.patch_size)
     yield "classes", str(record.classes)
     yield from _label_rows(record.labels)
+
+
+def _patches(size: int | None) -> str:
+    return "none, it sees whole frames" if size is None else f"{size} × {size} px"
 
 
 def _dataset(name: str | None) -> str:

@@ -15,6 +15,7 @@ from adafocus_cli.library.catalogue import Entry
 from adafocus_cli.library.conversion import convert
 from adafocus_cli.library.download import Progress
 from adafocus_cli.library.store import Record, Store
+from adafocus_cli.models import family_named
 
 
 def pull(store: Store, entry: Entry, *, accept_changed: bool = False, on_progress: Progress) -> Record:
@@ -80,7 +81,7 @@ def _install(
         dataset=about.spec.dataset,
         labels=about.labels_source,
         classes=about.spec.classes,
-        patch_size=about.spec.patch_size,
+        patch_size=about.spec.patch_size if family_named(about.spec.family).cuts_patches else None,
     )
     return store.put(converted.write, record)
 

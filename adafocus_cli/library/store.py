@@ -45,7 +45,8 @@ class Record:
     dataset: str | None
     labels: str | None
     classes: int
-    patch_size: int
+    patch_size: int | None
+    """None: the family sees whole frames."""
     sha256: str = ""
     bytes: int = 0
 

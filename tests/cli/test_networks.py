@@ -48,6 +48,18 @@ def test_every_network_tags_a_clip(adafocus: Adafocus, tmp_path: Path, clip: Pat
     assert record["frames_decoded"] == (46 if family == "s3d" else frames)  # of 90, every second one and the last
 
 
+def test_what_is_said_of_a_network_names_no_patches(
+    adafocus: Adafocus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAFOCUS_HOME", str(tmp_path / "home"))
+    file = published("mc3-18", tmp_path / "network.pth")
+    outcome = adafocus("models", "convert", file, "--output", tmp_path / "own.safetensors")
+    assert "mc3-18, 400 classes, whole frames of 112 px" in outcome.err
+    assert adafocus("models", "add", tmp_path / "own.safetensors", "--name", "mine").code == 0
+    for name in ("mine", "mc3-18-k400"):
+        assert "patches    none, it sees whole frames" in adafocus("models", "show", name).out
+
+
 def test_files_that_are_not_whole_say_what_is_missing(adafocus: Adafocus, tmp_path: Path, clip: Path) -> None:
     file = published("r3d-18", tmp_path / "network.pth")
     tensors = torch.load(file)
