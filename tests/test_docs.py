@@ -319,8 +319,9 @@ def test_every_column_is_described():
         assert f"`{column}`" in section, column
 
 
-def test_label_lists_and_families_are_described():
+def test_label_lists_families_and_recipes_are_described():
     from adafocus_cli.models import FAMILIES
+    from adafocus_cli.training.recipes import RECIPES
 
     text = (ROOT / "docs/models.md").read_text("utf-8")
     for name in label_lists.packaged_names():
@@ -328,6 +329,8 @@ def test_label_lists_and_families_are_described():
         assert re.search(rf"^\| `{name}` \| {count} \| .* \| {sureness} \|$", text, re.MULTILINE), name
     for family in FAMILIES:
         assert f"| `{family}` |" in text, family
+    for recipe in RECIPES:
+        assert f"| `{recipe}` |" in sections_of(ROOT / "docs/training.md")["Recipes"], recipe
     keys = sections_of(ROOT / "docs/models.md")["A catalogue of your own"]
     for key in asdict(catalogue.packaged().entries[0]):
         assert f"`{key}`" in keys, key

@@ -42,9 +42,9 @@ OUTPUT_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended
 
 EXAMPLES = """[bold]Examples[/bold]
 
-[cyan]adafocus classify clip.mp4 -w model.pth[/cyan]
-[cyan]adafocus flops --family adafocus-v1 --patch-size 128[/cyan]
-[cyan]adafocus doctor[/cyan]
+[cyan]adafocus classify clip.mp4[/cyan]
+[cyan]adafocus batch videos/ -o tags.jsonl[/cyan]
+[cyan]adafocus report tags.jsonl -o tags.html[/cyan]
 
 Each command has a help of its own: [cyan]adafocus classify --help[/cyan]"""
 

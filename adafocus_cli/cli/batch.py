@@ -38,7 +38,7 @@ INTERRUPTED = 130
 
 HELP = """Tag a library of videos into a file, and go on where an earlier run ended.
 
-FILE has one record a video, in the order in which they were ready. The same command again skips what is done, and
+FILE has one record a video, in the order in which they were ready. The same command again skips what is done, and \
 redoes what failed or changed."""
 
 EXAMPLES = """[bold]Examples[/bold]

@@ -35,7 +35,8 @@ Half of the videos are for fitting, the others for checking. Use videos that the
 EXAMPLES = """[bold]Examples[/bold]
 
 What would 5, 10 and 20 GMACs a video get?
-  [cyan]adafocus calibrate videos/ --budgets 5,10,20 -w model.pth --picture curve.png[/cyan]
+  [cyan]adafocus calibrate videos/ --budgets 5,10,20 -w model.pth \\
+    --picture curve.png[/cyan]
 Write exits/exit-10.yaml, and use it:
   [cyan]adafocus calibrate videos/ --budgets 10 -w model.pth -o exits[/cyan]
   [cyan]adafocus classify clip.mp4 -w model.pth --exit exits/exit-10.yaml[/cyan]

@@ -36,17 +36,18 @@ One result a video, as soon as it is there. A video that cannot be tagged has a 
 
 EXAMPLES = """[bold]Examples[/bold]
 
-One video:
-  [cyan]adafocus classify clip.mp4 -w model.pth[/cyan]
+One video, and the same with a model of actions:
+  [cyan]adafocus classify clip.mp4[/cyan]
+  [cyan]adafocus classify clip.mp4 -m v2-activitynet-p128-mbv2[/cyan]
 All videos below a folder, one CSV row each:
-  [cyan]adafocus classify videos/ -w model.pth -o tags.csv[/cyan]
+  [cyan]adafocus classify videos/ -o tags.csv[/cyan]
 Paths from a pipe, results into a pipe:
-  [cyan]find . -size +1M -print0 | adafocus classify -0 - -w model.pth | jq[/cyan]
+  [cyan]find . -size +1M -print0 | adafocus classify -0 - | jq[/cyan]
 What happens when in a long video, as subtitles beside it:
   [cyan]adafocus classify film.mp4 --window 10 --stride 5 --subtitles vtt \\
     --sidecars .[/cyan]
 No video may cost more than 10 billion multiply-adds:
-  [cyan]adafocus classify videos/ -w model.pth --max-gmacs 10[/cyan]
+  [cyan]adafocus classify videos/ --max-gmacs 10 -m v2-activitynet-p128-mbv2[/cyan]
 
 [bold]Exit status[/bold]
 

@@ -16,7 +16,7 @@ from adafocus_cli.errors import UsageError
 
 HELP = """Put the outputs of several `batch` runs, such as shards, into one file.
 
-Every video is in it once: the record of the newer file counts, of the same file the one that is tagged, else the one
+Every video is in it once: the record of the newer file counts, of the same file the one that is tagged, else the one \
 that is given last. Outputs of other settings are refused."""
 
 EXAMPLES = """[bold]Examples[/bold]

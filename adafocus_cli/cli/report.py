@@ -22,7 +22,7 @@ EXAMPLES = """[bold]Examples[/bold]
 
   [cyan]adafocus batch videos/ -o tags.jsonl[/cyan]
   [cyan]adafocus report tags.jsonl -o tags.html[/cyan]
-  [cyan]adafocus report tags.jsonl -o tags.html --videos /mnt/videos --title Holidays[/cyan]"""
+  [cyan]adafocus report tags.jsonl -o tags.html --videos /mnt/videos --title May[/cyan]"""
 
 Results = Annotated[
     Path, typer.Argument(metavar="RESULTS", help="What `classify` or `batch` wrote; not CSV.", show_default=False)

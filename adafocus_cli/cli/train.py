@@ -26,7 +26,8 @@ EXAMPLES = """[bold]Examples[/bold]
 Videos sorted into folders by class, a fifth of them for validation:
   [cyan]adafocus train videos/ --recipe v2 -o run[/cyan]
 From a model that has seen much already:
-  [cyan]adafocus train train.csv --val val.csv --init v2-activitynet-p128-mbv2 -o run[/cyan]
+  [cyan]adafocus train train.csv --val val.csv -o run \\
+    --init v2-activitynet-p128-mbv2[/cyan]
 Go on after a power cut:
   [cyan]adafocus train --resume run[/cyan]
 On four GPUs:
@@ -117,6 +118,13 @@ Dropout = Annotated[
 ]
 BatchSize = Annotated[int, _learning(metavar="N", min=1, help="Clips of a step, of all processes together.")]
 Accumulate = Annotated[int, _learning(metavar="N", min=1, help="Batches of which a step takes the mean.")]
+Precision = Annotated[
+    options.Precision,
+    _learning(
+        "--precision",
+        help="What the networks calculate with; auto is fp32 on a processor, and bf16, or else fp16, on a GPU.",
+    ),
+]
 Seed = Annotated[int, _learning(metavar="N", min=0, help="The same seed gives the same run.")]
 
 Output = Annotated[
@@ -165,7 +173,7 @@ def train(
     dropout: Dropout = None,
     batch_size: BatchSize = 32,
     accumulate: Accumulate = 1,
-    precision: options.PrecisionOption = "auto",
+    precision: Precision = "auto",
     seed: Seed = 0,
     output: Output = None,
     resume: Resume = None,

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from adafocus_cli.cli.app import app
 from tests.cli.conftest import ROOT, start
 
 HEAVY = {"torch", "numpy", "av", "decord", "PIL", "yaml", "pydantic", "multiprocessing"}
@@ -30,6 +32,16 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert status == "0"
     assert "Examples" in done.stdout
     assert not HEAVY & set(modules)
+
+
+def test_help_breaks_lines_where_a_terminal_of_80_columns_would() -> None:
+    """Paragraphs are left to the terminal to wrap; commands, which it would cut in two, fit."""
+    for command in app.registered_commands:
+        assert command.help
+        assert command.epilog
+        assert not any("\n" in paragraph for paragraph in command.help.split("\n\n")), command.help
+        for line in re.sub(r"\[/?\w+\]", "", command.epilog).splitlines():
+            assert len(line) <= 78, line
 
 
 @pytest.mark.parametrize("command", ["classify", "flops", "doctor"])
