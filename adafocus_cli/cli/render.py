@@ -117,6 +117,8 @@ def _check_targets(video: str, output: Path | None, frames: Path | None, *, over
         kind_of(output)
         if is_same(output, video):
             raise UsageError(f"{output} is the video itself, and would be overwritten; give another file")
+        if not output.parent.is_dir():
+            raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
     for target in (output, frames):
         if target is not None and not overwrite and _is_taken(target):
             raise UsageError(f"{target} is there already; give another one, or --overwrite to replace it")
@@ -139,15 +141,13 @@ def _tagged(given: dict[str, Any]) -> Record:
 
 def _found(results: Path, video: str) -> Record:
     """The last record of the video, under this path or another one that leads to the same file."""
-    from adafocus_cli.output.journal import record_file
-    from adafocus_cli.output.records import is_flat, path_of
+    from adafocus_cli.output.records import path_of
+    from adafocus_cli.output.whole_records import whole_records
 
     if not results.is_file():
         raise UsageError(f"there is no file {results}; give records of classify or batch")
     found: Record | None = None
-    for record in record_file(results).records():
-        if is_flat(record):
-            raise UsageError(f"{results} does not say where the model looked; give records as JSON Lines or in SQLite")
+    for record in whole_records(results):
         if path_of(record) == video or is_same(Path(path_of(record)), video):
             found = record
     if found is None:

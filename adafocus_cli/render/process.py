@@ -50,14 +50,15 @@ def render(
         reason = record.get("error", {}).get("message", "it has no result")
         raise UsageError(f"the record of {path} is a failure: {reason}")
     with ExitStack() as stack:
-        film = None
+        film, target = None, folder
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
+            target = output
             if output is not None:
                 film = stack.enter_context(replacing(output)).name
         except OSError as error:
-            raise UsageError(f"cannot write to {error.filename}: {error.strerror}; give another place") from None
+            raise UsageError(f"cannot write to {target}: {error.strerror}; give another place") from None
         job = {
             "record": record,
             "film": film and _absolute(film),

@@ -6,22 +6,20 @@ The file is read several times, so that memory holds one page and a number for e
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.journal import record_file
-from adafocus_cli.output.records import Origin, Record, is_flat
-from adafocus_cli.output.store import told
+from adafocus_cli.output.records import Origin
+from adafocus_cli.output.whole_records import no_record, whole_records
 from adafocus_cli.report.page import json_block, page
 from adafocus_cli.report.pictures import Picture, Pictures, find
 from adafocus_cli.report.summary import Summary
@@ -99,9 +97,12 @@ class _Pages:
             "next": quote(following.name) if following else None,
             "rows": self._rows,
         }
-        with told(path), replacing(path) as file:
-            for piece in page(self._title, data, self._blocks):
-                file.write(piece.encode())
+        try:
+            with replacing(path) as file:
+                for piece in page(self._title, data, self._blocks):
+                    file.write(piece.encode())
+        except OSError as error:
+            raise AdaFocusError(f"cannot write to {path}: {error.strerror}; give another file after -o") from error
         self.written.append(path)
         self._before += len(self._rows)
         self._begin()
@@ -113,46 +114,20 @@ class _Pages:
 def _newest(results: Path) -> frozenset[int]:
     """The places of the records that count: the last one of a path, for each of the settings."""
     last: dict[tuple[str, str], int] = {}
-    for place, record in enumerate(_records(results)):
+    for place, record in enumerate(whole_records(results)):
         origin = Origin.of(record)
         last[origin.path, sys.intern(origin.settings)] = place
     return frozenset(last.values())
 
 
 def _videos(results: Path, newest: frozenset[int]) -> Iterator[Video]:
-    for place, record in enumerate(_records(results)):
+    for place, record in enumerate(whole_records(results)):
         if place not in newest:
             continue
         try:
             yield video_of(record)
         except ValueError:
-            raise _no_record(results, place) from None
-
-
-def _records(results: Path) -> Iterator[Record]:
-    entries: Iterable[Any] = _array(results) if results.suffix.lower() == ".json" else record_file(results).records()
-    for place, record in enumerate(entries):
-        try:
-            Origin.of(record)
-        except (ValueError, AttributeError, TypeError):
-            raise _no_record(results, place) from None
-        if is_flat(record):
-            raise UsageError(f"{results}: CSV has only a part of each record; give a .jsonl file")
-        yield record
-
-
-def _array(results: Path) -> list[Any]:
-    try:
-        entries = json.loads(results.read_bytes())
-    except ValueError:
-        entries = None
-    if not isinstance(entries, list):
-        raise UsageError(f"{results} is not a list of records; give a file that classify has written")
-    return entries
-
-
-def _no_record(results: Path, place: int) -> UsageError:
-    return UsageError(f"{results}: entry {place + 1} is no record of adafocus; take it out, or give another file")
+            raise no_record(results, place) from None
 
 
 def _with_pictures(

@@ -48,6 +48,12 @@ def test_the_newest_record_of_the_video_is_drawn(results: Path, adafocus: Adafoc
     assert (call["output"], call["folder"], call["limits"].seconds) == (Path("a.webm"), None, 7)
 
 
+def test_results_may_be_an_array_of_json(results: Path, adafocus: Adafocus, rendered: Rendered) -> None:
+    Path("tags.json").write_text(f"[{','.join(results.read_text().splitlines())}]")
+    assert adafocus("render", "clip.mp4", "--results", "tags.json", "-o", "a.mp4").code == 0
+    assert rendered[0]["record"]["labels"][0]["label"] == "Arm wrestling"
+
+
 def test_a_record_is_found_by_another_path_to_the_same_file(
     results: Path, adafocus: Adafocus, rendered: Rendered
 ) -> None:
@@ -72,7 +78,9 @@ def test_without_results_the_video_is_tagged(
         (["--frames", "full"], 2, "is there already"),
         (["-o", "a.mp4", "--results", "tags.jsonl", "-m", "motion"], 2, "give one of them"),
         (["-o", "a.mp4", "--results", "no.jsonl"], 2, "there is no file no.jsonl"),
-        (["-o", "a.mp4", "--results", "tags.csv"], 2, "does not say where the model looked"),
+        (["-o", "no/a.mp4"], 2, "there is no folder no;"),
+        (["-o", "a.mp4", "--results", "tags.csv"], 2, "CSV has only a part of each record"),
+        (["-o", "a.mp4", "--results", "clip.mp4"], 2, "no results are known by this ending; .json, .jsonl"),
         (["-o", "a.mp4", "--results", "empty.jsonl"], 2, "has no record of clip.mp4"),
     ],
 )

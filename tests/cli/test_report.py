@@ -41,6 +41,8 @@ def test_a_page_points_to_videos_from_where_it_is(tmp_path: Path, adafocus: Adaf
 def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus: Adafocus) -> None:
     write(tmp_path / "a.jsonl", "a.mp4")
     write(tmp_path / "b.csv", "a.mp4")
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "taken.html").mkdir()
     for name, text in (("c.json", "[1]"), ("d.json", "{"), ("e.jsonl", ""), ("f.json", '[{"status": "ok"}]')):
         (tmp_path / name).write_text(text)
     (tmp_path / "g.json").write_text(json.dumps([tagged().to_dict() | {"labels": 3}]))
@@ -50,6 +52,11 @@ def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus
         ((tmp_path / "a.jsonl", "-o", tmp_path / "a.jsonl"), "ends in .html"),
         ((tmp_path / "a.jsonl", "-o", tmp_path / "nowhere/a.html"), "there is no folder"),
         ((tmp_path / "a.jsonl", "-o", page, "--videos", tmp_path / "nowhere"), "is no folder"),
+        (
+            (tmp_path / "a.jsonl", "-o", tmp_path / "taken.html"),
+            "Is a directory; give another file",
+        ),
+        ((tmp_path / "a.mp4", "-o", page), "no results are known by this ending; .json, .jsonl"),
         ((tmp_path / "b.csv", "-o", page), "only a part of each record"),
         ((tmp_path / "c.json", "-o", page), "entry 1 is no record"),
         ((tmp_path / "d.json", "-o", page), "not a list of records"),

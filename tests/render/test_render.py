@@ -157,6 +157,13 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+def test_what_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    source = grey_clip(tmp_path / "a.mp4", frames=5)
+    for target in ({"output": source / "drawn.mp4"}, {"folder": source / "looks"}):
+        with pytest.raises(UsageError, match=f"cannot write to {next(iter(target.values()))}: Not a directory; give"):
+            render(str(source), record_of(source, frames=5), **target)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = grey_clip(tmp_path / "a.mp4", frames=5)
