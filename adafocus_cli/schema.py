@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SCHEMA = "adafocus/1"
 
 Stage = Literal["open", "decode", "infer"]
+FAILED_IN = {"open": "could not be opened", "decode": "could not be decoded", "infer": "could not be tagged"}
 Box = tuple[float, float, float, float]
 
 

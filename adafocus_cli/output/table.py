@@ -20,7 +20,7 @@ from adafocus_cli.output.escape import printable
 from adafocus_cli.output.sink import Sink
 from adafocus_cli.output.sketch import looks, steps
 from adafocus_cli.output.when import clock, when
-from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
+from adafocus_cli.schema import FAILED_IN, Failure, Result, VideoInfo, VideoResult
 
 _WIDEST = 100  # wider lines are hard to read across
 _BAR = "━"
@@ -75,11 +75,10 @@ class TableWriter(Writer):
 
 
 def _failure_block(failure: Failure, width: int) -> RenderableType:
-    verb = {"open": "could not be opened", "decode": "could not be decoded", "infer": "could not be tagged"}
     # As a rule the message opens with the path, which stands above it already.
     message = printable(failure.message).removeprefix(f"{printable(failure.path)}: ")
     return Group(
-        _heading(failure.path, Text(f"✗ {verb[failure.stage]}", style="bold red"), width),
+        _heading(failure.path, Text(f"✗ {FAILED_IN[failure.stage]}", style="bold red"), width),
         _indented(Text(message, style="red")),
     )
 

@@ -24,6 +24,7 @@ from adafocus_cli.report.page import json_block, page
 from adafocus_cli.report.pictures import Picture, Pictures, find
 from adafocus_cli.report.summary import Summary
 from adafocus_cli.report.videos import Tagged, Video, video_of
+from adafocus_cli.schema import FAILED_IN
 
 ON_A_PAGE = 1000
 _PAGE_BYTES = 56_000_000  # a page with very much in it ends before it has a thousand videos
@@ -143,7 +144,8 @@ def _row(video: Video) -> _Data:
     name = PurePath(video.path).name
     row = {"name": printable(name), "folder": printable(video.path[: -len(name)].rstrip("/\\"))}
     if not isinstance(video, Tagged):
-        return {**row, "reason": video.reason, "stage": video.stage}
+        failed = FAILED_IN.get(video.stage, f"failed in “{video.stage}”")
+        return {**row, "reason": video.reason, "failed": failed}
     return {
         **row,
         "labels": [[label, round(score, 4)] for label, score in video.labels],

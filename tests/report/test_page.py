@@ -181,6 +181,12 @@ def test_searching_filtering_and_sorting_change_what_is_shown(show: Callable[...
     assert opened.names() == ["one.mp4"]
 
 
+def test_where_nothing_was_tagged_there_is_no_cost(show: Callable[..., Opened]) -> None:
+    page = show([failed("one.mp4").to_dict()]).page
+    assert page.locator(".tile").inner_text() == "✗\ncould not be opened"
+    assert page.locator(".figures").inner_text() == "0\nof 1 video tagged"
+
+
 def test_names_labels_and_json_are_inert(show: Callable[..., Opened], film: Path, tmp_path: Path) -> None:
     name = EVIL.replace("/", "-") + ".webm"
     shutil.copy(film, tmp_path / name)

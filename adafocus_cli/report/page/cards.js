@@ -17,7 +17,7 @@ function cardOf(row, place, open) {
   const name = el("h3", { title: row.folder ? `${row.folder}/${row.name}` : row.name }, row.name);
   if (row.reason !== undefined) {
     card.classList.add("failed");
-    tile.append(el("span", { class: "cross" }, "✗"), el("span", {}, `failed in “${row.stage}”`));
+    tile.append(el("span", { class: "cross" }, "✗"), el("span", {}, row.failed));
     card.append(el("div", { class: "body" }, name, el("p", { class: "why" }, row.reason)));
     return card;
   }

@@ -9,10 +9,13 @@ function showSummary({ title, summary, before, rows, previous, next }, show) {
   const part = summary.full_gmacs ? summary.gmacs / summary.full_gmacs : 0;
   const figures = [
     figure(summary.tagged.toLocaleString("en"), `of ${plural(summary.tagged + summary.failed, "video")} tagged`),
-    figure(percent(part, 0), "of the cost of whole frames"),
-    figure(gmacs(summary.tagged ? summary.gmacs / summary.tagged : 0), "a video, on average"),
-    figure(summary.looks.toLocaleString("en"), `careful looks in ${duration(summary.seconds)} of film`),
   ];
+  if (summary.tagged)
+    figures.push(
+      figure(percent(part, 0), "of the cost of whole frames"),
+      figure(gmacs(summary.gmacs / summary.tagged), "a video, on average"),
+      figure(summary.looks.toLocaleString("en"), `careful looks in ${duration(summary.seconds)} of film`),
+    );
   const panels = [labelsPanel(summary, show), costPanel(summary), exitsPanel(summary), failuresPanel(summary, show)];
   byId("summary").append(el("div", { class: "figures" }, ...figures), el("div", { class: "panels" }, ...panels));
   showPages(before, rows.length, summary.tagged + summary.failed, previous, next);
