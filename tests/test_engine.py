@@ -107,6 +107,12 @@ def test_fast_decoding_is_exact_where_keyframes_are_few_or_cannot_be_reached(tmp
     assert fast.video.decode == "exact"
 
 
+@pytest.mark.parametrize("limit", [{"top_k": 0}, {"min_score": 50}])
+def test_limits_of_an_answer_that_cannot_be(tagger, limit):
+    with pytest.raises(UsageError, match=r"top_k is 0; .* 1 or more|min_score is 50; .* 0 to 1"):
+        list(tagger.tag_videos(["a.mp4"], **limit))
+
+
 def test_a_way_of_decoding_that_nobody_knows(tagger):
     with pytest.raises(UsageError, match="decode is 'quick'; it is exact or fast"):
         list(tagger.tag_videos(["a.mp4"], decode="quick"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.terminal import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +95,7 @@ def _machine(report: Report) -> Table:
     machine = report.machine
     table = _grid()
     table.add_row("system", machine.system)
-    table.add_row("cpu", f"{machine.cpu}, {machine.cores} cores")
+    table.add_row("cpu", f"{machine.cpu}, {counted(machine.cores, 'core')}")
     if machine.memory_gib is not None:
         table.add_row("memory", f"{machine.memory_gib} GiB")
     kernels = f"; torch uses {machine.torch_kernels}" if machine.torch_kernels else ""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, counted
 from adafocus_cli.errors import UsageError
 
 HELP = """Put the outputs of several `batch` runs, such as shards, into one file.
@@ -60,5 +60,5 @@ def merge(
     if output.exists() and not overwrite:
         raise UsageError(f"{output} is there already; give another file, or --overwrite to replace it")
     merged = merge_files(files, output)
-    replaced = f"; {merged.left_out} records gave way to others" if merged.left_out else ""
-    terminal.note(f"{merged.kept} videos in {output}, {merged.failed} of them failed{replaced}")
+    replaced = f"; {counted(merged.left_out, 'record')} gave way to others" if merged.left_out else ""
+    terminal.note(f"{counted(merged.kept, 'video')} in {output}, {merged.failed} of them failed{replaced}")

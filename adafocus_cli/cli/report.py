@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, counted
 from adafocus_cli.errors import UsageError
 
 HELP = """Make a page of results, to open in a browser: what was found, where the model looked, and what it cost.
@@ -83,7 +83,7 @@ def report(
             thumbnails=thumbnails,
             progress=lambda done, total: bar.update(done=done, total=total, failed=0),
         )
-    further = f" and {len(built.pages) - 1} more pages beside it" if len(built.pages) > 1 else ""
-    terminal.note(f"{built.videos} videos in {output}{further}")
+    further = f" and {counted(len(built.pages) - 1, 'more page')} beside it" if len(built.pages) > 1 else ""
+    terminal.note(f"{counted(built.videos, 'video')} in {output}{further}")
     if built.missing:
         terminal.note(f"not found: {built.missing} of them; --videos FOLDER says where they are now")

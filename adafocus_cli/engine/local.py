@@ -54,6 +54,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError(f"top_k is {self.top_k}; it is how many labels to give at most, 1 or more")
+        if not 0 <= self.min_score <= 1:
+            raise UsageError(f"min_score is {self.min_score:g}; it is the lowest score of a label to give, 0 to 1")
         if self.decode not in DECODES:
             raise UsageError(f"decode is {self.decode!r}; it is {' or '.join(DECODES)}")
         if self.decode == "fast" and self.windows is not None:

@@ -123,7 +123,7 @@ class Dataset:
     def _unknown(self, labels: Sequence[str], names: Sequence[str]) -> str:
         plain = {_plain(name): name for name in names}
         near = [plain[name] for name in difflib.get_close_matches(_plain(labels[0]), plain, n=3, cutoff=0.5)]
-        nearest = f"nearest are {', '.join(map(repr, near))}" if near else f"its classes are like {names[0]!r}"
+        nearest = f"the nearest: {', '.join(map(repr, near))}" if near else f"its classes are like {names[0]!r}"
         others = f" (nor {len(labels) - 1} more)" if len(labels) > 1 else ""
         return (
             f"{self.source} has the class {labels[0]!r}, which the model does not know{others}; {nearest}: rename it, "

@@ -46,12 +46,12 @@ class Windowing:
 
     @classmethod
     def of(cls, window: float | None, stride: float | None) -> Windowing | None:
-        """None without a window; without a stride, half a window."""
+        """None without a window; without a stride, half a window, or the shortest."""
         if window is None:
             if stride is not None:
                 raise UsageError(f"--stride {stride:g} is of windows; add --window SECONDS")
             return None
-        stride = window / 2 if stride is None else stride
+        stride = max(window / 2, SHORTEST) if stride is None else stride
         for name, value in (("window", window), ("stride", stride)):
             if not SHORTEST <= value < math.inf:
                 raise UsageError(f"--{name} {value:g} does not fit; give seconds, {SHORTEST:g} or more")

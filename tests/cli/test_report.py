@@ -19,10 +19,10 @@ def test_any_file_of_records_makes_a_page(tmp_path: Path, adafocus: Adafocus) ->
     write(tmp_path / "a.jsonl.gz", "a.mp4", "b.mp4")
     write(tmp_path / "b.sqlite", "a.mp4")
     (tmp_path / "c.json").write_text(json.dumps([tagged("a.mp4").to_dict(), failed("a.mp4").to_dict()]))
-    for name, rows in (("a.jsonl.gz", 2), ("b.sqlite", 1), ("c.json", 1)):
+    for name, rows, told in (("a.jsonl.gz", 2, "2 videos"), ("b.sqlite", 1, "1 video"), ("c.json", 1, "1 video")):
         outcome = adafocus("report", tmp_path / name, "-o", tmp_path / "page.html", "--title", "<b>")
         assert (outcome.code, outcome.out) == (0, "")
-        assert f"{rows} videos in" in outcome.err
+        assert f"{told} in" in outcome.err
         assert len(data_of(tmp_path / "page.html")["rows"]) == rows
         assert "<title>&lt;b&gt;</title>" in (tmp_path / "page.html").read_text()
     assert "reason" in data_of(tmp_path / "page.html")["rows"][0]  # the last record of a path counts

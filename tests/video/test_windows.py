@@ -29,6 +29,10 @@ def test_without_a_stride_windows_overlap_by_half():
     assert cut(8, 4) == cut(8, 4, 2)
 
 
+def test_a_stride_that_nobody_gave_is_no_error():
+    assert Windowing.of(0.1, None) == Windowing(0.1, 0.1)
+
+
 def test_a_tail_too_short_for_a_window_moves_the_last_one():
     assert [start for start, *_ in cut(8.1, 4, 2)] == [0.0, 2.0, 4.1]
 
