@@ -7,6 +7,7 @@ come out in that order; `…` stands for lines left out, and what depends on wei
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -251,6 +253,17 @@ def commands_below(command: Any, path: str) -> dict[str, Any]:
     for name, member in getattr(command, "commands", {}).items():
         found |= commands_below(member, f"{path} {name}")
     return found
+
+
+WITH_EXAMPLES = [file for file in sorted((ROOT / "adafocus_cli").rglob("*.py")) if ">>> " in file.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("file", WITH_EXAMPLES, ids=name_of)
+def test_examples_in_docstrings_give_what_they_show(file):
+    module = import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    outcome = doctest.testmod(module)
+    assert outcome.attempted
+    assert not outcome.failed
 
 
 COMMANDS = commands_below(get_command(app), "adafocus")

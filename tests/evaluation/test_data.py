@@ -141,9 +141,7 @@ def test_numbers_are_classes_unless_classes_are_called_so():
 
 
 def test_a_class_that_the_model_does_not_know():
-    with pytest.raises(
-        UsageError, match=r"class 'rock climbin', which .* know; .*nearest: 'Rock climbing'.*--labels"
-    ):
+    with pytest.raises(UsageError, match=r"class 'rock climbin', which .* know; .*nearest: 'Rock climbing'.*--labels"):
         data_of("Arm wrestling", "rock climbin").indices(NAMES)
     with pytest.raises(UsageError, match=r"'xyz'.*\(nor 1 more\); its classes are like 'Arm wrestling'"):
         data_of("xyz", "zzz").indices(NAMES)
