@@ -5,7 +5,9 @@ The order follows from the seed, the stage and the epoch; how many workers there
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -102,7 +104,27 @@ class Loader:
 
     def _read(self, batches: Iterable[np.ndarray], moment: Moment) -> Iterator[Batch]:
         self._batches[:] = [[(int(index), moment) for index in batch] for batch in batches]
-        yield from self._workers
+        with _deaf_children():
+            read = iter(self._workers)
+        yield from read
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal at once; those that begin in this block leave it to this one, which
+    hears of it at the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker  # not of every system
+
+    resource_tracker.ensure_running()  # it would listen again when it begins by itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collated(clips: Sequence[Clip]) -> Batch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +41,16 @@ def test_workers_change_nothing(videos):
     for one, other in zip(*seen, strict=True):
         assert one.frames.equal(other.frames)
         assert one.targets.equal(other.targets)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system cannot hold back signals")
+def test_workers_leave_ctrl_c_to_the_process_that_they_read_for(videos):
+    with loader(clips_of(videos), scenes(1), batch_size=1, workers=2) as batches:
+        read = batches.training(0, 0)
+        next(read)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGINT)
+        assert len([*read]) == 7
 
 
 def test_every_epoch_has_its_own_order_and_every_process_its_share(videos):
