@@ -67,7 +67,7 @@ class TableWriter(Writer):
         parts.append(_duration(monotonic() - self._began))
         if self._tagged:
             mean = self._gmacs / self._tagged
-            parts.append(f"{mean:.1f} GMACs a video{_share_of_full(self._gmacs, self._full_gmacs)}")
+            parts.append(f"{_gmacs(mean)} a video{_share_of_full(self._gmacs, self._full_gmacs)}")
         text = Text(" · ".join(parts), style="bold")
         if self._failed:
             text.highlight_words([parts[1]], "red")
@@ -136,7 +136,7 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     cost = result.cost
-    spent = Text(f"{cost.gmacs:.1f} GMACs{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
+    spent = Text(f"{_gmacs(cost.gmacs)}{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
     if cost.full_frame_gmacs > 0:
         spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
     grid.add_row("cost", spent)
@@ -178,6 +178,15 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{clock(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
+
+
+def _gmacs(value: float) -> str:
+    """Of small models, too, not 0.
+
+    >>> _gmacs(26.94), _gmacs(0.01704)
+    ('26.9 GMACs', '0.017 GMACs')
+    """
+    return f"{value:.1f} GMACs" if value >= 0.1 else f"{value:.2g} GMACs"
 
 
 def _share_of_full(gmacs: float, full: float) -> str:
