@@ -142,7 +142,8 @@ def spans(record: Record, tags: TagMap) -> list[Span]:
     for segment in record.get("segments", ()):
         if names := tags.of(segment["label"]):
             start, end = (round(1000 * segment[name]) for name in ("start", "end"))
-            found.append(Span(start, end, printable(", ".join(names)), segment["score"]))
+            # A single frame is shown for no time, which players take for a mistake.
+            found.append(Span(start, max(end, start + 1), printable(", ".join(names)), segment["score"]))
     return found
 
 

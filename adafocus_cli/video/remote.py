@@ -158,6 +158,8 @@ def _remove(file: Path) -> None:
 
 def _storage(path: str) -> tuple[Any, str]:
     """The file system that knows a path, and the path's name there."""
+    if _HTTP.fullmatch(path):
+        raise StorageError(f"{path}: it names no server; give the whole address")
     try:
         from fsspec.core import url_to_fs
 

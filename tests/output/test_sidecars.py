@@ -44,6 +44,11 @@ def test_subtitles_say_which_label_holds_when():
     )
 
 
+def test_a_single_frame_has_a_cue_that_ends_after_it_begins():
+    segment = Segment(0.0, 0.0, "Sumo", 0, 0.9)
+    assert "00:00:00.000 --> 00:00:00.001\nSumo" in vtt(in_windows(segments=(segment,)).to_dict(), PLAIN)
+
+
 def test_no_label_makes_a_cue_of_its_own_or_is_obeyed():
     web, player = vtt(record("x", NASTY, "y"), PLAIN), srt(record("x", NASTY, "y"), PLAIN)
     for text in (web, player):

@@ -169,11 +169,13 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch, path):
         list(expand([path], warn=print))
 
 
-def test_a_scheme_that_nobody_knows_is_refused():
+def test_an_address_that_nobody_knows_is_refused():
     with pytest.raises(UsageError, match="nowhere"):
         list(expand(["nowhere://a.mp4"], warn=print))
     assert list(expand_listed(["nowhere://a.mp4"], warn=print)) == ["nowhere://a.mp4"]
     assert not is_remote(r"C:\a.mp4")
+    with pytest.raises(UsageError, match="https://: it names no server; give the whole address"):
+        list(expand(["https://"], warn=print))
 
 
 # What changed
