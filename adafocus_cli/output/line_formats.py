@@ -65,7 +65,10 @@ class CsvLines(Format):
         return line_of([row.get(column) for column in COLUMNS]).encode()
 
     def decode(self, line: bytes) -> Record:
-        rows = list(csv.reader(io.StringIO(line.decode(), newline="")))
+        try:
+            rows = list(csv.reader(io.StringIO(line.decode(), newline="")))
+        except csv.Error as error:  # Python 3.10 takes no zeros
+            raise ValueError(str(error)) from None
         if not line.endswith(b"\n") or len(rows) != 1 or len(rows[0]) != len(COLUMNS):
             raise ValueError("not a whole row")
         record = dict(zip(COLUMNS, rows[0], strict=True))
