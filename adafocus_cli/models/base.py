@@ -14,8 +14,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from adafocus_cli.nn import patches
@@ -167,6 +169,10 @@ def in_groups(steps: int, group: int | None) -> list[range]:
 
 
 def frame_by_frame(network: Backbone, frames: Tensor) -> Tensor:
-    """Runs a network on all frames of all clips as one batch: (b, t, …) → (b, t, …)."""
-    out = network(frames.flatten(0, 1))
+    """Runs a network on all frames of all clips as one batch, or in pieces of it: (b, t, …) → (b, t, …)."""
+    pictures = frames.flatten(0, 1)
+    most = len(pictures)
+    if network.pixels_at_once is not None:
+        most = max(1, network.pixels_at_once // prod(frames.shape[-2:]))
+    out = torch.cat([network(some) for some in torch.split(pictures, most)])
     return out.view(*frames.shape[:2], *out.shape[1:])

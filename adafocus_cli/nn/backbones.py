@@ -19,6 +19,8 @@ class Backbone(nn.Module):
     stride: int = 32
     smooth: bool = False
     """Whether pictures are to be made smaller without the patterns that too fine a detail leaves."""
+    pixels_at_once: int | None = None
+    """How many pixels of a batch of frames it had better see at a time, if it sees each by itself; None: all."""
 
     def map_side(self, side: int) -> int:
         """How wide the map of a picture is."""
