@@ -44,7 +44,7 @@ def main() -> None:
 
 def frames_of(tagger: Tagger, rendered: Rendered) -> np.ndarray:
     plan = tagger.family.plan(rendered.scene.count)
-    return np.stack([rendered.pixels(frame, tagger.spec.frame_size) for frame in plan.frames])
+    return np.stack([rendered.pixels(frame, tagger.spec.framing) for frame in plan.frames])
 
 
 def scores(tagger: Tagger, pixels: np.ndarray) -> np.ndarray:
