@@ -90,7 +90,8 @@ class Decoding:
         self._stop = stop or threading.Event()
         self._room = threading.Semaphore(2 * len(self._pool))
         self._room_for_windows = threading.Semaphore(len(self._pool))
-        self._opened: queue.SimpleQueue[Opened] = queue.SimpleQueue()
+        # Not a SimpleQueue: when a signal comes as a wait of one ends, Python waits for ever.
+        self._opened: queue.Queue[Opened] = queue.Queue()
         self._count = threading.Lock()
         self._jobs: set[Future[Clip]] = set()
         self._due = 0  # how many will yet be given out, of those submitted
