@@ -264,7 +264,7 @@ def test_three_minutes_at_720p_stay_far_below_the_memory_limit(weights, tmp_path
     )
     command = [sys.executable, "-c", script, *ADAFOCUS, "classify", str(path), "-w", weights]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 1.5e9
+    assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 2e9
 
 
 @pytest.mark.skipif("ADAFOCUS_REFERENCE_CLIP" not in os.environ, reason="ADAFOCUS_REFERENCE_CLIP names no clip")
