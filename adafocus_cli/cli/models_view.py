@@ -142,7 +142,7 @@ def _row(title: str, text: str, width: int) -> Text:
 def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "family", entry.family
     yield "data set", _dataset(entry.dataset)
-    yield "patches", _patches(entry.patch_size)
+    yield "patches", "none named" if _leaves_out_patches(entry) else _patches(entry.patch_size)
     glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
     if glance and focus:
         chosen = f", chosen among {candidates} frames" if candidates else ""
@@ -181,6 +181,16 @@ def _own_rows(store: Store, name: str) -> Iterable[tuple[str, str]]:
     yield "patches", _patches(record.patch_size)
     yield "classes", str(record.classes)
     yield from _label_rows(record.labels)
+
+
+def _leaves_out_patches(entry: Entry) -> bool:
+    """A list of one's own may leave to the file how large they are."""
+    if entry.patch_size is not None:
+        return False
+    from adafocus_cli.models import FAMILIES  # loads torch
+
+    family = FAMILIES.get(entry.family)
+    return family is None or family.cuts_patches
 
 
 def _patches(size: int | None) -> str:
