@@ -171,8 +171,9 @@ def in_groups(steps: int, group: int | None) -> list[range]:
 def frame_by_frame(network: Backbone, frames: Tensor) -> Tensor:
     """Runs a network on all frames of all clips as one batch, or in pieces of it: (b, t, …) → (b, t, …)."""
     pictures = frames.flatten(0, 1)
-    most = len(pictures)
-    if network.pixels_at_once is not None:
+    if network.pixels_at_once is None:
+        out = network(pictures)
+    else:
         most = max(1, network.pixels_at_once // prod(frames.shape[-2:]))
-    out = torch.cat([network(some) for some in torch.split(pictures, most)])
+        out = torch.cat([network(some) for some in torch.split(pictures, most)])
     return out.view(*frames.shape[:2], *out.shape[1:])

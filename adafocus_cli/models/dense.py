@@ -49,8 +49,8 @@ class Dense(WholeClip):
         views = crops.permute(0, 1, 5, 3, 2, 4, 6).flatten(1, 2)
         at_once = max(1, _PIXELS // (length * size**2))
         vectors = [
-            self.net.pool(self.net(views[:, first : first + at_once].flatten(0, 1))).view(clips, -1, self.net.channels)
-            for first in range(0, views.shape[1], at_once)
+            self.net.pool(self.net(some.flatten(0, 1))).view(clips, -1, self.net.channels)
+            for some in torch.split(views, at_once, dim=1)
         ]
         return torch.cat(vectors, dim=1)[..., None, None]
 
