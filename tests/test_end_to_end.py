@@ -262,9 +262,10 @@ def test_three_minutes_at_720p_stay_far_below_the_memory_limit(weights, tmp_path
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    command = [sys.executable, "-c", script, *ADAFOCUS, "classify", str(path), "-w", weights]
+    # OpenVINO's own third of a GB has nothing to do with the video.
+    command = [sys.executable, "-c", script, *ADAFOCUS, "classify", str(path), "-w", weights, "--runtime", "torch"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 2e9
+    assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 1.5e9
 
 
 @pytest.mark.skipif("ADAFOCUS_REFERENCE_CLIP" not in os.environ, reason="ADAFOCUS_REFERENCE_CLIP names no clip")
