@@ -14,10 +14,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         from adafocus_cli.cli.app import run
-    except KeyboardInterrupt:
-        sys.exit(130)  # as `run` would, were it here already
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it loads; from then on `run` takes it, and says the same
+        print("adafocus: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
 
 
 def _fill_closed_streams() -> None:
