@@ -16,6 +16,7 @@ from adafocus_cli.errors import DeviceError
 from adafocus_cli.runtime import choice
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.folding import fold
+from adafocus_cli.runtime.slicing import SlicedGRU, SlicedLinear, slice_large_layers
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
@@ -44,6 +45,48 @@ def test_folded_networks_have_no_norms_and_answer_alike(family):
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture
+def threads():
+    usual = torch.get_num_threads()
+    yield
+    torch.set_num_threads(usual)
+
+
+@torch.inference_mode()
+def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(threads):
+    torch.manual_seed(0)
+    layers = nn.ModuleDict(
+        {
+            "memory": nn.GRU(80, 512, batch_first=True),
+            "answer": nn.Sequential(nn.Linear(1024, 520)),
+            "small": nn.Linear(8, 8),
+            "odd": nn.Linear(1024, 1023),
+        }
+    )
+    shown = {"memory": (torch.randn(2, 5, 80), torch.randn(1, 2, 512)), "answer": (torch.randn(2, 5, 1024),)}
+    expected = {name: layers[name](*given) for name, given in shown.items()}
+    from_nothing, _ = layers["memory"](shown["memory"][0])
+    slice_large_layers(layers)
+    kinds = [type(layer) for layer in (layers["memory"], layers["answer"][0], layers["small"], layers["odd"])]
+    assert kinds == [SlicedGRU, SlicedLinear, nn.Linear, nn.Linear]
+    answers = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        answers.append({name: layers[name](*given) for name, given in shown.items()})
+    torch.testing.assert_close(answers[0], expected)
+    torch.testing.assert_close(layers["memory"](shown["memory"][0], None)[0], from_nothing)
+    torch.testing.assert_close(answers[1], answers[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cores", [1, 3, 5])
+def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
+    torchs = runtime_for(tiny_model("adafocus-v2"), runtime="torch", device="cpu")
+    torch.set_num_threads(cores)
+    ours = runtime_for(tiny_model("adafocus-v2"), runtime="openvino", device="cpu")
+    for count in (1, 4, torchs.model.spec.glance_frames):
+        torch.testing.assert_close(ours.glance(pixels(count)), torchs.glance(pixels(count)), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", LOOKING)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_openvino_sees_what_torch_sees(family, precision):
@@ -57,25 +100,22 @@ def test_openvino_sees_what_torch_sees(family, precision):
         assert moved < 1e-5 if precision == "fp32" else 1e-4 < moved < 0.05
 
 
-def test_threads_that_ask_at_the_same_time_get_what_one_gets():
-    runtime = runtime_for(tiny_model("adafocus-v1-tsm"), runtime="openvino", device="cpu")
+@pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v1-tsm"])
+def test_threads_that_ask_at_the_same_time_get_what_one_gets(family, threads):
+    runtime = runtime_for(tiny_model(family), runtime="openvino", device="cpu")
     clips = [pixels(runtime.model.spec.glance_frames) // shade for shade in range(1, 5)]
     alone = [runtime.glance(clip) for clip in clips]
-    threads = torch.get_num_threads()
     together: list[torch.Tensor] = [torch.empty(0)] * len(clips)
 
     def ask(place: int) -> None:
         together[place] = runtime.glance(clips[place])
 
-    try:
-        runtime.spread()
-        asking = [threading.Thread(target=ask, args=(place,)) for place in range(len(clips))]
-        for thread in asking:
-            thread.start()
-        for thread in asking:
-            thread.join()
-    finally:
-        torch.set_num_threads(threads)
+    runtime.spread()
+    asking = [threading.Thread(target=ask, args=(place,)) for place in range(len(clips))]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import ClassVar
 
 import torch
@@ -175,5 +175,5 @@ def frame_by_frame(network: Backbone, frames: Tensor) -> Tensor:
         out = network(pictures)
     else:
         most = max(1, network.pixels_at_once // prod(frames.shape[-2:]))
-        out = torch.cat([network(some) for some in torch.split(pictures, most)])
+        out = torch.cat([network(some) for some in torch.chunk(pictures, ceil(len(pictures) / most))])
     return out.view(*frames.shape[:2], *out.shape[1:])

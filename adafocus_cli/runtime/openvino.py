@@ -7,11 +7,13 @@ saves little of that.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 
 import openvino
 import torch
-from openvino import CompiledModel, Core
+from openvino import CompiledModel, Core, InferRequest
 from torch import Tensor
 
 from adafocus_cli.errors import DeviceError
@@ -19,6 +21,9 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.runtime.openvino_graph import graph_of, make_writing
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_precision
+
+# Of a piece of a batch of frames: two of 224 pixels, whose maps stay in the caches of one core.
+_PIXELS = 2 * 224**2
 
 _FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
@@ -48,39 +53,71 @@ class OpenVinoRuntime(TorchRuntime):
         return cores
 
 
+@dataclass
+class Ready:
+    """A graph that is compiled, and the requests to it that nobody waits for: to make one waits for those that run."""
+
+    graph: CompiledModel
+    idle: list[InferRequest] = field(default_factory=list)
+
+    def request(self) -> InferRequest:
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.graph.create_infer_request()
+
+
 class CompiledNetwork(Backbone):
-    """A backbone that OpenVINO runs."""
+    """A backbone that OpenVINO runs: many small pieces of a batch on a core each, if it sees each frame by itself.
+
+    How a batch is cut depends on the machine alone, so that a clip has the same answer alone and beside others.
+    """
 
     def __init__(self, network: Backbone, precision: str) -> None:
         super().__init__()
         make_writing(network)
         self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
         self._network, self._precision = network, precision
-        self._threads = 1
-        self._by_shape: dict[tuple[int, ...], CompiledModel] = {}
+        self._cores = torch.get_num_threads()
+        self._least_streams = 1
+        self._ready: dict[tuple[tuple[int, ...], int], Ready] = {}
         self._compiling = threading.Lock()
 
     def serve(self, threads: int) -> None:
         """Makes ready for so many threads that ask at the same time."""
-        self._threads = threads
-        self._by_shape.clear()
+        self._least_streams = threads
+        self._ready.clear()
 
     def forward(self, frames: Tensor) -> Tensor:
-        request = self._compiled(tuple(frames.shape)).create_infer_request()
-        answer = request.infer([frames.contiguous().numpy()], share_inputs=True, share_outputs=True)
-        return torch.from_numpy(answer[0].copy())
+        pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
+        streams = max(self._least_streams, min(self._cores, len(pieces)))
+        ready = self._compiled(tuple(pieces[0].shape), streams)
+        requests = [ready.request() for _ in pieces]
+        for request, piece in zip(requests, pieces, strict=True):
+            request.start_async([piece.numpy()], share_inputs=True)
+        for request in requests:
+            request.wait()
+        maps = torch.cat([torch.from_numpy(request.get_output_tensor().data) for request in requests])
+        ready.idle += requests
+        return maps
 
-    def _compiled(self, shape: tuple[int, ...]) -> CompiledModel:
+    def _frames_at_once(self, frames: Tensor) -> int:
+        """Pieces of the same size, for each size has to be compiled, and with work for every core."""
+        count = len(frames)
+        if self._network.pixels_at_once is None:
+            return count
+        most = max(1, min(_PIXELS // prod(frames.shape[-2:]), count // self._cores))
+        return max(size for size in range(1, most + 1) if count % size == 0)
+
+    def _compiled(self, shape: tuple[int, ...], streams: int) -> Ready:
         with self._compiling:
-            if shape not in self._by_shape:
-                self._by_shape[shape] = the_core().compile_model(
-                    graph_of(self._network, shape),
-                    "CPU",
-                    {
-                        "INFERENCE_PRECISION_HINT": _FORMATS[self._precision],
-                        "NUM_STREAMS": self._threads,
-                        "INFERENCE_NUM_THREADS": max(self._threads, torch.get_num_threads()),
-                        "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
-                    },
-                )
-            return self._by_shape[shape]
+            if (shape, streams) not in self._ready:
+                settings = {
+                    "INFERENCE_PRECISION_HINT": _FORMATS[self._precision],
+                    "NUM_STREAMS": streams,
+                    "INFERENCE_NUM_THREADS": max(streams, self._cores),
+                    "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
+                }
+                graph = graph_of(self._network, shape)
+                self._ready[shape, streams] = Ready(the_core().compile_model(graph, "CPU", settings))
+            return self._ready[shape, streams]

@@ -19,6 +19,7 @@ from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.runtime.folding import cast_convolutions, fold
+from adafocus_cli.runtime.slicing import slice_large_layers
 
 logger = logging.getLogger("adafocus")
 
@@ -28,8 +29,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 # one, a clip's answer cannot depend on the others.
 CPU_LANES = 1
 ACCELERATOR_LANES = 16
-# What lies between the layers of a MobileNetV2 then stays in the caches of a core; half of 16 frames of 224 pixels.
-CPU_PIXELS = 8 * 224**2
+# Of one channel of the frames of a piece: what lies between the layers of a MobileNetV2 then stays in a core's caches.
+CPU_BYTES = 1 << 20
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -60,12 +61,14 @@ class TorchRuntime:
         self.precision = resolve_precision(precision, self._device)
         self.lanes = CPU_LANES if self._device.type == "cpu" else batch_size or ACCELERATOR_LANES
         self.model: Family = model.to(device=self._device).eval()
+        if self._device.type == "cpu":
+            slice_large_layers(self.model)
         for part in self.model.modules():
             if isinstance(part, Backbone):
                 fold(part)
                 part.to(memory_format=torch.channels_last)
                 if self._device.type == "cpu" and not model.clip_wise:
-                    part.pixels_at_once = CPU_PIXELS
+                    part.pixels_at_once = CPU_BYTES // PRECISIONS[self.precision].itemsize
                 if self.precision != "fp32":
                     cast_convolutions(part, PRECISIONS[self.precision])
 
