@@ -7,8 +7,14 @@ import signal
 import sys
 from types import FrameType
 
+# How often a thread of torch looks for work before it sleeps: for half a millisecond instead of seven, in which it
+# would keep OpenVINO or a decoder from its core.
+_LOOKS_FOR_WORK = "20000"
+
 
 def main() -> None:
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _LOOKS_FOR_WORK)  # read when torch is loaded
     _fill_closed_streams()
     # Ending by an exception, not at once, lets the decoding processes be ended too.
     signal.signal(signal.SIGTERM, _terminated)

@@ -34,13 +34,13 @@ class SlicedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.weights = nn.Parameter(weight.detach().view(SLICES, -1, weight.shape[1]).mT, requires_grad=False)
-        self.biases = nn.Parameter(bias.detach().view(SLICES, 1, -1), requires_grad=False)
+        self.weights = nn.Parameter(weight.detach().view(SLICES, -1, weight.shape[1]), requires_grad=False)
+        self.biases = nn.Parameter(bias.detach().view(SLICES, -1, 1), requires_grad=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         flat = rows.flatten(0, -2)
-        outs = torch.baddbmm(self.biases, flat.expand(SLICES, -1, -1), self.weights)
-        return outs.transpose(0, 1).reshape(*rows.shape[:-1], -1)
+        outs = torch.baddbmm(self.biases, self.weights, flat.mT.expand(SLICES, -1, -1))
+        return outs.flatten(0, 1).mT.reshape(*rows.shape[:-1], -1)
 
 
 class SlicedGRU(nn.Module):
