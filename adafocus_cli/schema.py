@@ -122,6 +122,16 @@ class Cost:
         }
 
 
+def in_gmacs(value: float) -> str:
+    """Of small models, too, not 0.
+
+    >>> in_gmacs(26.94), in_gmacs(0.372), in_gmacs(0.01704)
+    ('26.9 GMACs', '0.37 GMACs', '0.017 GMACs')
+    """
+    digits = ".2g" if value < 0.1 else ".2f" if value < 10 else ".1f"
+    return f"{value:{digits}} GMACs"
+
+
 @dataclass(frozen=True)
 class Exit:
     """The step whose answer was taken, counted from 0, and how many steps there are."""

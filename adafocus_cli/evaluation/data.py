@@ -200,6 +200,12 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
     path_at = next((heading.index(name) for name in _PATH_COLUMNS if name in heading), None)
     label_at = next((heading.index(name) for name in _LABEL_COLUMNS if name in heading), None)
     headed = path_at is not None and label_at is not None and len(heading) > 1
+    if headed and len(lines) == 1:
+        raise UsageError(f"list {path} has a heading, but no videos below it; it must have {_FORMS}")
+    if path_at is not None and label_at is None and len(heading) == 2 and not heading[1 - path_at].isdecimal():
+        raise UsageError(
+            f"list {path} begins with {first.strip()!r}, which names no column of labels; call it label or class"
+        )
     for (number, line), cells in list(zip(lines, cells_of, strict=False))[headed:]:
         if path_at is not None and label_at is not None:
             cells = [cells[at] if at < len(cells) else "" for at in (path_at, label_at)]

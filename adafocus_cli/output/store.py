@@ -51,12 +51,10 @@ class Store(ABC):
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """What the system says of a file, as one sentence."""
+def told(path: Path, then: str = "what was written before it is kept: run it again to go on") -> Iterator[None]:
+    """What the system says of a file, and what to do then, as one sentence."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AdaFocusError(
-            f"cannot write to {path}: {reason}; what was written before it is kept: run it again to go on"
-        ) from error
+        raise AdaFocusError(f"cannot write to {path}: {reason}; {then}") from error

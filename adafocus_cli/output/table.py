@@ -20,7 +20,7 @@ from adafocus_cli.output.escape import printable
 from adafocus_cli.output.sink import Sink
 from adafocus_cli.output.sketch import looks, steps
 from adafocus_cli.output.when import clock, when
-from adafocus_cli.schema import FAILED_IN, Failure, Result, VideoInfo, VideoResult
+from adafocus_cli.schema import FAILED_IN, Failure, Result, VideoInfo, VideoResult, in_gmacs
 
 _WIDEST = 100  # wider lines are hard to read across
 _BAR = "━"
@@ -67,7 +67,7 @@ class TableWriter(Writer):
         parts.append(_duration(monotonic() - self._began))
         if self._tagged:
             mean = self._gmacs / self._tagged
-            parts.append(f"{_gmacs(mean)} a video{_share_of_full(self._gmacs, self._full_gmacs)}")
+            parts.append(f"{in_gmacs(mean)} a video{_share_of_full(self._gmacs, self._full_gmacs)}")
         text = Text(" · ".join(parts), style="bold")
         if self._failed:
             text.highlight_words([parts[1]], "red")
@@ -136,7 +136,7 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     cost = result.cost
-    spent = Text(f"{_gmacs(cost.gmacs)}{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
+    spent = Text(f"{in_gmacs(cost.gmacs)}{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
     if cost.full_frame_gmacs > 0:
         spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
     grid.add_row("cost", spent)
@@ -178,15 +178,6 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{clock(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
-
-
-def _gmacs(value: float) -> str:
-    """Of small models, too, not 0.
-
-    >>> _gmacs(26.94), _gmacs(0.01704)
-    ('26.9 GMACs', '0.017 GMACs')
-    """
-    return f"{value:.1f} GMACs" if value >= 0.1 else f"{value:.2g} GMACs"
 
 
 def _share_of_full(gmacs: float, full: float) -> str:

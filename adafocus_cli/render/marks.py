@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from adafocus_cli.output.escape import drawable
 from adafocus_cli.render.canvas import Canvas, Colour, Colours, Layer
 from adafocus_cli.render.story import Story
-from adafocus_cli.schema import Box, Tag
+from adafocus_cli.schema import Box, Tag, in_gmacs
 
 WHITE, ACCENT, SHADE = (255, 255, 255), (255, 176, 32), (12, 14, 20)
 _FAINT, _EMPTY = (205, 210, 220), (92, 97, 110)
@@ -158,7 +158,7 @@ class _Panel:
     def _cost(self, spent: float) -> str:
         full = self._story.full_gmacs
         share = f"{100 * spent / full:.0f} % of whole frames · " if full > 0 else ""
-        return f"{share}{spent:.1f} GMACs"
+        return f"{share}{in_gmacs(spent)}"
 
     def _looks(self, made: int) -> str:
         return f"look {made} of {len(self._story.looks)}" if self._story.looks else "at a glance"

@@ -19,6 +19,7 @@ from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.records import Origin
+from adafocus_cli.output.store import told
 from adafocus_cli.output.whole_records import no_record, whole_records
 from adafocus_cli.report.page import json_block, page
 from adafocus_cli.report.pictures import Picture, Pictures, find
@@ -98,12 +99,9 @@ class _Pages:
             "next": quote(following.name) if following else None,
             "rows": self._rows,
         }
-        try:
-            with replacing(path) as file:
-                for piece in page(self._title, data, self._blocks):
-                    file.write(piece.encode())
-        except OSError as error:
-            raise AdaFocusError(f"cannot write to {path}: {error.strerror}; give another file after -o") from error
+        with told(path, "give another file after -o"), replacing(path) as file:
+            for piece in page(self._title, data, self._blocks):
+                file.write(piece.encode())
         self.written.append(path)
         self._before += len(self._rows)
         self._begin()
