@@ -18,6 +18,7 @@ from adafocus_cli.video.framing import Framing
 Arch = Literal["mobilenet_v2", "resnet18", "resnet50", "matching"]
 ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
 """Networks that see a clip as one picture of three dimensions."""
+ShortVideos = Literal["first", "evenly"]
 
 Colour = tuple[float, float, float]
 VIEWS = (1, 10, 30)
@@ -46,6 +47,8 @@ class ModelSpec:
     glance_frames: int = 16
     focus_frames: int = 16
     candidate_frames: int = 0  # where the focus frames are chosen among more (Uni); 0: they are not
+    # Of a video with too few, families on TSM see its first throughout, as published, or all, repeated evenly.
+    short_videos: ShortVideos = "first"
 
     # Who looks. The focus network's `size` is the side of a patch.
     glance: Network = Network("mobilenet_v2", 224)

@@ -98,7 +98,7 @@ def _boundary(before: Window, after: Window) -> float:
 
 
 def _peak(scores: np.ndarray) -> Peak:
-    window = int(scores.argmax())
+    window = int(np.argmax(scores))
     return Peak(window, float(scores[window]))
 
 

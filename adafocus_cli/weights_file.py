@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,7 @@ from torch import Tensor
 from adafocus_cli import __version__
 from adafocus_cli.errors import ModelError
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.spec import VIEWS, ModelSpec
+from adafocus_cli.spec import VIEWS, ModelSpec, ShortVideos
 
 FORMAT = "adafocus-weights/1"
 
@@ -125,6 +125,7 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
     shares = [*values.pop("mean"), *values.pop("std")]
     compression = values.pop("compression")
     texts += [values.pop(name) or "" for name in ("insertion", "backbone", "backbone_sha256")]
+    short_videos = values.pop("short_videos")
     counts = [*values.values(), *(network["size"] for network in networks)]
     if not (
         all(isinstance(text, str) for text in texts)
@@ -132,6 +133,7 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
         and len(spec.mean) == len(spec.std) == 3
         and all(type(share) in (int, float) and 0 < share <= 1 for share in shares)
         and spec.views in VIEWS
+        and short_videos in get_args(ShortVideos)
         and type(compression) in (int, float)
         and 1 <= compression < 1 << 16
         and all(type(count) is int and 0 < count < 1 << 16 for count in counts)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import av
+import numpy as np
 import pytest
 
 from adafocus_cli import Tagger, weights_file
@@ -61,6 +63,31 @@ def test_every_example_has_an_answer_that_the_model_knows():
         answers = {row["path"]: row["label"] for row in csv.DictReader(file)}
     assert sorted(answers) == sorted(path.name for path in (ROOT / "examples").glob("*.mp4"))
     assert set(answers.values()) <= set(labels)
+
+
+def thinned(source: Path, target: Path, count: int) -> None:
+    """So many frames of a video, from its first to its last, two a second."""
+    with av.open(source) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    with av.open(target, "w") as file:
+        height, width, _ = frames[0].shape
+        stream = file.add_stream("mpeg4", rate=2, width=width, height=height, bit_rate=8_000_000)
+        for number in np.linspace(0, len(frames) - 1, count).round().astype(int):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frames[number], "rgb24")))
+        file.mux(stream.encode())
+
+
+@pytest.mark.parametrize("count", [6, 8])
+def test_a_few_frames_are_enough(count, tmp_path):
+    with (ROOT / "examples/answers.csv").open(newline="") as file:
+        answers = {row["path"]: row["label"] for row in csv.DictReader(file)}
+    tagger, found = Tagger.load(DEFAULT_MODEL, device="cpu"), {}
+    for name in answers:
+        thinned(ROOT / "examples" / name, tmp_path / name, count)
+        result = tagger.tag_video(tmp_path / name)
+        assert result.frames_decoded == count
+        found[name] = result.labels[0].label
+    assert found == answers
 
 
 def test_it_is_listed_verified_and_needs_no_download(capsys):

@@ -15,7 +15,7 @@ from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.patches import boxes_at
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames
+from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames, spread
 
 
 class ClipWise(Family):
@@ -29,9 +29,10 @@ class ClipWise(Family):
         self.focus_fc = nn.Linear(self.focus_net.channels, spec.classes)
 
     def plan(self, count: int) -> FramePlan:
+        rule = spread if self.spec.short_videos == "evenly" else repeat_first
         return separate_frames(
-            repeat_first(count, self.spec.glance_frames),
-            repeat_first(count, self.spec.candidate_frames or self.spec.focus_frames),
+            rule(count, self.spec.glance_frames),
+            rule(count, self.spec.candidate_frames or self.spec.focus_frames),
         )
 
     def mean_answer(self, head: nn.Linear, maps: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def _spec(settings: Settings, classes: int, given: ModelSpec | None) -> ModelSpe
         "focus": _network(settings.focus, spec.focus, "--focus"),
         "glance_frames": settings.frames,
         "focus_frames": settings.focus_frames if clip_wise else settings.frames,
+        "short_videos": "evenly" if clip_wise else None,
         "frame_size": settings.frame_size,
         "policy_channels": settings.policy_channels,
         "policy_width": settings.policy_width,

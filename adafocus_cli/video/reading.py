@@ -42,7 +42,7 @@ def nearest(candidates: np.ndarray, number: int) -> int:
     >>> nearest(np.array([0, 10, 20]), 15)
     10
     """
-    return int(candidates[np.abs(candidates - number).argmin()]) if len(candidates) else number
+    return int(candidates[np.argmin(np.abs(candidates - number))]) if len(candidates) else number
 
 
 class Reader(Protocol):

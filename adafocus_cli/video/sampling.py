@@ -23,10 +23,10 @@ class FramePlan:
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:
-    """The middle of each of `wanted` equal parts.
+    """The middle of each of `wanted` equal parts; of a short video, all frames, some more than once.
 
-    >>> spread(280, 4)
-    (35, 105, 175, 245)
+    >>> spread(280, 4), spread(3, 5)
+    ((35, 105, 175, 245), (0, 0, 1, 2, 2))
     """
     return tuple((2 * i + 1) * count // (2 * wanted) for i in range(wanted))
 

@@ -102,6 +102,7 @@ LIES = {
     "half a pixel": (lambda h, a: a["spec"]["focus"].update(size=32.5), "does not say which model"),
     "no colours": (lambda h, a: a["spec"].update(std=[0.2, 0.2, 0]), "does not say which model"),
     "a number for colours": (lambda h, a: a["spec"].update(mean=5), "cannot be read"),
+    "short videos in no way": (lambda h, a: a["spec"].update(short_videos="never"), "does not say which model"),
     "compression to nothing": (lambda h, a: a["spec"].update(compression=0), "does not say which model"),
     "views of no test": (lambda h, a: a["spec"].update(views=7), "does not say which model"),
     "a network elsewhere": (lambda h, a: a["spec"].update(backbone="../../net.pth"), r"put net\.pth into the same"),

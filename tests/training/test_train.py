@@ -44,6 +44,7 @@ def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
     assert heading["clips"] == {"training": 6, "validation": 2}
     assert [line["stage"] for line in lines] == stages
     about = weights_file.read_about(folder / "model.safetensors")
+    assert about.spec.short_videos == ("evenly" if "tsm" in recipe else "first")
     story = json.loads(about.training)
     best = max(line["val_accuracy"] for line in lines if line["stage"] == stages[-1])
     assert (story["accuracy"], story["recipe"], about.name) == (best, recipe, "run")
