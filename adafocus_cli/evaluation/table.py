@@ -103,7 +103,7 @@ def _classes_title(classes: Sequence[ClassReport]) -> str:
 
 def _classes(classes: Sequence[ClassReport]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    # Names give way to numbers: a column that may wrap is made narrower first; its texts do not, and are cut.
+    # Names give way to numbers, and go on in the next line: cut, "camera pans left" would be "camera pans right".
     table.add_column("class", max_width=30)
     for name in ("videos", "top-1", "AP"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -117,7 +117,7 @@ def _classes(classes: Sequence[ClassReport]) -> Table:
 
 
 def _name(text: str) -> Text:
-    return Text(printable(text), overflow="ellipsis", no_wrap=True)
+    return Text(printable(text), overflow="fold")
 
 
 def _failures(failures: Sequence[Failure]) -> RenderableType:
