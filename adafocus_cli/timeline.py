@@ -18,9 +18,9 @@ from adafocus_cli.video.windows import Window
 
 # Scores below it are taken for it, lest a window that is wrong and very sure outvote its neighbours.
 _LEAST = 0.03
-# What a change of the label costs, as a logarithm of scores, for each window that sees a moment: a little more than
-# half of what a window can pay. A segment among others needs two windows that agree, or three that overlap by half.
-_CHANGE = 1.8
+# What a change of the label costs, as a logarithm of scores: a little more than any window can pay, so that only three
+# that agree are a segment among others.
+_CHANGE = 3.6
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def segments(
     """Neighbours with the same label as one; `scores` are (windows, classes). Those below `min_score` are left out."""
     found: list[Segment] = []
     start = windows[0].start
-    for index, group in groupby(enumerate(steady(scores, _price(windows))), key=lambda each: each[1]):
+    for index, group in groupby(enumerate(steady(scores)), key=lambda each: each[1]):
         places = [place for place, _ in group]
         after = places[-1] + 1
         end = windows[-1].end if after == len(windows) else _boundary(windows[after - 1], windows[after])
@@ -76,22 +76,14 @@ def segments(
     return tuple(segment for segment in found if segment.score >= min_score)
 
 
-def _price(windows: Sequence[Window]) -> float:
-    """Of a change: windows that overlap see the same moment, and are wrong about it together."""
-    if len(windows) < 2:
-        return _CHANGE
-    first, second = windows[:2]
-    return _CHANGE * max(1.0, (first.end - first.start) / (second.start - first.start))
-
-
-def steady(scores: np.ndarray, price: float) -> list[int]:
+def steady(scores: np.ndarray) -> list[int]:
     """A label for each window: the likeliest path if every change has its price (Viterbi)."""
     gains = np.log(np.maximum(scores, _LEAST))
     total, came_from = gains[0], np.empty(gains.shape, np.int64)
     stay = np.arange(gains.shape[1])
     for place in range(1, len(gains)):
         best = int(total.argmax())
-        changed = total[best] - price
+        changed = total[best] - _CHANGE
         came_from[place] = np.where(total >= changed, stay, best)
         total = np.maximum(total, changed) + gains[place]
     path = [int(total.argmax())]

@@ -24,8 +24,8 @@ def scores(labels, *, sureness=8.0):
     return softmax(sureness * np.eye(3)[["abc".index(label) for label in labels]])
 
 
-def found(labels, stride=2.0, **options):
-    each = windows(len(labels), stride=stride)
+def found(labels, **options):
+    each = windows(len(labels))
     return [(s.label, s.start, s.end) for s in segments(each, scores(labels, **options), LABELS)]
 
 
@@ -41,14 +41,6 @@ def test_windows_that_flicker_split_no_segment_however_sure_they_are(labels, sur
 
 def test_three_windows_that_agree_are_a_segment():
     assert [label for label, *_ in found("aaabbbaaa")] == ["a", "b", "a"]
-
-
-@pytest.mark.parametrize(
-    ("stride", "labels", "expected"),
-    [(4.0, "aabaa", "a"), (4.0, "aabbaa", "aba"), (4.0, "ab", "ab"), (1.0, "aaabbbbaaa", "a"), (9.0, "aabbaa", "aba")],
-)
-def test_how_many_have_to_agree_follows_from_how_far_they_overlap(stride, labels, expected):
-    assert "".join(label for label, *_ in found(labels, stride)) == expected
 
 
 def test_a_window_that_sees_both_sides_of_a_cut_belongs_to_one_of_them():
@@ -73,4 +65,4 @@ def test_the_path_is_the_best_of_all_paths():
         return sum(np.log(max(made[i, label], 0.03)) for i, label in enumerate(path)) - 3.6 * changes
 
     every = np.stack(np.meshgrid(*[range(3)] * 6), -1).reshape(-1, 6)
-    assert worth(steady(made, 3.6)) == pytest.approx(max(map(worth, every.tolist())))
+    assert worth(steady(made)) == pytest.approx(max(map(worth, every.tolist())))
