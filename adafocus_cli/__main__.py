@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 # How often a thread of torch looks for work before it sleeps: for half a millisecond instead of seven, in which it
@@ -16,16 +17,23 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _LOOKS_FOR_WORK)  # read when torch is loaded
     _fill_closed_streams()
+    loading = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else Ctrl-C is not for us
+    if loading:
+        signal.signal(signal.SIGINT, _interrupted)
     # Ending by an exception, not at once, lets the decoding processes be ended too.
     signal.signal(signal.SIGTERM, _terminated)
-    try:
-        from adafocus_cli.cli.app import run
+    from adafocus_cli.cli.app import run
 
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while it loads; from then on `run` takes it, and says the same
-        print("adafocus: interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+    if loading:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Ends at once, for nothing has begun: an exception in the middle of an import may be swallowed."""
+    with suppress(OSError):
+        os.write(2, b"adafocus: interrupted\n")
+    os._exit(130)
 
 
 def _fill_closed_streams() -> None:

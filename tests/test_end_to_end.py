@@ -182,6 +182,7 @@ def test_a_reader_that_stops_listening_ends_it_quietly(weights, folder):
     assert_no_children(process.pid)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_ctrl_c_while_it_loads_is_one_line():
     process = subprocess.Popen([*ADAFOCUS, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until_it_takes_signals(process)
@@ -203,7 +204,8 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(weights, folder, moment):
     started = time.monotonic()
     stdout, stderr = process.communicate(timeout=30)
     assert time.monotonic() - started < 5
-    assert process.returncode == 130
+    # A shell says 130 of both. Python ends itself by the signal if that came in the middle of source text that it ran.
+    assert process.returncode in (130, -signal.SIGINT)
     assert stderr == "adafocus: interrupted\n"
     assert all(json.loads(line)["status"] == "ok" for line in stdout.splitlines())
     assert_no_children(process.pid)
@@ -223,9 +225,7 @@ def test_a_killed_parent_takes_its_decoders_along(weights, folder):
 def wait_until_it_takes_signals(process):
     """Before, Ctrl-C ends Python itself, which no program can help."""
     status = Path(f"/proc/{process.pid}/status")
-    if not status.exists():  # not Linux
-        time.sleep(1)
-    while status.exists():
+    while status.exists() and process.poll() is None:
         caught = re.search(r"^SigCgt:\s*(\w+)", status.read_text(), re.MULTILINE)
         if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
             return

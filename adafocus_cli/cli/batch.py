@@ -197,7 +197,6 @@ def _run(
         if target.beside:
             target.beside.tags.check(tagger.labels.names)
         settings = settings_of(tagger, engine_options, logits=target.logits, precision=engine.precision(choice, tagger))
-        is_new = not target.output.exists()
         todo = target.open(settings, stop, terminal, stack)
         pace = Pace(todo.tally, bar, terminal)
         results = engine.tag(todo.paths(paths), tagger, choice, engine_options, stop, watch=pace.watch)
@@ -208,8 +207,6 @@ def _run(
                 pace.show(paths.total)
         stopped = stop.is_set()
     if not todo.tally.all and not stopped and not videos.may_be_none:
-        if is_new:
-            target.output.unlink(missing_ok=True)  # it has no record
         raise AdaFocusError("no videos among the inputs; give files, patterns, or folders with videos")
     return _end(todo.tally, pace.seconds, stopped, terminal)
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from adafocus_cli import labels as label_lists
 from adafocus_cli.library import included
 from adafocus_cli.output.escape import printable
+from adafocus_cli.schema import in_gmacs
 
 if TYPE_CHECKING:
     from adafocus_cli.library.catalogue import Catalogue, Entry
@@ -104,7 +105,7 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
     table.add_column("", no_wrap=True)
     for record in records:
         status = _status(record)
-        numbers = (record["patch_size"], _one_digit(record["accuracy"]), _one_digit(record["gmacs"]))
+        numbers = (record["patch_size"], _one_digit(record["accuracy"]), _digits(record["gmacs"]))
         table.add_row(printable(record["name"]), *(_or_dash(number) for number in numbers), status)
     return table
 
@@ -117,6 +118,10 @@ def _status(record: dict[str, Any]) -> Text:
 
 def _one_digit(number: float | None) -> str | None:
     return None if number is None else f"{number:.1f}"
+
+
+def _digits(gmacs: float | None) -> str | None:
+    return None if gmacs is None else in_gmacs(gmacs).removesuffix(" GMACs")
 
 
 def _or_dash(value: object) -> Text:
@@ -150,7 +155,7 @@ def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
     if entry.accuracy is not None:
         yield "accuracy", f"{entry.accuracy:.1f} {entry.metric or ''}"
     if entry.gmacs is not None:
-        yield "cost", f"{entry.gmacs:.1f} GMACs a video (the paper's GFLOPs), decoding excluded"
+        yield "cost", f"{in_gmacs(entry.gmacs)} a video (the paper's GFLOPs), decoding excluded"
     if entry.accuracy is None:
         yield "accuracy", "not published in a table"
     if entry.table:

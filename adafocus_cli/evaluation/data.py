@@ -202,10 +202,10 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
     headed = path_at is not None and label_at is not None and len(heading) > 1
     if headed and len(lines) == 1:
         raise UsageError(f"list {path} has a heading, but no videos below it; it must have {_FORMS}")
-    if path_at is not None and label_at is None and len(heading) == 2 and not heading[1 - path_at].isdecimal():
-        raise UsageError(
-            f"list {path} begins with {first.strip()!r}, which names no column of labels; call it label or class"
-        )
+    if len(heading) == 2 and path_at is not None and label_at is None and not heading[1 - path_at].isdecimal():
+        raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of labels label or class")
+    if len(heading) == 2 and label_at == 1 and path_at is None and not Path(heading[0]).suffix:
+        raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of videos path or video")
     for (number, line), cells in list(zip(lines, cells_of, strict=False))[headed:]:
         if path_at is not None and label_at is not None:
             cells = [cells[at] if at < len(cells) else "" for at in (path_at, label_at)]

@@ -1,4 +1,4 @@
-"""The two networks on OpenVINO, compiled for each shape when it first comes; all else is torch's.
+"""The two networks on OpenVINO, compiled for each shape and number of streams when it first comes; the rest is torch's.
 
 Nothing is kept on disk: to write a ResNet down and compile it takes a third of a second, and what OpenVINO would keep
 saves little of that.
@@ -70,7 +70,7 @@ class Ready:
 class CompiledNetwork(Backbone):
     """A backbone that OpenVINO runs: many small pieces of a batch on a core each, if it sees each frame by itself.
 
-    How a batch is cut depends on the machine alone, so that a clip has the same answer alone and beside others.
+    How it is cut follows from the frames and the cores alone: a clip has the same answer alone and beside others.
     """
 
     def __init__(self, network: Backbone, precision: str) -> None:

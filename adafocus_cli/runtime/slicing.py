@@ -15,14 +15,18 @@ _LARGE = 1 << 19
 
 
 def slice_large_layers(model: nn.Module) -> None:
-    """Replaces them; those that have no bias see many rows, and are left as they are."""
+    """Replaces them. Those without a bias are left: where there are some, in SFC, they see many rows."""
     for name, layer in model.named_children():
-        if isinstance(layer, nn.GRU) and _is_large(layer.get_parameter("weight_hh_l0")):
+        if isinstance(layer, nn.GRU) and _is_plain(layer) and _is_large(layer.get_parameter("weight_hh_l0")):
             setattr(model, name, SlicedGRU(layer))
         elif isinstance(layer, nn.Linear) and layer.bias is not None and _is_large(layer.weight):
             setattr(model, name, SlicedLinear(layer.weight, layer.bias))
         else:
             slice_large_layers(layer)
+
+
+def _is_plain(gru: nn.GRU) -> bool:
+    return gru.num_layers == 1 and gru.batch_first and gru.bias and not gru.bidirectional
 
 
 def _is_large(weight: Tensor) -> bool:

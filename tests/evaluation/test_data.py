@@ -101,7 +101,8 @@ def test_root_is_where_the_videos_of_a_list_are(tmp_path, reading):
         ("a.mp4,x,y\n", "line 1: 'a.mp4,x,y' is no row"),
         ("\n\npath,label\na.mp4,\n", "line 4"),
         ("path,label\n", "has a heading, but no videos below it"),
-        ("File,kind\na.mp4,x\n", "begins with 'File,kind', which names no column of labels; call it label or class"),
+        ("File,kind\na.mp4,x\n", "begins with 'File,kind'; call its column of labels label or class"),
+        ("clip,label\na.mp4,x\n", "begins with 'clip,label'; call its column of videos path or video"),
         ("x.mp4,x\ny.mp4,y\n", "none of the 2 videos of .* is there, such as .*x.mp4; .* --root"),
     ],
 )

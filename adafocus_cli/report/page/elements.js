@@ -20,7 +20,7 @@ const svg = (tag, properties = {}, ...children) =>
 
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
-const gmacs = (value) => `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} GMACs`;
+const gmacs = (value) => `${value < 0.1 ? value.toPrecision(2) : value.toFixed(value < 10 ? 2 : 1)} GMACs`;
 const between = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // 2.8 s, 3:05, 1:02:03
