@@ -204,8 +204,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(weights, folder, moment):
     started = time.monotonic()
     stdout, stderr = process.communicate(timeout=30)
     assert time.monotonic() - started < 5
-    # A shell says 130 of both. Python ends itself by the signal if that came in the middle of source text that it ran.
-    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode == 130
     assert stderr == "adafocus: interrupted\n"
     assert all(json.loads(line)["status"] == "ok" for line in stdout.splitlines())
     assert_no_children(process.pid)
@@ -284,8 +283,7 @@ def test_three_minutes_at_720p_stay_far_below_the_memory_limit(weights, tmp_path
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    # OpenVINO's own third of a GB has nothing to do with the video.
-    command = [sys.executable, "-c", script, *ADAFOCUS, "classify", str(path), "-w", weights, "--runtime", "torch"]
+    command = [sys.executable, "-c", script, *ADAFOCUS, "classify", str(path), "-w", weights]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 1.5e9
 
