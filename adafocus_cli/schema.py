@@ -122,14 +122,18 @@ class Cost:
         }
 
 
-def in_gmacs(value: float) -> str:
+def gmacs_digits(value: float) -> str:
     """Of small models, too, not 0.
 
-    >>> in_gmacs(26.94), in_gmacs(0.372), in_gmacs(0.01704)
-    ('26.9 GMACs', '0.37 GMACs', '0.017 GMACs')
+    >>> gmacs_digits(26.94), gmacs_digits(0.372), gmacs_digits(0.01704)
+    ('26.9', '0.37', '0.017')
     """
     digits = ".2g" if value < 0.1 else ".2f" if value < 10 else ".1f"
-    return f"{value:{digits}} GMACs"
+    return f"{value:{digits}}"
+
+
+def in_gmacs(value: float) -> str:
+    return f"{gmacs_digits(value)} GMACs"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -25,6 +25,11 @@ VIEWS = (1, 10, 30)
 
 MEAN: Colour = (0.485, 0.456, 0.406)  # ImageNet's, of what was 0…1
 STD: Colour = (0.229, 0.224, 0.225)
+
+
+def sees_whole_frames(family: str) -> bool:
+    """What the families say by `cuts_patches`, by their names alone, for those who need not load torch."""
+    return family == "sfc" or family.replace("-", "_") in get_args(ClipArch)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Knows nothing of how they are got or installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from rich.text import Text
 from adafocus_cli import labels as label_lists
 from adafocus_cli.library import included
 from adafocus_cli.output.escape import printable
-from adafocus_cli.schema import in_gmacs
+from adafocus_cli.schema import gmacs_digits, in_gmacs
+from adafocus_cli.spec import sees_whole_frames
 
 if TYPE_CHECKING:
     from adafocus_cli.library.catalogue import Catalogue, Entry
@@ -105,8 +106,13 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
     table.add_column("", no_wrap=True)
     for record in records:
         status = _status(record)
-        numbers = (record["patch_size"], _one_digit(record["accuracy"]), _digits(record["gmacs"]))
-        table.add_row(printable(record["name"]), *(_or_dash(number) for number in numbers), status)
+        table.add_row(
+            printable(record["name"]),
+            _or_dash(record["patch_size"]),
+            _or_dash(record["accuracy"], "{:.1f}".format),
+            _or_dash(record["gmacs"], gmacs_digits),
+            status,
+        )
     return table
 
 
@@ -116,16 +122,8 @@ def _status(record: dict[str, Any]) -> Text:
     return PULL if record.get("url") else BY_HAND
 
 
-def _one_digit(number: float | None) -> str | None:
-    return None if number is None else f"{number:.1f}"
-
-
-def _digits(gmacs: float | None) -> str | None:
-    return None if gmacs is None else in_gmacs(gmacs).removesuffix(" GMACs")
-
-
-def _or_dash(value: object) -> Text:
-    return Text("–", style="dim") if value is None else Text(str(value))
+def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:
+    return Text("–", style="dim") if value is None else Text(write(value))
 
 
 def print_model(name: str, entries: Catalogue, store: Store) -> None:
@@ -147,7 +145,7 @@ def _row(title: str, text: str, width: int) -> Text:
 def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
     yield "family", entry.family
     yield "data set", _dataset(entry.dataset)
-    yield "patches", "none named" if _leaves_out_patches(entry) else _patches(entry.patch_size)
+    yield "patches", _patches(entry.patch_size, entry.family)
     glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
     if glance and focus:
         chosen = f", chosen among {candidates} frames" if candidates else ""
@@ -183,23 +181,16 @@ def _own_rows(store: Store, name: str) -> Iterable[tuple[str, str]]:
         return
     yield "family", record.family
     yield "data set", _dataset(record.dataset)
-    yield "patches", _patches(record.patch_size)
+    yield "patches", _patches(record.patch_size, record.family)
     yield "classes", str(record.classes)
     yield from _label_rows(record.labels)
 
 
-def _leaves_out_patches(entry: Entry) -> bool:
-    """A list of one's own may leave to the file how large they are."""
-    if entry.patch_size is not None:
-        return False
-    from adafocus_cli.models import FAMILIES  # loads torch
-
-    family = FAMILIES.get(entry.family)
-    return family is None or family.cuts_patches
-
-
-def _patches(size: int | None) -> str:
-    return "none, it sees whole frames" if size is None else f"{size} × {size} px"
+def _patches(size: int | None, family: str) -> str:
+    if size is not None:
+        return f"{size} × {size} px"
+    # A list of one's own may leave to the file how large they are.
+    return "none, it sees whole frames" if sees_whole_frames(family) else "none named"
 
 
 def _dataset(name: str | None) -> str:

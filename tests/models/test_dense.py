@@ -8,9 +8,10 @@ import torch
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.flops import CostMeter
-from adafocus_cli.models import build, default_spec, dense, with_views
+from adafocus_cli.models import FAMILIES, build, default_spec, dense, with_views
 from adafocus_cli.models.sfc import SFC, around
 from adafocus_cli.nn.compression import Compression
+from adafocus_cli.spec import sees_whole_frames
 from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.framing import Framing
 from tests.test_exits import clip_of
@@ -19,6 +20,11 @@ from tests.tiny import tiny_model, tiny_spec, tiny_tagger
 
 def scores(logits):
     return torch.tensor(logits).softmax(-1).numpy()
+
+
+def test_families_that_see_whole_frames_are_told_by_their_names():
+    whole = {name for name, family in FAMILIES.items() if not family.cuts_patches}
+    assert {name for name in FAMILIES if sees_whole_frames(name)} == whole
 
 
 class TestViews:
