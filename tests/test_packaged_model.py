@@ -57,10 +57,15 @@ def test_it_answers_where_no_model_is_named(capsys):
     assert Tagger.load(DEFAULT_MODEL, device="cpu").model.sha256 == ENTRY.sha256
 
 
-def test_every_example_has_an_answer_that_the_model_knows():
-    labels = weights_file.read_about(included.path_of(DEFAULT_MODEL)).labels
+@pytest.fixture
+def answers():
+    """Of the examples, by their names."""
     with (ROOT / "examples/answers.csv").open(newline="") as file:
-        answers = {row["path"]: row["label"] for row in csv.DictReader(file)}
+        return {row["path"]: row["label"] for row in csv.DictReader(file)}
+
+
+def test_every_example_has_an_answer_that_the_model_knows(answers):
+    labels = weights_file.read_about(included.path_of(DEFAULT_MODEL)).labels
     assert sorted(answers) == sorted(path.name for path in (ROOT / "examples").glob("*.mp4"))
     assert set(answers.values()) <= set(labels)
 
@@ -78,9 +83,7 @@ def thinned(source: Path, target: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [6, 8])
-def test_a_few_frames_are_enough(count, tmp_path):
-    with (ROOT / "examples/answers.csv").open(newline="") as file:
-        answers = {row["path"]: row["label"] for row in csv.DictReader(file)}
+def test_a_few_frames_are_enough(count, answers, tmp_path):
     tagger, found = Tagger.load(DEFAULT_MODEL, device="cpu"), {}
     for name in answers:
         thinned(ROOT / "examples" / name, tmp_path / name, count)
