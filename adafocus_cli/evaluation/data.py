@@ -202,10 +202,8 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
     headed = path_at is not None and label_at is not None and len(heading) > 1
     if headed and len(lines) == 1:
         raise UsageError(f"list {path} has a heading, but no videos below it; it must have {_FORMS}")
-    if len(heading) == 2 and path_at is not None and label_at is None and not heading[1 - path_at].isdecimal():
-        raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of labels label or class")
-    if len(heading) == 2 and label_at == 1 and path_at is None and not Path(heading[0]).suffix:
-        raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of videos path or video")
+    if unknown := _unknown_column(heading, path_at, label_at):
+        raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of {unknown}")
     for (number, line), cells in list(zip(lines, cells_of, strict=False))[headed:]:
         if path_at is not None and label_at is not None:
             cells = [cells[at] if at < len(cells) else "" for at in (path_at, label_at)]
@@ -216,6 +214,17 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
         if len(cells) != 2 or not all(cells):
             raise _no_row(path, number, line)
         yield Sample(cells[0], cells[1])
+
+
+def _unknown_column(heading: Sequence[str], path_at: int | None, label_at: int | None) -> str:
+    """What the other column of a heading is to be called, if but one of its two has a name that we know."""
+    if len(heading) != 2:
+        return ""
+    if path_at is not None and label_at is None and not heading[1 - path_at].isdecimal():
+        return "labels label or class"
+    if path_at is None and label_at == 1 and not Path(heading[0]).suffix:
+        return "videos path or video"
+    return ""
 
 
 def _no_row(path: Path, number: int, line: str) -> UsageError:

@@ -59,15 +59,16 @@ class TorchRuntime:
         self._device = resolve_device(device)
         self.device = str(self._device)
         self.precision = resolve_precision(precision, self._device)
-        self.lanes = CPU_LANES if self._device.type == "cpu" else batch_size or ACCELERATOR_LANES
+        on_processor = self._device.type == "cpu"
+        self.lanes = CPU_LANES if on_processor else batch_size or ACCELERATOR_LANES
         self.model: Family = model.to(device=self._device).eval()
-        if self._device.type == "cpu":
+        if on_processor:
             slice_large_layers(self.model)
         for part in self.model.modules():
             if isinstance(part, Backbone):
                 fold(part)
                 part.to(memory_format=torch.channels_last)
-                if self._device.type == "cpu" and not model.clip_wise:
+                if on_processor and not model.clip_wise:
                     part.pixels_at_once = CPU_BYTES // PRECISIONS[self.precision].itemsize
                 if self.precision != "fp32":
                     cast_convolutions(part, PRECISIONS[self.precision])
