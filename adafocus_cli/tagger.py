@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from adafocus_cli.labels import LabelSet
 from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
+from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagRequest
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.scores import best_tags, softmax
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.decode import Decode
+from adafocus_cli.video import Decode
 from adafocus_cli.video.limits import shown
 from adafocus_cli.video.sampling import FramePlan
 from adafocus_cli.video.windows import Windowing
@@ -54,26 +56,43 @@ class Tagger:
         views: int | None = None,
         labels: str | Path | Sequence[str] | None = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         batch_size: int | None = None,
-        runtime: str = "auto",
+        runtime: RuntimeName = "auto",
     ) -> Tagger:
-        """A tagger from the name of a model or its file: file, tensors, spec, labels, module, device.
+        """A tagger from the name of a model or its file.
 
         `views` is how often a network over whole clips sees a video; its answers are averaged.
         `batch_size` is how many clips an accelerator takes at once; a processor takes them one by one.
         """
-        path = find_model(model)
+        return cls.of(
+            ModelRequest(
+                source=model,
+                patch_size=patch_size,
+                views=views,
+                labels=labels,
+                device=device,
+                precision=precision,
+                batch_size=batch_size,
+                runtime=runtime,
+            )
+        )
+
+    @classmethod
+    def of(cls, request: ModelRequest) -> Tagger:
+        """The tagger that was asked for: file, tensors, spec, labels, module, device."""
+        path = find_model(request.name_or_file)
         background = ThreadPoolExecutor(1, thread_name_prefix="hash")
         digest = background.submit(sha256_of, path)
         background.shutdown(wait=False)
-        loaded = checkpoint.load(path, patch_size=patch_size, views=views)
+        loaded = checkpoint.load(path, patch_size=request.patch_size, views=request.views)
         spec, about = loaded.spec, loaded.about
+        labels = request.labels
         if labels is None and about and about.labels:
             labels = about.labels
         names = label_lists.resolve(labels, dataset=spec.dataset, classes=spec.classes)
         return cls(
-            runtime_for(loaded.build(), runtime=runtime, device=device, precision=precision, batch_size=batch_size),
+            runtime_for(loaded.build(), request),
             names,
             lambda: ModelInfo(
                 name=(about and about.name) or path.name,
@@ -145,15 +164,19 @@ class Tagger:
         nothing is skipped. `window` and `stride` are seconds: each window is tagged as a clip of its own. With
         `decode="fast"` the keyframes nearest to the wanted frames are taken for them.
         """
-        from adafocus_cli.engine.local import Options, tag_files
+        from adafocus_cli.engine.local import tag_files
 
         if isinstance(paths, str | Path):
             raise UsageError(f"{paths} is one path, but tag_videos takes several; give a list, or call tag_video")
-        windows = Windowing.of(window, stride)
-        options = Options(
-            top_k=top_k, min_score=min_score, exits=exits, max_gmacs=max_gmacs, windows=windows, decode=decode
+        request = TagRequest(
+            top_k=top_k,
+            min_score=min_score,
+            exits=exits,
+            max_gmacs=max_gmacs,
+            windows=Windowing.of(window, stride),
+            decode=decode,
         )
-        return tag_files(map(str, paths), lambda: self, options)
+        return tag_files(map(str, paths), lambda: self, request)
 
     # From pixels.
 
@@ -191,14 +214,16 @@ class Tagger:
 
     # What the engine works with.
 
-    def exit_rule(self, exits: str | Path | None, max_gmacs: float | None) -> ExitRule:
-        """When clips may be left, checked against this model."""
-        if max_gmacs is not None and not max_gmacs > 0:
-            raise UsageError(f"--max-gmacs {max_gmacs:g} is no cost; give a number above 0")
-        if exits is None:
-            return ExitRule(max_gmacs=max_gmacs)
-        thresholds, group = read_thresholds(Path(exits), self.model)
-        return ExitRule(thresholds=thresholds, max_gmacs=max_gmacs, group=group)
+    def exit_rule(self, request: TagRequest) -> ExitRule:
+        """When clips may be left; a file that was fitted for another model is refused."""
+        if isinstance(request.exits, ExitRule):
+            rule = request.exits
+        elif request.exits is None:
+            rule = ExitRule()
+        else:
+            thresholds, group = read_thresholds(Path(request.exits), self.model)
+            rule = ExitRule(thresholds=thresholds, group=group)
+        return rule if request.max_gmacs is None else replace(rule, max_gmacs=request.max_gmacs)
 
     def loop(self, rule: ExitRule) -> Loop:
         return Loop(self.runtime, schedule(self.family, self._meter, rule), rule)

@@ -10,14 +10,15 @@ import hashlib
 import os
 import re
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adafocus_cli.cli import engines, options, sidecars
+from adafocus_cli.cli import engines, options
 from adafocus_cli.cli.engines import Engine
 from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
 from adafocus_cli.cli.interrupts import asked_to_stop, held_back
@@ -25,10 +26,10 @@ from adafocus_cli.cli.pace import Pace, summary
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.cli.watch import watched
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.requests import ModelRequest, TagRequest, cores
 from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.engine.todo import Tally, Todo
     from adafocus_cli.output.journal import Mode
     from adafocus_cli.output.sidecars import Sidecars
@@ -112,62 +113,32 @@ Settle = Annotated[
 ]
 
 
+@options.with_shared_options
 def batch(
-    context: typer.Context,
     output: Output,
-    inputs: options.Inputs = None,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    labels: options.Labels = None,
-    patch_size: options.PatchSize = None,
-    views: options.ViewsOption = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
-    runtime: options.RuntimeOption = "auto",
-    batch_size: options.BatchSize = None,
-    top_k: options.TopK = 5,
-    min_score: options.MinScore = 0.0,
+    sources: options.SourceOptions,
+    model: options.ModelOptions,
+    request: options.BatchTagOptions,
+    sidecars: options.SidecarOptions,
+    terminal: options.TerminalOptions,
     logits: options.Logits = False,
-    exit_: options.ExitFile = None,
-    max_gmacs: options.MaxGmacs = None,
-    window: options.Window = None,
-    stride: options.Stride = None,
-    files_from: options.FilesFrom = None,
-    null: options.Null = False,
     shard: Shard = None,
     watch: Watch = False,
     settle: Settle = 5.0,
-    decoder: options.DecoderOption = "auto",
-    decode: options.DecodeOption = "exact",
-    decode_timeout: options.DecodeTimeout = 60.0,
-    decode_memory: options.DecodeMemory = 4.0,
     engine: engines.NameOption = "local",
     address: engines.Address = None,
     workers: engines.Workers = None,
     failed: Failed = None,
     overwrite: Overwrite = False,
     append: Append = False,
-    subtitles: sidecars.Subtitles = None,
-    chapters: sidecars.Chapters = False,
-    xmp: sidecars.Xmp = False,
-    sidecars_: sidecars.Folder = None,
-    map_: sidecars.Map = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
-    sources, part = Sources(tuple(inputs or ()), files_from, null), Part.named(shard or "1/1")
-    videos = _Videos(sources, part, settle if watch else None)
-    beside = sidecars.chosen(context.params, output)
+    videos = _Videos(sources, Part.named(shard or "1/1"), settle if watch else None)
+    beside = sidecars.open(output, request)
     target = _Target(output, failed, _mode(overwrite, append), logits, beside)
-    target.check(weights, labels, exit_, files_from, *(inputs or ()))
-    choice = options.ModelChoice.of(context.params)
-    from adafocus_cli.engine.decoding import cores
-
-    engine_options = options.engine_options({**context.params, "workers": workers or cores()})
+    target.check(options.files_read(sources, model, request))
     who = Engine(name=engine, address=address, workers=workers)
-    if code := _run(videos, choice, who, engine_options, target, terminal):
+    request = replace(request, workers=workers or cores())
+    if code := _run(videos, model, who, request, target, terminal):
         raise typer.Exit(code)
 
 
@@ -179,9 +150,9 @@ def _mode(overwrite: bool, append: bool) -> Mode:
 
 def _run(
     videos: _Videos,
-    choice: options.ModelChoice,
+    model: ModelRequest,
     engine: Engine,
-    engine_options: Options,
+    request: TagRequest,
     target: _Target,
     terminal: Terminal,
 ) -> int:
@@ -193,13 +164,13 @@ def _run(
         stack.enter_context(terminal.showing_log("adafocus"))
         bar = stack.enter_context(terminal.progress(into_stdout=False))
         paths = videos.paths(stop, terminal)
-        tagger = engine.load(choice)
+        tagger = engine.load(model)
         if target.beside:
             target.beside.tags.check(tagger.labels.names)
-        settings = settings_of(tagger, engine_options, logits=target.logits, precision=engine.precision(choice, tagger))
+        settings = settings_of(tagger, request, logits=target.logits, precision=engine.precision(model, tagger))
         todo = target.open(settings, stop, terminal, stack)
         pace = Pace(todo.tally, bar, terminal)
-        results = engine.tag(todo.paths(paths), tagger, choice, engine_options, stop, watch=pace.watch)
+        results = engine.tag(todo.paths(paths), tagger, model, request, stop, watch=pace.watch)
         with closing(results):
             for result in results:
                 with held_back():
@@ -277,7 +248,7 @@ class _Target:
     logits: bool
     beside: Sidecars | None
 
-    def check(self, *read: str | Path | None) -> None:
+    def check(self, read: Sequence[str | Path]) -> None:
         """Refuses what would be lost by writing, and names that say no format."""
         from adafocus_cli.output.journal import check_name
 

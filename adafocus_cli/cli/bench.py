@@ -107,16 +107,13 @@ Picture = Annotated[
 ]
 
 
+@options.with_shared_options
 def bench(
-    context: typer.Context,
+    model: options.BenchModelOptions,
+    terminal: options.TerminalOptions,
     videos: Videos = None,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    patch_size: options.PatchSize = None,
-    device: options.Device = "auto",
     precision: Precisions = "auto",
     runtime: Runtimes = "auto",
-    batch_size: options.BatchSize = None,
     baselines: Baselines = None,
     crops: Crops = False,
     rounds: Rounds = 5,
@@ -124,14 +121,10 @@ def bench(
     format_: options.ReportFormatOption = "table",
     output: Output = None,
     picture: Picture = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     precisions = _parsed("--precision", precision, get_args(options.Precision))
     runtimes = _parsed("--runtime", runtime, get_args(options.RuntimeName))
-    source = options.chosen_model(model, weights)
+    source = str(model.name_or_file)
     if output is not None:
         labelled.check_writable(output, source)
     if picture is not None:

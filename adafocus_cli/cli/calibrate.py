@@ -10,7 +10,6 @@ import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,9 +17,9 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError
+from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.evaluation.calibration import Calibrator, Gathering
     from adafocus_cli.evaluation.calibration_report import Calibration
     from adafocus_cli.evaluation.data import Dataset
@@ -88,51 +87,38 @@ Picture = Annotated[
 ]
 
 
+@options.with_shared_options
 def calibrate(
-    context: typer.Context,
     data: labelled.Data,
     budgets: Budgets,
+    model: options.CalibrateModelOptions,
+    request: options.CalibrateTagOptions,
+    terminal: options.TerminalOptions,
     root: labelled.Root = None,
     limit: labelled.Limit = None,
     seed: Seed = 0,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    labels: options.Labels = None,
-    patch_size: options.PatchSize = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
-    runtime: options.RuntimeOption = "auto",
-    batch_size: options.BatchSize = None,
     group: Group = 4,
-    decoder: options.DecoderOption = "auto",
-    decode_timeout: options.DecodeTimeout = 60.0,
-    workers: options.Workers = None,
     format_: options.ReportFormatOption = "table",
     output: Output = None,
     picture: Picture = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     wanted = _parsed(budgets)
     _check_outputs(output, picture, data)
-    choice = options.ModelChoice.of(context.params)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
     from adafocus_cli.evaluation.calibration import Calibrator, Gathering
     from adafocus_cli.flops import CostMeter
+    from adafocus_cli.tagger import Tagger
 
-    engine_options = options.engine_options(context.params)
     started = time.monotonic()
-    tagger = choice.load()
+    tagger = Tagger.of(model)
     calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted)
     for budget in wanted:
         if budget >= calibrator.full_gmacs:
             all_of_it = f"the {calibrator.full_gmacs:.4g} GMACs of everything"
             terminal.note(f"a budget of {budget:g} GMACs allows {all_of_it}; nothing is skipped")
     gathering = Gathering(dataset, tagger.labels.names)
-    failures = _gather(gathering, calibrator, dataset, tagger, engine_options, terminal)
+    failures = _gather(gathering, calibrator, dataset, tagger, request, terminal)
     calibration = calibrator.calibrate(*gathering.halves(seed))
     finding = _Finding(calibration, tagger, data, available, seed, failures, time.monotonic() - started)
     finding.write(output, picture)
@@ -165,16 +151,14 @@ def _gather(
     calibrator: Calibrator,
     dataset: Dataset,
     tagger: Tagger,
-    engine_options: Options,
+    request: TagRequest,
     terminal: Terminal,
 ) -> tuple[Failure, ...]:
     """In the same turns as later, though no video is left: sums in another order would differ in the last digits."""
-    from adafocus_cli.exits import write_thresholds
+    from adafocus_cli.exits import ExitRule
 
-    with TemporaryDirectory(prefix="adafocus-") as folder:
-        never = Path(folder, "never.yaml")
-        write_thresholds(never, tagger.model, calibrator.never, group=calibrator.group)
-        return labelled.tag(dataset, tagger, replace(engine_options, exits=never), terminal, take=gathering.add)
+    never = ExitRule(thresholds=calibrator.never, group=calibrator.group)
+    return labelled.tag(dataset, tagger, replace(request, exits=never), terminal, take=gathering.add)
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adafocus_cli.cli import options, sidecars
-from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
+from adafocus_cli.cli import options
+from adafocus_cli.cli.inputs import Counted, is_same, is_video_name
 from adafocus_cli.cli.interrupts import held_back
 from adafocus_cli.cli.pace import film_time
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.output.escape import printable
+from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.output.base import View, Writer
     from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.schema import Failure, VideoResult
@@ -75,63 +75,31 @@ Trajectories = Annotated[
 ]
 
 
+@options.with_shared_options
 def classify(
-    context: typer.Context,
-    inputs: options.Inputs = None,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    labels: options.Labels = None,
-    patch_size: options.PatchSize = None,
-    views: options.ViewsOption = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
-    runtime: options.RuntimeOption = "auto",
-    batch_size: options.BatchSize = None,
-    top_k: options.TopK = 5,
-    min_score: options.MinScore = 0.0,
+    sources: options.SourceOptions,
+    model: options.ModelOptions,
+    request: options.TagOptions,
+    sidecars: options.SidecarOptions,
+    terminal: options.TerminalOptions,
     logits: options.Logits = False,
-    exit_: options.ExitFile = None,
-    max_gmacs: options.MaxGmacs = None,
-    window: options.Window = None,
-    stride: options.Stride = None,
-    files_from: options.FilesFrom = None,
-    null: options.Null = False,
-    decoder: options.DecoderOption = "auto",
-    decode: options.DecodeOption = "exact",
-    decode_timeout: options.DecodeTimeout = 60.0,
-    decode_memory: options.DecodeMemory = 4.0,
-    workers: options.Workers = None,
     format_: FormatOption = None,
     output: Output = None,
     trajectories: Trajectories = None,
-    subtitles: sidecars.Subtitles = None,
-    chapters: sidecars.Chapters = False,
-    xmp: sidecars.Xmp = False,
-    sidecars_: sidecars.Folder = None,
-    map_: sidecars.Map = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
-    sources = Sources(tuple(inputs or ()), files_from, null)
-    choice = options.ModelChoice.of(context.params)
-
     from adafocus_cli.output.base import View
 
-    engine_options = options.engine_options(context.params)
-    read = (weights, labels, exit_, files_from, *(inputs or ()))
-    view = View(logits=logits, min_score=min_score, steps=verbose)
-    target = _Target(output, format_, trajectories, view, sources=read)
-    beside = sidecars.chosen(context.params, target.output)
-    if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, beside, terminal):
+    view = View(logits=logits, min_score=request.min_score, steps=terminal.verbose)
+    target = _Target(output, format_, trajectories, view, read=options.files_read(sources, model, request))
+    beside = sidecars.open(target.output, request)
+    if _tag(sources.counted(sources.each(terminal)), model, request, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
 
 
 def _tag(
     paths: Counted,
-    choice: options.ModelChoice,
-    engine_options: Options,
+    model: ModelRequest,
+    request: TagRequest,
     target: _Target,
     beside: Sidecars | None,
     terminal: Terminal,
@@ -146,12 +114,14 @@ def _tag(
         bar = stack.enter_context(terminal.progress(into_stdout=target.output is None))
 
         def load() -> Tagger:
-            tagger = choice.load()
+            from adafocus_cli.tagger import Tagger
+
+            tagger = Tagger.of(model)
             if beside is not None:
                 beside.tags.check(tagger.labels.names)
             return tagger
 
-        results = tag_files(paths, load, engine_options, watch=film_time(bar))
+        results = tag_files(paths, load, request, watch=film_time(bar))
         if isinstance(results, Generator):  # closing it ends the decoding processes
             stack.callback(results.close)
         for result in results:
@@ -197,9 +167,9 @@ class _Target:
         trajectories: Path | None,
         view: View,
         *,
-        sources: Sequence[str | Path | None],
+        read: Sequence[str | Path],
     ) -> None:
-        """`sources` are files that are read, and must not be written."""
+        """The files that are `read` must not be written."""
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
         self._trajectories = trajectories
@@ -209,7 +179,7 @@ class _Target:
         if str(trajectories) == "-":
             raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
         for path in (self.output, trajectories):
-            if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in sources)):
+            if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in read)):
                 raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
         if trajectories is not None and trajectories == self.output:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")

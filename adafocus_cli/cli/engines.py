@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adafocus_cli.cli.options import ModelChoice
 from adafocus_cli.errors import UsageError
+from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.engine.videos import Watch
     from adafocus_cli.schema import Result
     from adafocus_cli.tagger import Tagger
@@ -63,24 +62,26 @@ class Engine:
 
             library()  # before anything is done, and waited for
 
-    def load(self, choice: ModelChoice) -> Tagger:
+    def load(self, model: ModelRequest) -> Tagger:
         """The tagger; for a cluster, one that only says what it is."""
-        if self.name == "local":
-            return choice.load()
-        return replace(choice, device="cpu", precision="auto", runtime="torch").load()
+        from adafocus_cli.tagger import Tagger
 
-    def precision(self, choice: ModelChoice, tagger: Tagger) -> str:
+        if self.name == "local":
+            return Tagger.of(model)
+        return Tagger.of(replace(model, device="cpu", precision="auto", runtime="torch"))
+
+    def precision(self, model: ModelRequest, tagger: Tagger) -> str:
         """What will be calculated with; `auto` is the same everywhere."""
-        if self.name == "local" or choice.precision == "auto":
+        if self.name == "local" or model.precision == "auto":
             return tagger.runtime.precision
-        return choice.precision
+        return model.precision
 
     def tag(
         self,
         paths: Iterable[str],
         tagger: Tagger,
-        choice: ModelChoice,
-        options: Options,
+        model: ModelRequest,
+        request: TagRequest,
         stop: threading.Event,
         *,
         watch: Watch | None = None,
@@ -89,25 +90,17 @@ class Engine:
         if self.name == "local":
             from adafocus_cli.engine.local import tag_as_they_come
 
-            return tag_as_they_come(paths, tagger, options, stop=stop, watch=watch)
+            return tag_as_they_come(paths, tagger, request, stop=stop, watch=watch)
         from adafocus_cli.engine.cluster import tag_on_cluster
         from adafocus_cli.engine.worker import Setup
         from adafocus_cli.library.store import find_model
         from adafocus_cli.runtime.pytorch import ACCELERATOR_LANES
 
-        file = find_model(choice.source)
+        file = find_model(model.name_or_file)
         setup = Setup(
-            file_name=file.name,
+            model=replace(model, source=file.name, labels=tuple(tagger.labels.names)),
             sha256=tagger.model.sha256,
-            patch_size=choice.patch_size,
-            views=choice.views,
-            labels=tuple(tagger.labels.names),
-            device=choice.device,
-            precision=choice.precision,
-            batch_size=choice.batch_size,
-            runtime=choice.runtime,
-            options=replace(options, exits=None, max_gmacs=None),
-            rule=tagger.exit_rule(options.exits, options.max_gmacs),
+            request=replace(request, exits=tagger.exit_rule(request), max_gmacs=None),
         )
-        lanes = None if choice.device in ("cpu", "mps") else choice.batch_size or ACCELERATOR_LANES
+        lanes = None if model.device in ("cpu", "mps") else model.batch_size or ACCELERATOR_LANES
         return tag_on_cluster(paths, setup, file, address=self.address, workers=self.workers, lanes=lanes, stop=stop)

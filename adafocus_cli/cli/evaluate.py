@@ -14,9 +14,9 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError
+from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.evaluation.report import Report, Setting
     from adafocus_cli.tagger import Tagger
@@ -82,67 +82,50 @@ ConfusionOption = Annotated[
 ]
 
 
+@options.with_shared_options
 def evaluate(
-    context: typer.Context,
     data: labelled.Data,
+    model: options.ModelOptions,
+    request: options.EvaluateTagOptions,
+    terminal: options.TerminalOptions,
     root: labelled.Root = None,
     limit: labelled.Limit = None,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    labels: options.Labels = None,
-    patch_size: options.PatchSize = None,
-    views: options.ViewsOption = None,
     policy: PolicyOption = "learned",
     seed: Seed = 0,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
-    runtime: options.RuntimeOption = "auto",
-    batch_size: options.BatchSize = None,
-    exit_: options.ExitFile = None,
-    max_gmacs: options.MaxGmacs = None,
-    decoder: options.DecoderOption = "auto",
-    decode: options.DecodeOption = "exact",
-    decode_timeout: options.DecodeTimeout = 60.0,
-    workers: options.Workers = None,
     format_: options.ReportFormatOption = "table",
     output: Output = None,
     confusion: ConfusionOption = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     target = _Target(format_, output, confusion, data=data)
-    choice = options.ModelChoice.of(context.params)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
     from adafocus_cli.evaluation.looking import looking
     from adafocus_cli.evaluation.report import Setting
+    from adafocus_cli.tagger import Tagger
 
-    engine_options = options.engine_options(context.params)
-    tagger = looking(choice.load(), policy, seed=seed)
-    report, seconds = _judged(dataset, tagger, engine_options, terminal)
+    tagger = looking(Tagger.of(model), policy, seed=seed)
+    report, seconds = _judged(dataset, tagger, request, terminal)
     setting = Setting(
         model=tagger.model,
         data=data,
         policy=policy,
         seed=seed,
         available=available,
-        exits=None if exit_ is None else str(exit_),
-        max_gmacs=max_gmacs,
-        decode=decode,
+        exits=None if request.exits is None else str(request.exits),
+        max_gmacs=request.max_gmacs,
+        decode=request.decode,
     )
     target.write(report, setting, seconds)
     labelled.end_with(report.failures, dataset, terminal)
 
 
-def _judged(dataset: Dataset, tagger: Tagger, engine_options: Options, terminal: Terminal) -> tuple[Report, float]:
+def _judged(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
     """The report, and how many seconds it took."""
     from adafocus_cli.evaluation.judge import Judge
 
     judge = Judge(dataset, tagger.labels)
     started = time.monotonic()
-    labelled.tag(dataset, tagger, engine_options, terminal, take=judge.add)
+    labelled.tag(dataset, tagger, request, terminal, take=judge.add)
     report = judge.report()
     assert report is not None, "at least one video was tagged"
     return report, time.monotonic() - started

@@ -39,35 +39,31 @@ Frames = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many c
 Classes = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many classes, for --family.")]
 
 
+@options.with_shared_options
 def flops(
-    context: typer.Context,
+    model: options.FlopsModelOptions,
+    terminal: options.VerboseOption,
     family: Family = None,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    patch_size: options.PatchSize = None,
-    views: options.ViewsOption = None,
     frames: Frames = None,
     classes: Classes = None,
     format_: options.ReportFormatOption = "table",
-    verbose: options.Verbose = False,
 ) -> None:
-    context.obj.verbose = verbose
-    one_model = model is not None or weights is not None
+    one_model = model.source is not None
     if family is not None and one_model:
         raise UsageError("--family and --model or --weights both say which model; give one of them")
-    if views is not None and family is None and not one_model:
+    if model.views is not None and family is None and not one_model:
         raise UsageError("--views is for networks over whole clips; name one with --family, --model or --weights")
     if one_model and (frames is not None or classes is not None):
         raise UsageError("a model has its own frames and classes; give --frames and --classes with --family")
 
     if one_model:
-        source = options.chosen_model(model, weights)
-        choice = options.ModelChoice(source=source, patch_size=patch_size, views=views, device="cpu")
-        counted = [_count(choice.load().spec)]
+        from adafocus_cli.tagger import Tagger
+
+        counted = [_count(Tagger.of(replace(model, device="cpu")).spec)]
     elif family is not None:
-        counted = [_count(_sized(family, patch_size, frames, classes, views))]
+        counted = [_count(_sized(family, model.patch_size, frames, classes, model.views))]
     else:
-        counted = _all_families(patch_size, frames, classes)
+        counted = _all_families(model.patch_size, frames, classes)
     _show(counted, format_, one_model=one_model or family is not None)
 
 

@@ -17,9 +17,9 @@ from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import expand_listed, is_video_name
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.local import Options
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.schema import Failure, Result
     from adafocus_cli.tagger import Tagger
@@ -71,7 +71,7 @@ def choose(data: str, root: Path | None, limit: int | None, seed: int, terminal:
 def tag(
     dataset: Dataset,
     tagger: Tagger,
-    engine_options: Options,
+    request: TagRequest,
     terminal: Terminal,
     *,
     take: Callable[[int, Result], None],
@@ -84,7 +84,7 @@ def tag(
     with (
         terminal.showing_log("adafocus"),
         terminal.progress(into_stdout=False) as bar,
-        closing(tag_samples(dataset.samples, tagger, engine_options)) as results,
+        closing(tag_samples(dataset.samples, tagger, request)) as results,
     ):
         for done, (place, result) in enumerate(results, 1):
             if isinstance(result, Failure):

@@ -5,19 +5,21 @@ Parses, finds or makes the record, and calls; knows nothing of pixels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import is_same
-from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
     from adafocus_cli.render.process import Record
+    from adafocus_cli.tagger import Tagger
 
 HELP = """Draw into a video where the model looked, what it said, and what that cost.
 
@@ -64,43 +66,31 @@ Results = Annotated[
 ]
 
 
+@options.with_shared_options
 def render(
-    context: typer.Context,
     video: Video,
+    model: options.RenderModelOptions,
+    request: options.RenderTagOptions,
+    terminal: options.TerminalOptions,
     output: Output = None,
     frames: Frames = None,
     results: Results = None,
     overwrite: Overwrite = False,
-    model: options.ModelName = None,
-    weights: options.Weights = None,
-    labels: options.Labels = None,
-    patch_size: options.PatchSize = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
-    runtime: options.RuntimeOption = "auto",
-    exit_: options.ExitFile = None,
-    max_gmacs: options.MaxGmacs = None,
-    decode_timeout: options.DecodeTimeout = 60.0,
-    decode_memory: options.DecodeMemory = 4.0,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     _check_targets(video, output, frames, overwrite=overwrite)
-    if results is not None and (model is not None or weights is not None):
+    if results is not None and model.source is not None:
         raise UsageError("--results says what was found, and --model or --weights would find it anew; give one of them")
 
     from adafocus_cli.render import process
 
     with terminal.progress(into_stdout=False) as bar:
-        record = _tagged(context.params) if results is None else _found(results, video)
+        record = _tagged(video, model, request) if results is None else _found(results, video)
         process.render(
             video,
             record,
             output=output,
             folder=frames,
-            limits=options.limits_of(context.params),
+            limits=request.limits,
             progress=lambda done, total: bar.show(f"{done} of {total} frames", done=done, total=total),
         )
     terminal.note(" and ".join(str(target) for target in (output, frames) if target is not None))
@@ -128,12 +118,16 @@ def _is_taken(target: Path) -> bool:
     return any(target.iterdir()) if target.is_dir() else target.exists()
 
 
-def _tagged(given: dict[str, Any]) -> Record:
+def _tagged(video: str, model: ModelRequest, request: TagRequest) -> Record:
     from adafocus_cli.engine.local import tag_files
     from adafocus_cli.schema import Failure
 
-    choice = options.ModelChoice.of({**given, "batch_size": None})
-    (result,) = tag_files([given["video"]], choice.load, options.engine_options({**given, "workers": 1}))
+    def load() -> Tagger:
+        from adafocus_cli.tagger import Tagger
+
+        return Tagger.of(model)
+
+    (result,) = tag_files([video], load, replace(request, workers=1))
     if isinstance(result, Failure):
         raise VideoError(result.message, stage=result.stage)
     return result.to_dict()

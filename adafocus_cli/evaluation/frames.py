@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from adafocus_cli.engine.local import Options, failure_of, tag_files
+from adafocus_cli.engine.local import failure_of, tag_files
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.scenes import Rendered, is_scene
 from adafocus_cli.loop import Clip, Loop
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.clip import preprocess
@@ -58,7 +59,7 @@ class Source:
     open: Callable[[], Frames]
 
 
-def tag_samples(samples: Sequence[Sample], tagger: Tagger, options: Options) -> Generator[tuple[int, Result]]:
+def tag_samples(samples: Sequence[Sample], tagger: Tagger, request: TagRequest) -> Generator[tuple[int, Result]]:
     """Results and failures with the places of their samples: first of the video files, then of all others."""
     videos: list[int] = []
     sources: list[Source] = []
@@ -71,22 +72,22 @@ def tag_samples(samples: Sequence[Sample], tagger: Tagger, options: Options) -> 
         else:
             videos.append(place)
     if videos:
-        results = tag_files([samples[place].path for place in videos], lambda: tagger, options)
+        results = tag_files([samples[place].path for place in videos], lambda: tagger, request)
         try:
             yield from zip(videos, results, strict=True)
         finally:
             if isinstance(results, Generator):  # closing it ends the decoding processes
                 results.close()
-    yield from tag_sources(sources, tagger, options)
+    yield from tag_sources(sources, tagger, request)
 
 
-def tag_sources(sources: Iterable[Source], tagger: Tagger, options: Options) -> Iterator[tuple[int, Result]]:
+def tag_sources(sources: Iterable[Source], tagger: Tagger, request: TagRequest) -> Iterator[tuple[int, Result]]:
     """Threads open them and get their frames, ahead of the model."""
-    loop = tagger.loop(tagger.exit_rule(options.exits, options.max_gmacs))
+    loop = tagger.loop(tagger.exit_rule(request))
     waiting, opening = deque(sources), deque[tuple[Source, Future[Frames]]]()
-    with ThreadPoolExecutor(options.workers, thread_name_prefix="frames") as threads:
+    with ThreadPoolExecutor(request.workers, thread_name_prefix="frames") as threads:
         while waiting or opening or len(loop):
-            while waiting and len(opening) + len(loop) < loop.lanes + 2 * options.workers:
+            while waiting and len(opening) + len(loop) < loop.lanes + 2 * request.workers:
                 source = waiting.popleft()
                 opening.append((source, threads.submit(source.open)))
             while opening and (opening[0][1].done() or not len(loop)):
@@ -100,7 +101,7 @@ def tag_sources(sources: Iterable[Source], tagger: Tagger, options: Options) -> 
                 wait(due, return_when=FIRST_COMPLETED)
             for run in loop.step():
                 try:
-                    yield run.place, tagger.result(run, top_k=options.top_k, min_score=options.min_score)
+                    yield run.place, tagger.result(run, top_k=request.top_k, min_score=request.min_score)
                 except Exception as error:
                     yield run.place, failure_of(run.clip.video.path, error, "infer")
 

@@ -10,26 +10,21 @@ from importlib.util import find_spec
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family
 from adafocus_cli.nn.backbones import MobileNetV2, ResNet
+from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device
 
 
-def runtime_for(
-    model: Family,
-    *,
-    runtime: str = "auto",
-    device: str = "auto",
-    precision: str = "auto",
-    batch_size: int | None = None,
-) -> Runtime:
+def runtime_for(model: Family, request: ModelRequest) -> Runtime:
     """The model, ready to run: by OpenVINO where that can be and nothing else is asked for."""
+    runtime, device, precision = request.runtime, request.device, request.precision
     if runtime not in ("auto", "torch", "openvino"):
         raise DeviceError(f"no runtime {runtime!r}; auto, torch, openvino are known")
     obstacle = "" if runtime == "torch" else _obstacle(model, device)
     if obstacle and runtime == "openvino":
         raise DeviceError(f"{obstacle}, or use --runtime torch")
     if obstacle or runtime == "torch":
-        return TorchRuntime(model, device=device, precision=precision, batch_size=batch_size)
+        return TorchRuntime(model, device=device, precision=precision, batch_size=request.batch_size)
     from adafocus_cli.runtime.openvino import OpenVinoRuntime
 
     return OpenVinoRuntime(model, precision=precision)

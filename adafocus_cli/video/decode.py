@@ -8,20 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
 
 import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
+from adafocus_cli.video import DECODERS, Decoder
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
 from adafocus_cli.video.reading import Reader, Reading
 
-Decoder = Literal["auto", "pyav", "decord"]
-DECODERS: tuple[Decoder, ...] = ("auto", "pyav", "decord")
-Decode = Literal["exact", "fast"]
-DECODES: tuple[Decode, ...] = ("exact", "fast")
 
 
 @dataclass(frozen=True, eq=False)
