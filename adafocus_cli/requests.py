@@ -42,8 +42,9 @@ def default_workers() -> int:
 class ModelRequest:
     """Which model to load, and onto what.
 
-    `source` is a name or a file; None is the default model. `views` is how often a network over whole clips sees a video; its answers are averaged. `batch_size` is how many
-    clips an accelerator takes at once; a processor takes them one by one.
+    `source` is a name or a file; None is the default model. `views` is how often a network over whole clips sees a
+    video; its answers are averaged. `batch_size` is how many clips an accelerator takes at once; a processor takes
+    them one by one.
     """
 
     source: str | Path | None = None

@@ -9,8 +9,8 @@ import argparse
 
 import numpy as np
 
-from adafocus_cli.cli.options import DEFAULT_MODEL
 from adafocus_cli.evaluation.scenes import Rendered
+from adafocus_cli.requests import DEFAULT_MODEL
 from adafocus_cli.scores import softmax
 from adafocus_cli.tagger import Tagger
 

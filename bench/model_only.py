@@ -18,6 +18,7 @@ import torch
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family, Memory
+from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.pytorch import PRECISIONS
@@ -49,7 +50,7 @@ def measure(family: str, patch_size: int, rounds: int, peaks: dict[str, float]) 
     pixels = np.random.default_rng(0).integers(0, 256, (1, 16, spec.frame_size, spec.frame_size, 3), np.uint8)
     ways: dict[tuple[str, str], Callable[[], object]] = {("plain", "fp32"): lambda: plainly(model, pixels)}
     for runtime, precision in WAYS:
-        ready = runtime_for(deepcopy(model), runtime=runtime, device="cpu", precision=precision)
+        ready = runtime_for(deepcopy(model), ModelRequest(runtime=runtime, device="cpu", precision=precision))
         ways[runtime, precision] = lambda ready=ready: run(ready, pixels)  # type: ignore[misc]
     best = dict.fromkeys(ways, float("inf"))
     for number in range(rounds + 1):

@@ -19,8 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from adafocus_cli.cli.inputs import expand_listed
-from adafocus_cli.cli.options import DEFAULT_MODEL
-from adafocus_cli.engine.local import Options
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.evaluation.frames import Source, tag_sources
@@ -28,6 +26,7 @@ from adafocus_cli.evaluation.judge import Judge
 from adafocus_cli.evaluation.looking import Policy, looking
 from adafocus_cli.evaluation.report import Report
 from adafocus_cli.evaluation.scenes import Rendered
+from adafocus_cli.requests import DEFAULT_MODEL, TagRequest
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.framing import CROP, SHORT_SIDE, Framing
 from adafocus_cli.video.process import VideoProcess
@@ -88,7 +87,7 @@ def judged(tagger: Tagger, world: World, numbers: Sequence[int]) -> Report:
     samples = tuple(Sample(f"real footage #{number}", world.labels[number % len(world.labels)]) for number in numbers)
     sources = [Source(n - numbers[0], f"real footage #{n}", partial(opened, n)) for n in numbers]
     judge = Judge(Dataset(samples, "real footage"), tagger.labels)
-    for place, result in tag_sources(sources, tagger, Options()):
+    for place, result in tag_sources(sources, tagger, TagRequest()):
         judge.add(place, result)
     report = judge.report()
     if report is None or report.failures:

@@ -20,9 +20,8 @@ import torch
 from made_clips import make
 
 from adafocus_cli.cli.engines import Engine, Name
-from adafocus_cli.cli.options import DEFAULT_MODEL, ModelChoice
 from adafocus_cli.engine.decoding import cores
-from adafocus_cli.engine.local import Options
+from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest
 
 ENGINES: tuple[Name, ...] = ("local", "ray")
 
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    choice = ModelChoice(source=arguments.model, device=arguments.device)
+    choice = ModelRequest(source=arguments.model, device=arguments.device)
     seconds: dict[Name, list[float]] = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as folder:
         clips = make(Path(folder), arguments.clips)
@@ -48,12 +47,12 @@ def main() -> None:
     print(f"Ray adds {1000 * (ray - local):.1f} ms a video, {ray / local - 1:.1%}; {cores()} cores, {len(clips)} clips")
 
 
-def seconds_per_video(name: Name, clips: list[str], choice: ModelChoice) -> float:
+def seconds_per_video(name: Name, clips: list[str], choice: ModelRequest) -> float:
     torch.set_num_threads(cores())  # the local engine leaves it at one
     engine = Engine(name=name, address=None, workers=None)
     warm = len(clips) // 5
     with closing(
-        engine.tag(clips, engine.load(choice), choice, Options(workers=cores()), threading.Event())
+        engine.tag(clips, engine.load(choice), choice, TagRequest(workers=cores()), threading.Event())
     ) as results:
         for _ in range(warm):
             next(results)

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from made_clips import make
 
-from adafocus_cli.cli.options import DEFAULT_MODEL
 from adafocus_cli.engine.decoding import cores
+from adafocus_cli.requests import DEFAULT_MODEL
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.process import VideoProcess
 

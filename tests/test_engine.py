@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from adafocus_cli.engine import local
-from adafocus_cli.engine.local import Options, tag_files
+from adafocus_cli.engine.local import tag_files
 from adafocus_cli.errors import ModelError, UsageError, VideoError
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.process import VideoProcess
 from tests.clips import cut_off, flip_bytes, numbered_clip
@@ -47,7 +48,7 @@ def no_child_is_left():
 
 def test_results_come_in_the_order_of_the_paths_whatever_fails_between(clips, tagger):
     paths = [clips[3], "absent.mp4", clips[0], __file__, clips[1]]
-    results = list(tag_files(paths, lambda: tagger, Options(workers=3)))
+    results = list(tag_files(paths, lambda: tagger, TagRequest(workers=3)))
     assert [r.status for r in results] == ["ok", "error", "ok", "error", "ok"]
     assert [r.to_dict()["video"]["path"] for r in results] == paths
     assert results[1].stage == "open"
@@ -57,7 +58,9 @@ def test_results_come_in_the_order_of_the_paths_whatever_fails_between(clips, ta
 @pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v2-tsm", "uni-adafocus", "uni-adafocus-tsm"])
 def test_a_video_has_the_same_record_alone_among_others_and_again(clips, family):
     tagger = tiny_tagger(family)
-    together = [without_timings(r.to_dict(logits=True)) for r in tag_files(clips, lambda: tagger, Options(workers=2))]
+    together = [
+        without_timings(r.to_dict(logits=True)) for r in tag_files(clips, lambda: tagger, TagRequest(workers=2))
+    ]
     again = [without_timings(r.to_dict(logits=True)) for r in tagger.tag_videos(clips)]
     alone = [without_timings(tagger.tag_video(path).to_dict(logits=True)) for path in clips]
     assert together == again == alone
@@ -73,7 +76,7 @@ def test_frames_are_decoded_when_they_are_needed(clips, tagger, monkeypatch):
         return original(self, video, indices, **how)
 
     monkeypatch.setattr(VideoProcess, "frames", spy)
-    options = Options(max_gmacs=tagger._meter.of_turns(tagger.family.turns(4))[0].total() / 1e9 * 1.01)
+    options = TagRequest(max_gmacs=tagger._meter.of_turns(tagger.family.turns(4))[0].total() / 1e9 * 1.01)
     (result,) = tag_files(clips[:1], lambda: tagger, options)
     assert len(asked) == 1
     assert len(asked[0]) == result.frames_decoded == 4
@@ -83,7 +86,7 @@ def test_fast_decoding_shows_keyframes_and_says_which(tmp_path, tagger):
     path = str(numbered_clip(tmp_path / "many.mp4", frames=200, options={"g": "10", "x264-params": "scenecut=0"}))
 
     (exact,) = tag_files([path], lambda: tagger)
-    (fast,) = tag_files([path], lambda: tagger, Options(decode="fast"))
+    (fast,) = tag_files([path], lambda: tagger, TagRequest(decode="fast"))
 
     assert {look.frame % 10 for look in exact.trajectory} != {0}
     assert {look.frame % 10 for look in fast.trajectory} == {0}
@@ -100,7 +103,7 @@ def test_fast_decoding_is_exact_where_keyframes_are_few_or_cannot_be_reached(tmp
     gap = "100" if name == "few.mp4" else "10"
     path = str(numbered_clip(tmp_path / name, frames=200, options={"g": gap, "x264-params": "scenecut=0"}))
 
-    (fast,) = tag_files([path], lambda: tagger, Options(decode="fast"))
+    (fast,) = tag_files([path], lambda: tagger, TagRequest(decode="fast"))
     (exact,) = tag_files([path], lambda: tagger)
 
     assert without_timings(fast.to_dict(logits=True)) == without_timings(exact.to_dict(logits=True))
@@ -208,14 +211,14 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_record(clips, tagger, monkeyp
         "worker.main()\n"
     )
     monkeypatch.setattr(VideoProcess, "_command", (sys.executable, "-c", child))
-    options = Options(workers=1, limits=Limits(seconds=3.0))
+    options = TagRequest(workers=1, limits=Limits(seconds=3.0))
     results = list(tag_files([clips[0], str(poison), clips[1]], lambda: tagger, options))
     assert [r.status for r in results] == ["ok", "error", "ok"]
     assert complaint.replace(".", "") in results[1].message.replace("(", "").replace(")", "")
 
 
 def test_stopping_in_the_middle_leaves_no_process(clips, tagger):
-    results = tag_files(clips * 5, lambda: tagger, Options(workers=3))
+    results = tag_files(clips * 5, lambda: tagger, TagRequest(workers=3))
     next(results)
     assert children()
     started = time.monotonic()
@@ -225,7 +228,7 @@ def test_stopping_in_the_middle_leaves_no_process(clips, tagger):
 
 
 def test_stopping_in_the_middle_leaves_no_thread(clips, tagger):
-    results = tag_files(clips * 10, lambda: tagger, Options(workers=1))
+    results = tag_files(clips * 10, lambda: tagger, TagRequest(workers=1))
     next(results)
     results.close()
     ending = [thread for thread in threading.enumerate() if thread.name == "paths"]
@@ -256,7 +259,7 @@ def test_the_engine_loads_neither_torch_nor_a_decoder():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-    assert local.Options().workers >= 1
+    assert local.TagRequest().workers >= 1
 
 
 def test_damage_is_counted_once_however_often_a_video_is_asked_for(tmp_path, tagger, monkeypatch):

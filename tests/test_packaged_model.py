@@ -14,12 +14,12 @@ import pytest
 
 from adafocus_cli import Tagger, weights_file
 from adafocus_cli.cli.app import run
-from adafocus_cli.cli.options import DEFAULT_MODEL
 from adafocus_cli.errors import ModelError
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import cost_of
 from adafocus_cli.library import catalogue, included
 from adafocus_cli.library.store import find_model
+from adafocus_cli.requests import DEFAULT_MODEL
 from bench import timeline
 from tests.clips import has_encoder
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adafocus_cli.errors import DeviceError
+from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import choice
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.folding import fold
@@ -80,9 +81,9 @@ def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(threads):
 
 @pytest.mark.parametrize("cores", [1, 3, 5])
 def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
-    torchs = runtime_for(tiny_model("adafocus-v2"), runtime="torch", device="cpu")
+    torchs = runtime_for(tiny_model("adafocus-v2"), ModelRequest(runtime="torch", device="cpu"))
     torch.set_num_threads(cores)
-    ours = runtime_for(tiny_model("adafocus-v2"), runtime="openvino", device="cpu")
+    ours = runtime_for(tiny_model("adafocus-v2"), ModelRequest(runtime="openvino", device="cpu"))
     for count in (1, 4, 13, torchs.model.spec.glance_frames):
         torch.testing.assert_close(ours.glance(pixels(count)), torchs.glance(pixels(count)), rtol=1e-3, atol=1e-4)
 
@@ -90,8 +91,8 @@ def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
 @pytest.mark.parametrize("family", LOOKING)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_openvino_sees_what_torch_sees(family, precision):
-    ours = runtime_for(tiny_model(family), runtime="openvino", device="cpu", precision=precision)
-    torchs = runtime_for(tiny_model(family), runtime="torch", device="cpu", precision="fp32")
+    ours = runtime_for(tiny_model(family), ModelRequest(runtime="openvino", device="cpu", precision=precision))
+    torchs = runtime_for(tiny_model(family), ModelRequest(runtime="torch", device="cpu", precision="fp32"))
     spec = torchs.model.spec
     for stage, shown in (("glance", pixels(spec.glance_frames)), ("focus", pictures(32, spec.focus_frames))):
         seen, expected = (getattr(runtime, stage)(shown) for runtime in (ours, torchs))
@@ -102,7 +103,7 @@ def test_openvino_sees_what_torch_sees(family, precision):
 
 @pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v1-tsm"])
 def test_threads_that_ask_at_the_same_time_get_what_one_gets(family, threads):
-    runtime = runtime_for(tiny_model(family), runtime="openvino", device="cpu")
+    runtime = runtime_for(tiny_model(family), ModelRequest(runtime="openvino", device="cpu"))
     clips = [pixels(runtime.model.spec.glance_frames) // shade for shade in range(1, 5)]
     alone = [runtime.glance(clip) for clip in clips]
     together: list[torch.Tensor] = [torch.empty(0)] * len(clips)
@@ -121,12 +122,12 @@ def test_threads_that_ask_at_the_same_time_get_what_one_gets(family, threads):
 
 class TestChoice:
     def test_auto_is_openvino_where_it_can_be(self, monkeypatch):
-        assert runtime_for(tiny_model("adafocus-v1"), device="cpu").name == "openvino"
-        assert runtime_for(tiny_model("adafocus-v1"), device="cpu", runtime="torch").name == "torch"
+        assert runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu")).name == "openvino"
+        assert runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu", runtime="torch")).name == "torch"
         monkeypatch.setattr(choice, "find_spec", lambda name: None)
-        assert runtime_for(tiny_model("adafocus-v1"), device="cpu").name == "torch"
+        assert runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu")).name == "torch"
         with pytest.raises(DeviceError, match=r"not there: pip install \"adafocus-cli\[openvino\]\""):
-            runtime_for(tiny_model("adafocus-v1"), device="cpu", runtime="openvino")
+            runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu", runtime="openvino"))
 
     def test_networks_that_compare_frames_stay_with_torch(self):
         assert Tagger.load("motion", device="cpu").runtime.name == "torch"
@@ -135,9 +136,9 @@ class TestChoice:
 
     def test_what_cannot_be_is_one_line(self):
         with pytest.raises(DeviceError, match="no runtime 'onnx'; auto, torch, openvino"):
-            runtime_for(tiny_model("adafocus-v1"), runtime="onnx")
+            runtime_for(tiny_model("adafocus-v1"), ModelRequest(runtime="onnx"))
         with pytest.raises(DeviceError, match="fifty times as long in fp16"):
-            runtime_for(tiny_model("adafocus-v1"), runtime="openvino", device="cpu", precision="fp16")
+            runtime_for(tiny_model("adafocus-v1"), ModelRequest(runtime="openvino", device="cpu", precision="fp16"))
 
 
 def test_a_signal_after_a_runtime_has_gone_kills_nobody():
@@ -147,7 +148,7 @@ from tests.test_runtimes import pixels, runtime_for, tiny_model
 
 faulthandler.enable()  # gives signals a stack of their own, as the thread that compiles gets one of OpenVINO's
 signal.signal(signal.SIGUSR1, lambda *_: print("survived"))
-runtimes = [runtime_for(tiny_model("adafocus-v1"), runtime="openvino", device="cpu") for _ in range(2)]
+runtimes = [runtime_for(tiny_model("adafocus-v1"), ModelRequest(runtime="openvino", device="cpu")) for _ in range(2)]
 for runtime in runtimes:
     runtime.glance(pixels(runtime.model.spec.glance_frames))
 while runtimes:
@@ -161,7 +162,7 @@ os.kill(os.getpid(), signal.SIGUSR1)
 
 def test_a_record_names_the_runtime_and_the_precision():
     plain = tiny_tagger("adafocus-v2")
-    runtime = runtime_for(tiny_model("adafocus-v2"), runtime="openvino", device="cpu", precision="bf16")
+    runtime = runtime_for(tiny_model("adafocus-v2"), ModelRequest(runtime="openvino", device="cpu", precision="bf16"))
     tagger = Tagger(runtime, plain.labels, lambda: plain.model)
     frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     told = json.loads(json.dumps(tagger.tag_frames(frames).to_dict()))["runtime"]

@@ -11,8 +11,9 @@ import torch
 
 from adafocus_cli.benchmark.plain import PlainPath
 from adafocus_cli.benchmark.rounds import Entrant, Parts, whole
-from adafocus_cli.engine.local import Options, tag_as_they_come
+from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Failure, Result
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.process import VideoProcess
@@ -23,7 +24,7 @@ class Batch:
     between decoding and model, and those after it keep it full, so that nothing is had for free.
     """
 
-    def __init__(self, tagger: Tagger, paths: Sequence[str], options: Options) -> None:
+    def __init__(self, tagger: Tagger, paths: Sequence[str], options: TagRequest) -> None:
         lanes = tagger.runtime.lanes
         self._videos = lanes * -(-len(paths) // lanes)
         self._before = lanes * -(-2 * options.workers // lanes)

@@ -23,8 +23,8 @@ from adafocus_cli.benchmark.rounds import timed
 from adafocus_cli.benchmark.subject import Subject, Variant, find, name_of
 from adafocus_cli.benchmark.sweep import curves
 from adafocus_cli.diagnose.machine import find_accelerators, look_at_machine
-from adafocus_cli.engine.local import Options
 from adafocus_cli.flops import cost_of
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.process import VideoProcess
 
@@ -83,7 +83,7 @@ def _end_to_end(
     paths: Sequence[str], taggers: Mapping[str, Tagger], plain: PlainPath, rounds: int, tell: Tell, stack: ExitStack
 ) -> tuple[Row, ...]:
     way = PlainWay(stack.enter_context(VideoProcess()), plain, paths)
-    batches = [Batch(tagger, paths, Options()).entrant(name) for name, tagger in taggers.items()]
+    batches = [Batch(tagger, paths, TagRequest()).entrant(name) for name, tagger in taggers.items()]
     timings = timed([way.entrant(PLAIN), *batches], rounds, tell)
     return tuple(Row.beside(PLAIN, name, timings, {}) for name in timings)
 

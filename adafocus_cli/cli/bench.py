@@ -12,7 +12,6 @@ import typer
 
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.inputs import expand
-from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,9 +138,9 @@ def bench(
 
     request = Request(
         source=source,
-        patch_size=patch_size,
+        patch_size=model.patch_size,
         variants=tuple(
-            Variant(device=device, precision=precision, batch_size=batch_size, runtime=runtime)
+            Variant(device=model.device, precision=precision, batch_size=model.batch_size, runtime=runtime)
             for precision in precisions
             for runtime in runtimes
         ),

@@ -19,7 +19,6 @@ from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits
 from adafocus_cli.video.reading import Reader, Reading
 
 
-
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Frames in the order asked for; see `process.Frames`."""

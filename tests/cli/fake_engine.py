@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from adafocus_cli.engine.local import Options
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Result
 from tests.output.made_up import failed, tagged
 
@@ -21,16 +21,16 @@ from tests.output.made_up import failed, tagged
 class FakeEngine:
     """What it was asked, for tests to look at."""
 
-    options: Options | None = None
+    request: TagRequest | None = None
     load: Callable[[], Any] | None = None
     paths: list[str] = field(default_factory=list)
     closed: bool = False
     loud: bool = False
 
     def tag_files(
-        self, paths: Iterable[str], load: Callable[[], Any], options: Options, *, watch: Any = None
+        self, paths: Iterable[str], load: Callable[[], Any], request: TagRequest, *, watch: Any = None
     ) -> Iterator[Result]:
-        self.options, self.load = options, load
+        self.request, self.load = request, load
         try:
             for path in paths:
                 self.paths.append(path)
@@ -51,7 +51,6 @@ class FakeEngine:
     def as_module(self) -> ModuleType:
         module = ModuleType("adafocus_cli.engine.local")
         module.tag_files = self.tag_files  # type: ignore[attr-defined]
-        module.Options = Options  # type: ignore[attr-defined]
         return module
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from adafocus_cli.cli.batch import Part
-from adafocus_cli.cli.options import ModelChoice
 from adafocus_cli.cli.pace import duration
 from tests.cli.conftest import Adafocus, Outcome
 from tests.clips import numbered_clip
@@ -45,7 +44,7 @@ class Library:
 @pytest.fixture
 def library(made, tmp_path, monkeypatch, adafocus):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ModelChoice, "load", lambda choice: tiny_tagger("adafocus-v2"))
+    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", lambda request: tiny_tagger("adafocus-v2"))
     Path("model.pth").touch()
     Path("videos").mkdir()
     for clip in made.iterdir():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adafocus_cli.engine.local import Options
 from adafocus_cli.errors import DeviceError, ModelError
+from adafocus_cli.requests import ModelRequest, TagRequest
 from tests.cli.conftest import Adafocus
 from tests.cli.fake_engine import FakeEngine
 
@@ -44,14 +44,14 @@ def test_quiet_says_nothing(adafocus: Adafocus, engine: FakeEngine, weights: str
 
 def test_the_usual_options_are_those_of_the_engine(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
     adafocus("classify", "a.mp4", "-w", weights)
-    assert engine.options == Options()
+    assert engine.request == TagRequest()
 
 
 def test_options_reach_the_engine_and_the_model(
     adafocus: Adafocus, engine: FakeEngine, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, object] = {}
-    monkeypatch.setattr("adafocus_cli.tagger.Tagger.load", lambda model, **options: asked.update(options, model=model))
+    asked: list[ModelRequest] = []
+    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", asked.append)
     adafocus(
         *("classify", "a.mp4", "-w", weights, "-m", "other", "--decoder", "pyav"),
         *("--decode", "fast", "--decode-timeout", "7"),
@@ -59,22 +59,23 @@ def test_options_reach_the_engine_and_the_model(
         *("--patch-size", "96", "--labels", "names.txt", "--device", "cuda:1", "--precision", "fp16"),
         *("--runtime", "torch"),
     )
-    assert engine.options is not None
-    assert (engine.options.decoder, engine.options.decode) == ("pyav", "fast")
-    assert engine.options.limits.seconds == 7
-    assert (engine.options.workers, engine.options.top_k, engine.options.min_score) == (3, 2, 0.25)
+    assert engine.request is not None
+    assert (engine.request.decoder, engine.request.decode) == ("pyav", "fast")
+    assert engine.request.limits.seconds == 7
+    assert (engine.request.workers, engine.request.top_k, engine.request.min_score) == (3, 2, 0.25)
     assert engine.load is not None
     engine.load()
-    assert asked == {
-        "model": weights,
-        "patch_size": 96,
-        "labels": "names.txt",
-        "device": "cuda:1",
-        "precision": "fp16",
-        "batch_size": 4,
-        "runtime": "torch",
-        "views": None,
-    }
+    assert asked == [
+        ModelRequest(
+            source=Path(weights),
+            patch_size=96,
+            labels="names.txt",
+            device="cuda:1",
+            precision="fp16",
+            batch_size=4,
+            runtime="torch",
+        )
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from adafocus_cli.cli.options import ModelChoice
 from adafocus_cli.engine import cluster
 from tests.tiny import tiny_tagger
 
@@ -36,7 +35,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_of_one_line(adafocus, monkey
             raise ConnectionError(f"nobody is at {how['address']}")
 
     monkeypatch.setattr(cluster, "library", NoCluster)
-    monkeypatch.setattr(ModelChoice, "load", lambda choice: tiny_tagger("adafocus-v2"))
+    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", lambda request: tiny_tagger("adafocus-v2"))
     done = adafocus("batch", tmp_path / "a.mp4", "-o", tmp_path / "tags.jsonl", "--engine", "ray", "--address", address)
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert re.search(rf"no Ray cluster answers at {address} \({reason}\)", done.err)

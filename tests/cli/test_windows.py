@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from adafocus_cli.cli.options import ModelChoice
 from adafocus_cli.cli.pace import film_time
 from adafocus_cli.cli.terminal import ProgressBar
 from tests.clips import numbered_clip
@@ -14,16 +13,16 @@ from tests.tiny import tiny_tagger
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(ModelChoice, "load", lambda choice: tiny_tagger("adafocus-v2"))
+    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", lambda request: tiny_tagger("adafocus-v2"))
 
 
 def test_windows_reach_the_engine(adafocus, engine, weights):
     assert adafocus("classify", "a.mp4", "-w", weights, "--window", 10, "--stride", 4).code == 0
-    assert (engine.options.windows.seconds, engine.options.windows.stride) == (10, 4)
+    assert (engine.request.windows.seconds, engine.request.windows.stride) == (10, 4)
     adafocus("classify", "a.mp4", "-w", weights, "--window", 10)
-    assert engine.options.windows.stride == 5
+    assert engine.request.windows.stride == 5
     adafocus("classify", "a.mp4", "-w", weights)
-    assert engine.options.windows is None
+    assert engine.request.windows is None
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from adafocus_cli.cli.options import ModelChoice
+from adafocus_cli.tagger import Tagger
 from tests.tiny import tiny_tagger
 
 if __name__ == "__main__":
-    ModelChoice.load = lambda choice: tiny_tagger("adafocus-v2")  # type: ignore[method-assign]
+    Tagger.of = lambda request: tiny_tagger("adafocus-v2")  # type: ignore[method-assign]
     from adafocus_cli.__main__ import main
 
     main()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from adafocus_cli.engine.local import Options, tag_as_they_come
+from adafocus_cli.engine.local import tag_as_they_come
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.limits import DecoderError, Limits
 from adafocus_cli.video.process import VideoProcess
 from tests.clips import numbered_clip
@@ -41,13 +42,13 @@ def records(results):
 
 def test_with_several_loops_a_video_has_the_record_it_has_alone(clips, tagger, monkeypatch):
     monkeypatch.setattr(tagger.runtime, "spread", lambda: 3)
-    together = records(tag_as_they_come(clips, tagger, Options(workers=2)))
+    together = records(tag_as_they_come(clips, tagger, TagRequest(workers=2)))
     assert together == records(tagger.tag_videos(clips))
 
 
 def test_a_video_that_hangs_holds_nobody_up(clips, tagger, monkeypatch):
     misbehave_on(monkeypatch, Path(clips[0]).name, "import time; time.sleep(1000)")
-    options = Options(workers=2, limits=Limits(seconds=3.0))
+    options = TagRequest(workers=2, limits=Limits(seconds=3.0))
     results = list(tag_as_they_come(clips, tagger, options))
     assert [r.status for r in results] == ["ok"] * 5 + ["error"]
     assert results[-1].path == clips[0]
@@ -60,7 +61,7 @@ def test_an_error_in_one_loop_is_raised_when_the_others_are_through(clips, tagge
         yield from clips[:3]
         raise OSError("the list is gone")
 
-    results = tag_as_they_come(broken(), tagger, Options())
+    results = tag_as_they_come(broken(), tagger, TagRequest())
     assert [next(results).status for _ in range(3)] == ["ok"] * 3
     with pytest.raises(OSError, match="the list is gone"):
         next(results)
@@ -76,7 +77,7 @@ def test_stopping_finishes_what_is_in_flight_and_begins_nothing(clips, tagger, m
             taken.append(1)
             yield clips[len(taken) % len(clips)]
 
-    results = tag_as_they_come(endless(), tagger, Options(workers=1), stop=stop)
+    results = tag_as_they_come(endless(), tagger, TagRequest(workers=1), stop=stop)
     first = next(results)
     stop.set()
     rest = list(results)
@@ -91,7 +92,7 @@ def test_stopping_does_not_wait_for_paths_that_do_not_come(clips, tagger):
         yield clips[0]
         never.wait(60)
 
-    results = tag_as_they_come(slow(), tagger, Options(), stop=stop)
+    results = tag_as_they_come(slow(), tagger, TagRequest(), stop=stop)
     assert next(results).status == "ok"
     stop.set()
     assert list(results) == []
@@ -130,7 +131,7 @@ def test_the_other_decoder_takes_the_place_of_one_that_was_lost(clips, tagger, m
     pytest.importorskip("decord")
     misbehave_on(monkeypatch, Path(clips[0]).name, fault, decoder=decoder, at=at)
     first, second = sorted(
-        tag_as_they_come(clips[:2], tagger, Options(workers=1)), key=lambda result: result.video.path
+        tag_as_they_come(clips[:2], tagger, TagRequest(workers=1)), key=lambda result: result.video.path
     )
     assert (first.status, first.video.decoder) == ("ok", "decord")
     assert (second.status, second.video.decoder) == ("ok", "pyav")
@@ -148,7 +149,7 @@ def test_a_decoder_that_is_lost_after_the_first_frames_is_replaced_too(clips, ta
         return original(self, video, indices, **how)
 
     monkeypatch.setattr(VideoProcess, "frames", lost_later)
-    (result,) = tag_as_they_come(clips[:1], tagger, Options(workers=1, max_gmacs=100))
+    (result,) = tag_as_they_come(clips[:1], tagger, TagRequest(workers=1, max_gmacs=100))
     assert (result.status, result.video.decoder) == ("ok", "decord")
     assert calls[:3] == ["auto", "auto", "decord"]
 
@@ -156,7 +157,7 @@ def test_a_decoder_that_is_lost_after_the_first_frames_is_replaced_too(clips, ta
 def test_a_video_that_both_decoders_are_lost_on_has_one_record_that_says_so(clips, tagger, monkeypatch):
     pytest.importorskip("decord")
     misbehave_on(monkeypatch, Path(clips[0]).name, CRASH)
-    (failure,) = tag_as_they_come(clips[:1], tagger, Options(workers=1))
+    (failure,) = tag_as_they_come(clips[:1], tagger, TagRequest(workers=1))
     assert (failure.type, failure.stage) == ("DecoderError", "open")
     assert "the decoder crashed (SIGSEGV)" in failure.message
     assert failure.message.endswith("(decord failed on it as well)")
@@ -164,7 +165,7 @@ def test_a_video_that_both_decoders_are_lost_on_has_one_record_that_says_so(clip
 
 def test_one_who_was_asked_for_by_name_has_no_substitute(clips, tagger, monkeypatch):
     misbehave_on(monkeypatch, Path(clips[0]).name, CRASH)
-    (failure,) = tag_as_they_come(clips[:1], tagger, Options(workers=1, decoder="pyav"))
+    (failure,) = tag_as_they_come(clips[:1], tagger, TagRequest(workers=1, decoder="pyav"))
     assert "as well" not in failure.message
 
 
@@ -187,7 +188,7 @@ def out_of_memory_above(tagger, monkeypatch, lanes):
 def test_a_batch_that_does_not_fit_is_halved_and_stays_so(clips, monkeypatch, caplog):
     tagger = tiny_tagger("adafocus-v2", lanes=8)
     sizes = out_of_memory_above(tagger, monkeypatch, 2)
-    results = list(tag_as_they_come(clips, tagger, Options(workers=2)))
+    results = list(tag_as_they_come(clips, tagger, TagRequest(workers=2)))
     assert [r.status for r in results] == ["ok"] * 6
     assert sizes[:2] == [8, 4]
     assert set(sizes[2:]) == {2}
@@ -197,5 +198,5 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_so(clips, monkeypatch, ca
 def test_a_video_that_does_not_fit_alone_fails(clips, monkeypatch):
     tagger = tiny_tagger("adafocus-v2", lanes=2)
     out_of_memory_above(tagger, monkeypatch, 0)
-    results = list(tag_as_they_come(clips[:2], tagger, Options(workers=1)))
+    results = list(tag_as_they_come(clips[:2], tagger, TagRequest(workers=1)))
     assert [(r.status, r.type, r.stage) for r in results] == [("error", "OutOfMemoryError", "infer")] * 2

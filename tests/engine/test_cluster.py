@@ -19,12 +19,11 @@ import pytest
 
 from adafocus_cli import weights_file
 from adafocus_cli.cli.engines import Engine
-from adafocus_cli.cli.options import ModelChoice
 from adafocus_cli.engine import cluster
-from adafocus_cli.engine.local import Options
 from adafocus_cli.engine.worker import Worker
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.files import sha256_of
+from adafocus_cli.requests import ModelRequest, TagRequest
 from tests.batches import ROOT, kill_after, processes_left
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings
@@ -95,9 +94,9 @@ def rigged(monkeypatch):
 
 def run(made, paths, engine, address=None, model="tiny.safetensors", **options):
     """Results by an engine as `batch` has them, one by one."""
-    choice = ModelChoice(source=str(made / model), device="cpu")
+    choice = ModelRequest(source=str(made / model), device="cpu")
     who = Engine(name=engine, address=address, workers=2)
-    return who.tag(list(paths), who.load(choice), choice, Options(workers=2, **options), threading.Event())
+    return who.tag(list(paths), who.load(choice), choice, TagRequest(workers=2, **options), threading.Event())
 
 
 def path_in(result):
@@ -331,7 +330,7 @@ def test_there_is_a_worker_for_each_accelerator_or_else_for_each_processor():
 def test_a_machine_with_another_version_is_refused(made):
     setup = cluster.Setup(
         file_name="m", sha256="", patch_size=None, labels=(), device="cpu", precision="auto", batch_size=None,
-        runtime="auto", views=None, options=Options(), rule=ExitRule(), version="0",
+        runtime="auto", views=None, options=TagRequest(), rule=ExitRule(), version="0",
     )  # fmt: skip
     with pytest.raises(cluster.AdaFocusError, match="has adafocus"):
         Worker().start(setup, {})

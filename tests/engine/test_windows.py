@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from adafocus_cli.engine.local import Options, tag_as_they_come, tag_files
+from adafocus_cli.engine.local import tag_as_they_come, tag_files
 from adafocus_cli.errors import VideoError
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, Limits
 from adafocus_cli.video.process import VideoProcess
@@ -18,7 +19,7 @@ from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings
 from tests.tiny import tiny_tagger
 
-WINDOWS = Options(workers=2, windows=Windowing(2.0, 1.0))
+WINDOWS = TagRequest(workers=2, windows=Windowing(2.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_a_window_that_breaks_the_model_fails_the_video_once(clip, tagger, monke
         return result_of(self, run, **options)
 
     monkeypatch.setattr(type(tagger), "result", breaks_at_third)
-    (failure,) = tag_files([clip], lambda: tagger, Options(workers=1, windows=Windowing(0.5, 0.1)))
+    (failure,) = tag_files([clip], lambda: tagger, TagRequest(workers=1, windows=Windowing(0.5, 0.1)))
     assert (failure.stage, failure.message) == ("infer", "it broke")
     assert len(seen) < 20  # of 96: the rest was not wanted
 
@@ -156,7 +157,7 @@ def test_a_decoder_lost_on_the_way_has_the_other_one_go_on(clip, tagger, monkeyp
 
     monkeypatch.setattr(VideoProcess, "frames", lost_once)
     monkeypatch.setattr("adafocus_cli.engine.decoding.other_decoder", lambda decoder: "pyav")
-    (result,) = tag_files([clip], lambda: tagger, Options(workers=1, windows=Windowing(2.0, 1.0)))
+    (result,) = tag_files([clip], lambda: tagger, TagRequest(workers=1, windows=Windowing(2.0, 1.0)))
     assert len(result.windows) == 9
     assert [decoder for decoder, _ in asked[:4]] == ["auto"] * 4
     assert {decoder for decoder, _ in asked[4:]} == {"pyav"}
@@ -172,7 +173,7 @@ def test_closing_in_the_middle_of_a_video_ends_everything(clip, tagger):
         stop.set()
 
     (result,) = tag_as_they_come(
-        [clip, clip], tagger, Options(workers=1, windows=Windowing(2.0, 1.0)), stop=stop, watch=watch
+        [clip, clip], tagger, TagRequest(workers=1, windows=Windowing(2.0, 1.0)), stop=stop, watch=watch
     )
     assert result.status == "ok"
     assert told == pytest.approx([(i + 1) / 9 for i in range(9)])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adafocus_cli.engine.local import Options
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import FrameFolder, tag_samples
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.framing import Framing
 from tests.clips import number_picture, numbered_clip, read_number
 from tests.conftest import without_timings
@@ -58,7 +58,7 @@ def test_a_folder_gives_the_record_of_its_video(tmp_path, family, lanes):
         options = {"frames": 30, "first_number": number, "codec": "ffv1", "pixel_format": "bgra"}
         samples.append(Sample(str(numbered_clip(tmp_path / f"{number}.mkv", **options)), "x"))
         samples.append(Sample(image_folder(tmp_path / str(number), number=number), "x"))
-    results = dict(tag_samples(samples, tagger, Options(workers=2)))
+    results = dict(tag_samples(samples, tagger, TagRequest(workers=2)))
     for clip, folder in ((results[0], results[1]), (results[2], results[3])):
         np.testing.assert_array_equal(clip.step_logits, folder.step_logits)
         ours, theirs = (without_timings(result.to_dict()) for result in (folder, clip))
@@ -73,7 +73,7 @@ def test_what_is_broken_fails_alone(tmp_path):
     (tmp_path / "late" / "016.jpg").write_bytes((tmp_path / "late" / "016.jpg").read_bytes()[:300])
     (tmp_path / "empty").mkdir()
     samples = [Sample(path, "x") for path in (bad, good, late, str(tmp_path / "empty"), str(tmp_path / "absent.mp4"))]
-    results = dict(tag_samples(samples, tiny_tagger("adafocus-v1"), Options(workers=2)))
+    results = dict(tag_samples(samples, tiny_tagger("adafocus-v1"), TagRequest(workers=2)))
     assert [results[place].status for place in range(5)] == ["error", "ok", "error", "error", "error"]
     assert [results[place].stage for place in (0, 2, 3, 4)] == ["decode", "decode", "open", "open"]
     assert "016.jpg" in results[2].message

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from adafocus_cli.engine.local import Options
 from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import tag_samples
 from adafocus_cli.evaluation.scenes import Rendered, scenes
 from adafocus_cli.models import build
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.training.clips import Planned, SceneClips
 from adafocus_cli.video.clip import resized
 from adafocus_cli.video.framing import Framing
@@ -77,7 +77,7 @@ def test_frames_are_those_that_training_would_show(monkeypatch):
     """The same pixels of the same scene, whichever way they come."""
     family, seen = "adafocus-v2", {}
     tagger = tiny_tagger(family)
-    result = dict(tag_samples([Sample("world:glyphs#12", "A")], tagger, Options(workers=1)))[0]
+    result = dict(tag_samples([Sample("world:glyphs#12", "A")], tagger, TagRequest(workers=1)))[0]
     monkeypatch.setattr("adafocus_cli.training.clips.mix", lambda *parts: seen.setdefault("seed", 12))
     clips = SceneClips("glyphs", True, 100, Planned(tagger.spec), 0)
     plan = tiny_model(family).plan(result.video.frames)

@@ -11,9 +11,10 @@ import time
 import pytest
 
 from adafocus_cli.cli.inputs import expand, expand_listed
-from adafocus_cli.engine.local import Options, tag_as_they_come
+from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.output.source import Source
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.video import remote
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.remote import Copies, is_remote
@@ -66,7 +67,7 @@ def copies(tmp_path, monkeypatch):
 
 
 def tagged(paths, **limits):
-    options = Options(workers=2, limits=Limits(**limits))
+    options = TagRequest(workers=2, limits=Limits(**limits))
     return {r.to_dict()["video"]["path"]: r for r in tag_as_they_come(paths, tiny_tagger("adafocus-v2"), options)}
 
 
@@ -116,7 +117,7 @@ def test_a_video_that_is_too_large_is_not_fetched(memory):
 @pytest.mark.parametrize(("max_gmacs", "kept"), [(None, 1), (100.0, 6)])
 def test_copies_go_when_nothing_more_is_decoded_and_all_when_the_run_is_broken_off(web, copies, max_gmacs, kept):
     endless = (f"{web}/a.mp4?{number}" for number in range(10**9))
-    results = tag_as_they_come(endless, tiny_tagger("adafocus-v2"), Options(workers=1, max_gmacs=max_gmacs))
+    results = tag_as_they_come(endless, tiny_tagger("adafocus-v2"), TagRequest(workers=1, max_gmacs=max_gmacs))
     for _ in range(12):
         next(results)
         assert len(list(copies.glob("*/*"))) <= kept
