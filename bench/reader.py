@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.pixels import normalised
 from adafocus_cli.spec import Network
-from adafocus_cli.video.clip import resized
+from adafocus_cli.video.pictures import resized
 from adafocus_cli.worlds import world
 
 _FRAMES = 4

@@ -32,7 +32,7 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, around
 from adafocus_cli.nn.compression import highest
 from adafocus_cli.spec import ModelSpec, Network
-from adafocus_cli.video.clip import resized
+from adafocus_cli.video.pictures import resized
 from adafocus_cli.worlds import world
 
 PLACES = ("res2", "res3")

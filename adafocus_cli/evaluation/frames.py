@@ -26,8 +26,8 @@ from adafocus_cli.loop import Clip, Loop
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.framing import Framing
+from adafocus_cli.video.pictures import preprocess
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 # Where a folder has several series, such as optical flow beside the pictures.

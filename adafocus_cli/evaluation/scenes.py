@@ -9,8 +9,8 @@ import numpy as np
 
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.schema import Box, VideoInfo
-from adafocus_cli.video.clip import resized
 from adafocus_cli.video.framing import Framing
+from adafocus_cli.video.pictures import resized
 from adafocus_cli.worlds import Scene, world
 
 WORLD = "world:"

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from adafocus_cli.video.turn import Turn
+from adafocus_cli.video.pictures import Rotation
 
 Colour = tuple[int, int, int]
 _BT709, _UNSAID, _FULL_RANGE = 1, 2, 2
@@ -76,7 +76,7 @@ class Canvas:
         self.planes = tuple(_pixels(plane) for plane in self.frame.planes)
 
     @classmethod
-    def of(cls, frame: Any, turn: Turn, width: int, height: int) -> Canvas:
+    def of(cls, frame: Any, turn: Rotation, width: int, height: int) -> Canvas:
         """A decoded frame, turned and at the size of an upright picture."""
         canvas = cls(width, height)
         across, down = turn.size(width, height)

@@ -25,8 +25,8 @@ from adafocus_cli.models import build
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.settings import mix
-from adafocus_cli.video.clip import resized
 from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.pictures import resized
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import World, world
 

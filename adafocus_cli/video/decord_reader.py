@@ -14,9 +14,9 @@ import numpy as np
 
 from adafocus_cli.errors import VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
+from adafocus_cli.video.pictures import preprocess
 from adafocus_cli.video.reading import Picture, Reading, nearest
 
 # How the containers begin that decord may open: (offset, bytes). Its own guess would follow playlists to other files.

@@ -17,13 +17,12 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
 from adafocus_cli.video.packet_index import PacketIndex, build_index
+from adafocus_cli.video.pictures import Rotation, preprocess
 from adafocus_cli.video.pyav_cursor import Cursor
 from adafocus_cli.video.reading import Picture, Reading
-from adafocus_cli.video.turn import Turn
 
 # Only in these does a seek land on the packet that it names.
 SEEKABLE = ("mov", "matroska")
@@ -55,7 +54,7 @@ class PyAVReader:
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = USUAL
-        self._turn = Turn()
+        self._turn = Rotation()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
         try:
@@ -105,7 +104,7 @@ class PyAVReader:
         return self._cursor.stream
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> Rotation:
         """What makes its decoded frames upright."""
         return self._turn
 
@@ -173,7 +172,7 @@ class PyAVReader:
         check_picture(frame.width, frame.height, self._name, self._limits)
         matrix = frame.side_data.get("DISPLAYMATRIX")
         if matrix is not None:
-            self._turn = Turn.from_matrix(bytes(matrix))
+            self._turn = Rotation.from_matrix(bytes(matrix))
         width, height = self._turn.size(frame.width, frame.height)
         fps = self._average_rate()
         codec = self._cursor.stream.codec_context.codec

@@ -16,8 +16,8 @@ from adafocus_cli.evaluation.scenes import Rendered, scenes
 from adafocus_cli.models import build
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.training.clips import Planned, SceneClips
-from adafocus_cli.video.clip import resized
 from adafocus_cli.video.framing import Framing
+from adafocus_cli.video.pictures import resized
 from adafocus_cli.weights_file import About, write
 from adafocus_cli.worlds import world
 from tests.tiny import tiny_model, tiny_spec, tiny_tagger

@@ -12,8 +12,8 @@ from adafocus_cli.models import FAMILIES, build, default_spec, dense, with_views
 from adafocus_cli.models.sfc import SFC, around
 from adafocus_cli.nn.compression import Compression
 from adafocus_cli.spec import sees_whole_frames
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.framing import Framing
+from adafocus_cli.video.pictures import preprocess
 from tests.test_exits import clip_of
 from tests.tiny import tiny_model, tiny_spec, tiny_tagger
 

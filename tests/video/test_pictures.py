@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adafocus_cli.video.clip import preprocess
 from adafocus_cli.video.framing import Framing, Geometry
+from adafocus_cli.video.pictures import preprocess
 
 SIZES = [(340, 256), (256, 340), (640, 360), (1920, 1080), (17, 3), (3, 17), (1, 1), (256, 256), (301, 900), (250, 100)]
 
