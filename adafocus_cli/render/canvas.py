@@ -76,15 +76,15 @@ class Canvas:
         self.planes = tuple(_pixels(plane) for plane in self.frame.planes)
 
     @classmethod
-    def of(cls, frame: Any, turn: Rotation, width: int, height: int) -> Canvas:
+    def of(cls, frame: Any, rotation: Rotation, width: int, height: int) -> Canvas:
         """A decoded frame, turned and at the size of an upright picture."""
         canvas = cls(width, height)
-        across, down = turn.size(width, height)
+        across, down = rotation.size(width, height)
         stored = frame.reformat(width=across, height=down, format="yuv420p", threads=1)
         for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(canvas.frame, name, getattr(stored, name))
         for target, plane in zip(canvas.planes, stored.planes, strict=True):
-            picture = turn.apply(_pixels(plane))
+            picture = rotation.apply(_pixels(plane))
             rows, columns = (min(a, b) for a, b in zip(target.shape, picture.shape, strict=True))
             target[:rows, :columns] = picture[:rows, :columns]
             target[rows:, :columns] = target[rows - 1 : rows, :columns]

@@ -103,7 +103,7 @@ class Rendering:
             Image.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=_QUALITY)
 
     def _drawn(self, frame: Any, moment: float, size: tuple[int, int]) -> Canvas:
-        canvas = Canvas.of(frame, self._reader.turn, *size)
+        canvas = Canvas.of(frame, self._reader.rotation, *size)
         if self._marks is None:
             self._marks = Marks(self._story, *size, Colours.of(canvas.frame))
         self._marks.draw(canvas, moment)
@@ -126,7 +126,7 @@ class Rendering:
         sound = open_container(path, self._name, limits, deadline)
         began = Fraction(sound.start_time or 0, 1_000_000) if timed else Fraction(0)
         aspect = stream.sample_aspect_ratio or None
-        if aspect and self._reader.turn.swapped:
+        if aspect and self._reader.rotation.swapped:
             aspect = 1 / aspect
         source = Source(
             info.width, info.height, info.frames, rate, stream.time_base if timed else 1 / rate, began, aspect

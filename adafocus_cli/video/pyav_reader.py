@@ -54,7 +54,7 @@ class PyAVReader:
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = USUAL
-        self._turn = Rotation()
+        self._rotation = Rotation()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
         try:
@@ -104,9 +104,9 @@ class PyAVReader:
         return self._cursor.stream
 
     @property
-    def turn(self) -> Rotation:
+    def rotation(self) -> Rotation:
         """What makes its decoded frames upright."""
-        return self._turn
+        return self._rotation
 
     def frame(self, number: int, deadline: Deadline) -> Any:
         """One frame as it is decoded, not turned, or the nearest to it that can be had."""
@@ -172,8 +172,8 @@ class PyAVReader:
         check_picture(frame.width, frame.height, self._name, self._limits)
         matrix = frame.side_data.get("DISPLAYMATRIX")
         if matrix is not None:
-            self._turn = Rotation.from_matrix(bytes(matrix))
-        width, height = self._turn.size(frame.width, frame.height)
+            self._rotation = Rotation.from_matrix(bytes(matrix))
+        width, height = self._rotation.size(frame.width, frame.height)
         fps = self._average_rate()
         codec = self._cursor.stream.codec_context.codec
         return VideoInfo(
@@ -184,7 +184,7 @@ class PyAVReader:
             frames=self.index.frames,
             duration=self.index.frames / fps if fps else None,
             codec=str(getattr(codec, "canonical_name", codec.name)),
-            rotation=self._turn.degrees,
+            rotation=self._rotation.degrees,
             decoder=self.decoder,
         )
 
@@ -216,7 +216,7 @@ class PyAVReader:
             except av.FFmpegError as error:
                 text = "its colours cannot be converted; re-encode it, for instance as H.264"
                 raise problem(self._name, text, "decode") from error
-        return self._turn.apply(rgb)
+        return self._rotation.apply(rgb)
 
     def _to_rgb(self, frame: Any, **colours: str) -> np.ndarray:
         rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
