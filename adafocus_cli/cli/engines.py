@@ -17,7 +17,7 @@ from adafocus_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
-    from adafocus_cli.engine.videos import Watch
+    from adafocus_cli.engine.windows import Watch
     from adafocus_cli.schema import Result
     from adafocus_cli.tagger import Tagger
 

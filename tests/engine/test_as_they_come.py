@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def records(results):
 
 
 def test_with_several_loops_a_video_has_the_record_it_has_alone(clips, tagger, monkeypatch):
-    monkeypatch.setattr(tagger.runtime, "spread", lambda: 3)
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(3))
     together = records(tag_as_they_come(clips, tagger, Options(workers=2)))
     assert together == records(tagger.tag_videos(clips))
 
@@ -54,7 +55,7 @@ def test_a_video_that_hangs_holds_nobody_up(clips, tagger, monkeypatch):
 
 
 def test_an_error_in_one_loop_is_raised_when_the_others_are_through(clips, tagger, monkeypatch):
-    monkeypatch.setattr(tagger.runtime, "spread", lambda: 2)
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(2))
 
     def broken():
         yield from clips[:3]
@@ -68,7 +69,7 @@ def test_an_error_in_one_loop_is_raised_when_the_others_are_through(clips, tagge
 
 @pytest.mark.parametrize("loops", [1, 2])
 def test_stopping_finishes_what_is_in_flight_and_begins_nothing(clips, tagger, monkeypatch, loops):
-    monkeypatch.setattr(tagger.runtime, "spread", lambda: loops)
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(loops))
     stop, taken = threading.Event(), []
 
     def endless():

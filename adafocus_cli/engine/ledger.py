@@ -66,7 +66,7 @@ def kind_of(failure: Failure) -> str:
     return of_type.get(failure.type, of_stage[failure.stage])
 
 
-class Todo:
+class Ledger:
     """`failed` is told of each failure."""
 
     def __init__(self, journal: Journal, *, failed: Callable[[Failure], None], stop: threading.Event) -> None:
