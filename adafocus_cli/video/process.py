@@ -59,7 +59,10 @@ class Frames:
 
 
 class VideoProcess:
-    """One child that decodes, one request at a time. Not thread-safe: one thread starts, uses and closes it."""
+    """One child that decodes, one request at a time. Not thread-safe: one thread starts, uses and closes it.
+
+    On Linux the child ends with the thread that started it.
+    """
 
     _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.video.worker")
     # For Python and its libraries to load, on a busy machine.

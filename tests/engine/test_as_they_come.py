@@ -139,15 +139,19 @@ SLOW = "__import__('time').sleep(3)"
 
 def test_a_video_stays_with_the_child_that_opened_it(clips, tagger, monkeypatch):
     by_path, calls = defaultdict(set), Counter()
-    for name in ("open", "frames"):
 
-        def spy(self, video, *given, original=getattr(VideoProcess, name), **how):
-            path = video if isinstance(video, str) else video.info.path
-            by_path[path].add(self)
-            calls[original.__name__] += 1
+    def spied_on(name):
+        original = getattr(VideoProcess, name)
+
+        def spy(self, video, *given, **how):
+            by_path[video if isinstance(video, str) else video.info.path].add(self)
+            calls[name] += 1
             return original(self, video, *given, **how)
 
-        monkeypatch.setattr(VideoProcess, name, spy)
+        return spy
+
+    for name in ("open", "frames"):
+        monkeypatch.setattr(VideoProcess, name, spied_on(name))
     results = list(tag_as_they_come(clips, tagger, Options(workers=4, max_gmacs=100)))
     assert [result.status for result in results] == ["ok"] * 6
     assert calls["frames"] >= 2 * calls["open"] == 12
