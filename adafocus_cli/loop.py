@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.schema import Box, PatchBox, VideoInfo
 from adafocus_cli.video.framing import Framing
-from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.sampling import FramePlan, Look, LookRequest
 from adafocus_cli.video.windows import Window
 
 
@@ -30,14 +30,14 @@ from adafocus_cli.video.windows import Window
 class Clip:
     """A video or a window of one: its sampled frames as the model will see them, decoded when they are first asked for.
 
-    `decode` takes positions in `plan.frames` and, when they are there, has called `add` for each. `to_source` takes a
-    box in those frames to upright pixels of the video. `window` says which part of the video it is, if not all of it.
+    `decode` has called `add` for each frame that a request wants when its future is done. `to_source` takes a box in
+    those frames to upright pixels of the video. `window` says which part of the video it is, if not all of it.
     """
 
     video: VideoInfo
     plan: FramePlan
     to_source: Callable[[Box], Box]
-    decode: Callable[[Clip, Sequence[int]], Future[None]] | None = None
+    decode: Callable[[Clip, LookRequest], Future[None]] | None = None
     window: Window | None = None
     decode_seconds: float = 0.0
     damaged_packets: frozenset[int] = frozenset()
@@ -51,6 +51,12 @@ class Clip:
         """Which of these positions have not been decoded; each frame once."""
         wanted = {self.plan.frames[position]: position for position in reversed(positions)}
         return sorted(position for frame, position in wanted.items() if frame not in self._frames)
+
+    def request(self, positions: Sequence[int], size: int) -> LookRequest:
+        """Looks at the frames at these positions, as squares of `size` pixels; those are wanted that are missing."""
+        missing, positions = set(self.missing(positions)), sorted(set(positions))
+        looks = tuple(Look(self.plan.frames[position], None, size) for position in positions)
+        return LookRequest(looks, tuple(position in missing for position in positions))
 
     def pixels(self, positions: Sequence[int]) -> np.ndarray:
         return np.stack([self._frames[self.plan.frames[position]][0] for position in positions])
@@ -77,10 +83,10 @@ class Point(NamedTuple):
 
 @dataclass(eq=False)
 class Run:
-    """A clip on its way through the turns. `place` is the caller's number for it."""
+    """A clip on its way through the turns. `key` is the caller's, by which it knows the clip again."""
 
     clip: Clip
-    place: int
+    key: Any
     point: Point = field(default_factory=Point)
     memory: Memory = field(default_factory=dict)
     seen: Tensor | None = None
@@ -127,8 +133,8 @@ class Loop:
         """The positions that a clip needs for its first turn."""
         return self._runtime.model.frames_of(self._schedule.turns[0], plan)
 
-    def add(self, clip: Clip, place: int) -> None:
-        run = Run(clip, place)
+    def add(self, clip: Clip, key: Any) -> None:
+        run = Run(clip, key)
         self._runs.append(run)
         self._ask_for_frames(run)
 
@@ -201,11 +207,11 @@ class Loop:
             needed = [plan.focus[i] for i in run.gaze.frames.tolist()]
         else:
             needed = ()
-        missing = run.clip.missing(needed)
+        request = run.clip.request(needed, self.framing.size)
         run.frames = None
-        if missing:
+        if any(request.wanted):
             assert run.clip.decode is not None, "a clip that cannot decode has all its frames"
-            run.frames = run.clip.decode(run.clip, missing)
+            run.frames = run.clip.decode(run.clip, request)
 
     def _see(self, batch: list[Run], turn: Turn) -> None:
         """Glance at this turn's frames and locate its looks."""
@@ -217,10 +223,11 @@ class Loop:
         else:
             seen = torch.stack([run.seen for run in lanes if run.seen is not None])
         gaze = self._runtime.locate(turn, seen, memory) if turn.looks else None
+        gazes = [None if gaze is None else _of_lane(gaze, lane) for lane in range(len(batch))]
+        memories = _unstacked(memory, len(batch))
+        # Nothing raises from here on: after an error the runs are as before, and go one by one.
         for lane, run in enumerate(batch):
-            run.seen = seen[lane]
-            run.gaze = None if gaze is None else _of_lane(gaze, lane)
-            run.memory = {name: value[lane] for name, value in memory.items()}
+            run.seen, run.gaze, run.memory = seen[lane], gazes[lane], memories[lane]
 
     def _answer(self, batch: list[Run], turn: Turn) -> None:
         """Look where the glance said, and answer each of the turn's steps."""
@@ -229,11 +236,13 @@ class Loop:
         seen = torch.stack([run.seen for run in lanes if run.seen is not None])
         focused = self._focus([(run.clip, run.gaze) for run in lanes if run.gaze is not None]) if turn.looks else None
         answers = self._runtime.classify(turn, seen, focused, memory).float().cpu().numpy()
-        for lane, run in enumerate(batch):
-            run.memory = {name: value[lane] for name, value in memory.items()}
-            if run.gaze is not None:
-                run.looks += _looks(run.clip, turn, run.gaze)
-            left = self._rule.first_exit(turn.answers, answers[lane])
+        looks = [[] if run.gaze is None else _looks(run.clip, turn, run.gaze) for run in batch]
+        exits = [self._rule.first_exit(turn.answers, answers[lane]) for lane in range(len(batch))]
+        memories = _unstacked(memory, len(batch))
+        # Nothing raises from here on: after an error the runs are as before, and go one by one.
+        for lane, (run, left) in enumerate(zip(batch, exits, strict=True)):
+            run.memory = memories[lane]
+            run.looks += looks[lane]
             run.finished = left is not None
             run.answers.append(answers[lane] if left is None else answers[lane][: left - turn.answers.start + 1])
 
@@ -261,6 +270,10 @@ def _of_lane(gaze: Gaze, lane: int) -> Gaze:
 
 def _stacked(memories: list[Memory]) -> Memory:
     return {name: torch.stack([memory[name] for memory in memories]) for name in memories[0]}
+
+
+def _unstacked(memory: Memory, clips: int) -> list[Memory]:
+    return [{name: value[lane] for name, value in memory.items()} for lane in range(clips)]
 
 
 def _exception(future: Future[None] | None) -> Exception:

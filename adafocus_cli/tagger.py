@@ -205,12 +205,12 @@ class Tagger:
     ) -> list[VideoResult]:
         """Results for clips whose frames are at hand, in their order."""
         loop = self.loop(rule or ExitRule())
-        for place, clip in enumerate(clips):
-            loop.add(clip, place)
+        for index, clip in enumerate(clips):
+            loop.add(clip, index)
         over: dict[int, Run] = {}
         while len(loop):
-            over |= {run.place: run for run in loop.step()}
-        return [self.result(over[place], top_k=top_k, min_score=min_score) for place in range(len(clips))]
+            over |= {run.key: run for run in loop.step()}
+        return [self.result(over[index], top_k=top_k, min_score=min_score) for index in range(len(clips))]
 
     # What the engine works with.
 

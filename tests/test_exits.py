@@ -37,12 +37,11 @@ def clip_of(tagger, seed, asked=None):
         rotation=0, decoder="pyav",
     )  # fmt: skip
 
-    def decode(clip, positions):
-        for position in positions:
-            frame = plan.frames[position]
+    def decode(clip, request):
+        for frame in request.frames:
             clip.add(frame, pictures[frame], frame / 25)
             if asked is not None:
-                asked.append(position)
+                asked.append(plan.frames.index(frame))
         done = Future()
         done.set_result(None)
         return done

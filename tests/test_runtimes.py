@@ -111,12 +111,12 @@ def test_threads_that_ask_at_the_same_time_get_what_one_gets(family, threads):
     def ask(place: int) -> None:
         together[place] = runtime.glance(clips[place])
 
-    runtime.spread()
-    asking = [threading.Thread(target=ask, args=(place,)) for place in range(len(clips))]
-    for thread in asking:
-        thread.start()
-    for thread in asking:
-        thread.join()
+    with runtime.spread():
+        asking = [threading.Thread(target=ask, args=(place,)) for place in range(len(clips))]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
 
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from adafocus_cli.errors import DeviceError, ModelError, UsageError
+from adafocus_cli.exits import ExitRule
 from adafocus_cli.loop import Clip
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device, resolve_precision
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.tagger import Tagger
 from tests.conftest import without_timings
 from tests.oracle import synth
+from tests.tiny import tiny_tagger
 
 CASE = "v1-actnet-p128"
 
@@ -173,3 +175,24 @@ def test_specs_survive_yaml_and_refuse_strangers(tagger):
         type(spec).from_dict({"family": "adafocus-v1", "classes": 3, "colour": 1})
     with pytest.raises(ModelError, match="must at least say `family` and `classes`"):
         type(spec).from_dict([])
+
+
+def test_an_error_of_one_clip_leaves_the_others_of_its_batch_as_they_are_without_it():
+    def broken(box):
+        raise RuntimeError("broken")
+
+    tagger = tiny_tagger("adafocus-v2", lanes=3)
+    expected = tagger.tag([clip_of(tagger, seed) for seed in range(2)])
+    loop = tagger.loop(ExitRule())
+    for seed in range(3):
+        clip = clip_of(tagger, seed)
+        loop.add(replace(clip, to_source=broken) if seed == 2 else clip, seed)
+    over = {}
+    while len(loop):
+        over |= {run.key: run for run in loop.step()}
+    assert str(over[2].error) == "broken"
+    found = [tagger.result(over[seed], top_k=5, min_score=0.0) for seed in range(2)]
+    assert [without_timings(r.to_dict(logits=True)) for r in found] == [
+        without_timings(r.to_dict(logits=True)) for r in expected
+    ]
+    assert [r.step_logits.shape for r in found] == [(16, 7)] * 2

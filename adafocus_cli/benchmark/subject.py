@@ -19,6 +19,7 @@ from adafocus_cli.library.store import Store, find_model
 from adafocus_cli.loop import Clip
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family
+from adafocus_cli.requests import Precision, RuntimeName
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.tagger import Tagger, clip_of
 
@@ -30,9 +31,9 @@ class Variant:
     """A way to run a model."""
 
     device: str
-    precision: str
+    precision: Precision
     batch_size: int | None = None
-    runtime: str = "auto"
+    runtime: RuntimeName = "auto"
 
     def load(self, subject: Subject) -> Tagger:
         return Tagger.load(

@@ -30,7 +30,7 @@ from adafocus_cli.requests import ModelRequest, TagRequest, cores
 from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.todo import Tally, Todo
+    from adafocus_cli.engine.ledger import Ledger, Tally
     from adafocus_cli.output.journal import Mode
     from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.schema import Failure
@@ -157,7 +157,7 @@ def _run(
     terminal: Terminal,
 ) -> int:
     """Tags them all; the exit status."""
-    from adafocus_cli.engine.todo import settings_of
+    from adafocus_cli.engine.ledger import settings_of
 
     with ExitStack() as stack:
         stop = stack.enter_context(asked_to_stop(terminal.note))
@@ -168,18 +168,18 @@ def _run(
         if target.beside:
             target.beside.tags.check(tagger.labels.names)
         settings = settings_of(tagger, request, logits=target.logits, precision=engine.precision(model, tagger))
-        todo = target.open(settings, stop, terminal, stack)
-        pace = Pace(todo.tally, bar, terminal)
-        results = engine.tag(todo.paths(paths), tagger, model, request, stop, watch=pace.watch)
+        ledger = target.open(settings, stop, terminal, stack)
+        pace = Pace(ledger.tally, bar, terminal)
+        results = engine.tag(ledger.paths(paths), tagger, model, request, stop, watch=pace.watch)
         with closing(results):
             for result in results:
                 with held_back():
-                    todo.take(result)
+                    ledger.take(result)
                 pace.show(paths.total)
         stopped = stop.is_set()
-    if not todo.tally.all and not stopped and not videos.may_be_none:
+    if not ledger.tally.all and not stopped and not videos.may_be_none:
         raise AdaFocusError("no videos among the inputs; give files, patterns, or folders with videos")
-    return _end(todo.tally, pace.seconds, stopped, terminal)
+    return _end(ledger.tally, pace.seconds, stopped, terminal)
 
 
 def _end(tally: Tally, seconds: float, stopped: bool, terminal: Terminal) -> int:
@@ -259,8 +259,8 @@ class _Target:
         if self.failed is not None and self.failed.resolve() == self.output.resolve():
             raise UsageError(f"{self.failed} cannot hold both all records and those of failures; give two files")
 
-    def open(self, settings: dict[str, str], stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Todo:
-        from adafocus_cli.engine.todo import Todo
+    def open(self, settings: dict[str, str], stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Ledger:
+        from adafocus_cli.engine.ledger import Ledger
         from adafocus_cli.output.base import View
         from adafocus_cli.output.journal import Journal
         from adafocus_cli.output.json_records import JsonLinesWriter
@@ -280,6 +280,6 @@ class _Target:
             if writer is not None:
                 writer.write(failure)
 
-        todo = Todo(journal, failed=take_failed, stop=stop)
-        stack.callback(todo.close)
-        return todo
+        ledger = Ledger(journal, failed=take_failed, stop=stop)
+        stack.callback(ledger.close)
+        return ledger

@@ -13,6 +13,7 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.inputs import expand
 from adafocus_cli.errors import UsageError
+from adafocus_cli.requests import Precision, RuntimeName
 
 if TYPE_CHECKING:
     from adafocus_cli.benchmark.report import Report
@@ -121,8 +122,8 @@ def bench(
     output: Output = None,
     picture: Picture = None,
 ) -> None:
-    precisions = _parsed("--precision", precision, get_args(options.Precision))
-    runtimes = _parsed("--runtime", runtime, get_args(options.RuntimeName))
+    precisions = _parsed("--precision", precision, get_args(Precision))
+    runtimes = _parsed("--runtime", runtime, get_args(RuntimeName))
     source = str(model.name_or_file)
     if output is not None:
         labelled.check_writable(output, source)

@@ -16,7 +16,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.videos import Watch
+    from adafocus_cli.engine.windows import Watch
     from adafocus_cli.schema import Result
     from adafocus_cli.tagger import Tagger
 

@@ -198,7 +198,7 @@ DecodeTimeout = Annotated[
         metavar="SECONDS",
         callback=checked_time,
         rich_help_panel=INPUT,
-        help="Give up on a video of which one step, opening or decoding, takes longer.",
+        help="How long each step of a video may take: to fetch it, to open it, to decode frames that are asked for.",
     ),
 ]
 DecodeMemory = Annotated[

@@ -15,8 +15,8 @@ from adafocus_cli.output.escape import printable
 from adafocus_cli.output.when import clock
 
 if TYPE_CHECKING:
-    from adafocus_cli.engine.todo import Tally
-    from adafocus_cli.engine.videos import Watch
+    from adafocus_cli.engine.ledger import Tally
+    from adafocus_cli.engine.windows import Watch
     from adafocus_cli.schema import VideoInfo
 
 # How often progress is told where no bar is seen, as in the log of a scheduler.

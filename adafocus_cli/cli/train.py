@@ -16,6 +16,7 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError
+from adafocus_cli.requests import Precision
 
 HELP = """Teach a tagger your own classes, straight from video files.
 
@@ -119,7 +120,7 @@ Dropout = Annotated[
 BatchSize = Annotated[int, _learning(metavar="N", min=1, help="Clips of a step, of all processes together.")]
 Accumulate = Annotated[int, _learning(metavar="N", min=1, help="Batches of which a step takes the mean.")]
 Precision = Annotated[
-    options.Precision,
+    Precision,
     _learning(
         "--precision",
         help="What the networks calculate with; auto is fp32 on a processor, and bf16, or else fp16, on a GPU.",

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from adafocus_cli import checkpoint
-from adafocus_cli.engine.decoding import cores
 from adafocus_cli.engine.local import failure_of
 from adafocus_cli.engine.worker import Setup, Worker
 from adafocus_cli.errors import AdaFocusError, UsageError, VideoError
+from adafocus_cli.requests import cores
 from adafocus_cli.schema import Result
 from adafocus_cli.video.limits import shown
 
@@ -47,8 +47,8 @@ class WorkerError(VideoError):
 
 
 @dataclass(frozen=True)
-class Crew:
-    """How many workers there are, what each holds of the cluster, and how many videos it has at a time."""
+class ClusterPlan:
+    """How many workers there are, what each takes of the cluster, and how many videos it has at a time."""
 
     workers: int
     cpus: int
@@ -56,7 +56,7 @@ class Crew:
     depth: int
 
     @classmethod
-    def of(cls, nodes: list[dict[str, float]], *, workers: int | None, lanes: int | None) -> Crew:
+    def of(cls, nodes: list[dict[str, float]], *, workers: int | None, lanes: int | None) -> ClusterPlan:
         """One worker for each accelerator, if `lanes` says how many videos it takes and there are any; else one for
         each processor."""
         with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
@@ -92,16 +92,18 @@ def tag_on_cluster(
     ray = library()
     files = {file.name: file.read_bytes() for file in checkpoint.files_of(model)}
     with _connected(ray, address, 4 * sum(map(len, files.values()))):
-        crew = Crew.of([node["Resources"] for node in ray.nodes() if node["Alive"]], workers=workers, lanes=lanes)
-        setup = replace(setup, options=replace(setup.options, workers=crew.cpus))
-        feed = _Feed(paths, stop)
-        patience = crew.patience(setup.options.limits.seconds, in_windows=setup.options.windows is not None)
-        driver = _Driver(ray, crew, feed, ray.put(setup), ray.put(files), patience)
+        plan = ClusterPlan.of(
+            [node["Resources"] for node in ray.nodes() if node["Alive"]], workers=workers, lanes=lanes
+        )
+        setup = replace(setup, request=replace(setup.request, workers=plan.cpus))
+        feed = _PathReader(paths, stop)
+        patience = plan.patience(setup.request.limits.seconds, in_windows=setup.request.windows is not None)
+        driver = _Driver(ray, plan, feed, ray.put(setup), ray.put(files), patience)
         try:
             yield from driver.results()
         finally:
             feed.close()
-            driver.dismiss()
+            driver.stop()
 
 
 def library() -> Any:
@@ -147,7 +149,7 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
 
 
-class _Feed:
+class _PathReader:
     """Paths, read by a thread of its own, for they may come slowly."""
 
     def __init__(self, paths: Iterable[str], stop: threading.Event) -> None:
@@ -205,7 +207,7 @@ class _Job:
 
 
 @dataclass(eq=False)
-class _Hand:
+class _WorkerHandle:
     """A worker as the driver sees it: until it has started, `starting` says when it has."""
 
     actor: Any
@@ -221,118 +223,118 @@ class _Hand:
 class _Driver:
     """Hands out paths and takes results, in one thread."""
 
-    def __init__(self, ray: Any, crew: Crew, feed: _Feed, setup: Any, files: Any, patience: float) -> None:
+    def __init__(self, ray: Any, plan: ClusterPlan, feed: _PathReader, setup: Any, files: Any, patience: float) -> None:
         self._ray = ray
-        self._crew = crew
+        self._plan = plan
         self._feed = feed
-        self._made_of = (setup, files)
+        self._arguments = (setup, files)
         self._patience = patience
-        self._again: deque[_Job] = deque()
+        self._to_retry: deque[_Job] = deque()
         self._lost_in_a_row = 0
         self._began = time.monotonic()
-        self._hands = [self._hire() for _ in range(crew.workers)]
+        self._workers = [self._start_worker() for _ in range(plan.workers)]
 
     def results(self) -> Generator[Result]:
         while True:
             self._hand_out()
-            if not self._again and not any(hand.jobs for hand in self._hands) and self._feed.is_over:
-                self._say_farewell()
+            if not self._to_retry and not any(worker.jobs for worker in self._workers) and self._feed.is_over:
+                self._shut_down_workers()
                 return
             yield from self._collect()
             yield from self._give_up_late_ones()
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """Ends them, whatever they are doing."""
-        for hand in self._hands:
-            self._ray.kill(hand.actor)
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
 
-    def _say_farewell(self) -> None:
+    def _shut_down_workers(self) -> None:
         """All clear up, for nobody has anything to do any more; also those who are still getting ready."""
-        if late := [hand.starting for hand in self._hands if hand.starting is not None]:
+        if late := [worker.starting for worker in self._workers if worker.starting is not None]:
             ready, _ = self._ray.wait(late, num_returns=len(late), timeout=_REACH_SECONDS)
-            for hand in self._hands:
-                hand.starting = None if hand.starting in ready else hand.starting
-        ends = [hand.actor.stop.remote() for hand in self._hands if hand.starting is None]
+            for worker in self._workers:
+                worker.starting = None if worker.starting in ready else worker.starting
+        ends = [worker.actor.stop.remote() for worker in self._workers if worker.starting is None]
         if ends:
             self._ray.wait(ends, num_returns=len(ends), timeout=_REACH_SECONDS)
 
-    def _hire(self) -> _Hand:
-        crew = self._crew
-        how = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_concurrency": crew.depth + 1}
+    def _start_worker(self) -> _WorkerHandle:
+        plan = self._plan
+        how = {"num_cpus": plan.cpus, "num_gpus": plan.gpus, "max_concurrency": plan.depth + 1}
         actor = self._ray.remote(Worker).options(**how).remote()
-        return _Hand(actor, actor.start.remote(*self._made_of))
+        return _WorkerHandle(actor, actor.start.remote(*self._arguments))
 
     def _hand_out(self) -> None:
         """One by one, always to the one who has least."""
-        while free := [hand for hand in self._hands if self._has_room(hand)]:
-            hand = min(free, key=lambda hand: len(hand.jobs))
-            job = self._next_for(hand)
+        while free := [worker for worker in self._workers if self._has_room(worker)]:
+            worker = min(free, key=lambda worker: len(worker.jobs))
+            job = self._next_for(worker)
             if job is None:
                 return
             job.end = time.monotonic() + self._patience
-            hand.jobs[hand.actor.tag.remote(job.path)] = job
+            worker.jobs[worker.actor.tag.remote(job.path)] = job
 
-    def _has_room(self, hand: _Hand) -> bool:
-        return hand.starting is None and len(hand.jobs) < self._crew.depth and not hand.is_alone
+    def _has_room(self, worker: _WorkerHandle) -> bool:
+        return worker.starting is None and len(worker.jobs) < self._plan.depth and not worker.is_alone
 
-    def _next_for(self, hand: _Hand) -> _Job | None:
-        if self._again:
-            return None if hand.jobs else self._again.popleft()
+    def _next_for(self, worker: _WorkerHandle) -> _Job | None:
+        if self._to_retry:
+            return None if worker.jobs else self._to_retry.popleft()
         path = self._feed.next()
         return None if path is None else _Job(path)
 
     def _collect(self) -> Iterator[Result]:
         """What has come about; waits a little for the first."""
-        due = {hand.starting: hand for hand in self._hands if hand.starting is not None}
-        due |= {answer: hand for hand in self._hands for answer in hand.jobs}
+        due = {worker.starting: worker for worker in self._workers if worker.starting is not None}
+        due |= {answer: worker for worker in self._workers for answer in worker.jobs}
         if not due:
             time.sleep(_GLANCE_SECONDS)
             return
         self._ray.wait(list(due), num_returns=1, timeout=_GLANCE_SECONDS)
         there, _ = self._ray.wait(list(due), num_returns=len(due), timeout=0)
         for answer in there:
-            hand = due[answer]
-            if hand not in self._hands:
+            worker = due[answer]
+            if worker not in self._workers:
                 continue  # it was lost a moment ago
             try:
                 result = self._ray.get(answer)
             except self._ray.exceptions.RayError as error:
-                yield from self._replace(hand, getattr(error, "cause", None) or error)
+                yield from self._replace(worker, getattr(error, "cause", None) or error)
                 continue
             self._lost_in_a_row = 0
-            if answer is hand.starting:
-                hand.starting = None
+            if answer is worker.starting:
+                worker.starting = None
             else:
-                del hand.jobs[answer]
+                del worker.jobs[answer]
                 yield result
 
     def _give_up_late_ones(self) -> Iterator[Result]:
         now = time.monotonic()
-        for hand in list(self._hands):
-            if any(job.end < now for job in hand.jobs.values()):
+        for worker in list(self._workers):
+            if any(job.end < now for job in worker.jobs.values()):
                 late = TimeoutError(f"nothing was heard of it for {self._patience:.0f} seconds")
-                yield from self._replace(hand, late)
-        if all(hand.starting is not None for hand in self._hands) and now > self._began + _PATIENCE_SECONDS:
+                yield from self._replace(worker, late)
+        if all(worker.starting is not None for worker in self._workers) and now > self._began + _PATIENCE_SECONDS:
             self._began = float("inf")
             logger.warning("no worker has started yet; the cluster may be busy with other work: see `ray status`")
 
-    def _replace(self, hand: _Hand, reason: BaseException) -> Iterator[Result]:
+    def _replace(self, worker: _WorkerHandle, reason: BaseException) -> Iterator[Result]:
         """A fresh worker for a lost one; its videos are tried again, or fail."""
         if isinstance(reason, AdaFocusError):
             raise reason
-        self._hands.remove(hand)
-        self._ray.kill(hand.actor)
+        self._workers.remove(worker)
+        self._ray.kill(worker.actor)
         self._lost_in_a_row += 1
-        if self._lost_in_a_row > 5 + 2 * self._crew.workers:
+        if self._lost_in_a_row > 5 + 2 * self._plan.workers:
             raise AdaFocusError(
                 f"the cluster loses one worker after the other ({_one_line(reason)}); check that adafocus runs on all "
                 "its machines"
             )
-        self._hands.append(self._hire())
-        for job in hand.jobs.values():
+        self._workers.append(self._start_worker())
+        for job in worker.jobs.values():
             job.lost += 1
             if job.lost < TRIES:
-                self._again.append(job)
+                self._to_retry.append(job)
             else:
                 text = f"its worker was lost {TRIES} times ({_one_line(reason)}); run again, or without --engine ray"
                 yield failure_of(job.path, WorkerError(f"{shown(job.path)}: {text}", stage="infer"), "infer")

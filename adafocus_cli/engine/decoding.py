@@ -1,30 +1,43 @@
-"""Threads that open and decode videos ahead of the model, each with a child process of its own.
+"""Videos on their way from a path to a loop: opened and decoded ahead of it, and asked for more frames when it looks.
 
-Bounded: only so many videos, or windows of them, are open and waiting. Always ended: leaving the context kills every
-child. A decoder that was lost on a video has the other one take its place, once. Knows the loop only to ask which
-frames it wants.
+A video stays with the child that opened it. Bounded: only so many videos, or windows of them, are open and waiting. A
+decoder that was lost on a video has the other one take its place, once. Closing ends every child and wakes every
+thread that waits here.
+
+| thread | what is its own |
+| --- | --- |
+| "paths" | the paths; it makes a `VideoInFlight` of each, as long as there is room |
+| "decode", one for each child | its child; of a video, while it opens it: `process`, `copy`, `windows`, `lost` |
+| "fetch" | a copy of a video on other storage, until it is whole |
+| one for each loop | the clips that it took; of a video, once it is opened: `results`, `lost`, `is_over` |
+
+What is ready and how many are due is shared, under one lock. Knows the loop only to ask which frames it wants.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from adafocus_cli.engine.passes import by_keyframes, clips_of, decode
+from adafocus_cli.engine.windows import WindowResults, by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError
-from adafocus_cli.video.decode import Decode, Decoder, other_decoder
-from adafocus_cli.video.limits import DecoderError, Limits, shown
+from adafocus_cli.requests import TagRequest
+from adafocus_cli.video import Decoder
+from adafocus_cli.video.decode import other_decoder
+from adafocus_cli.video.limits import DecoderError, shown
 from adafocus_cli.video.pool import ProcessPool
 from adafocus_cli.video.process import VideoProcess
-from adafocus_cli.video.remote import Copies
-from adafocus_cli.video.windows import Window, Windowing
+from adafocus_cli.video.remote import Copies, is_remote
+from adafocus_cli.video.sampling import LookRequest
+from adafocus_cli.video.windows import Window
 
 if TYPE_CHECKING:
     from adafocus_cli.loop import Clip, Loop
@@ -32,37 +45,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger("adafocus")
 
 
-class Opened(NamedTuple):
-    """The place of a path in the list, the path, its clip or what went wrong, and whether that is all of it."""
+@dataclass(eq=False)
+class VideoInFlight:
+    """A video from its path to its result; `index` is that of the path in the list."""
 
-    place: int
+    index: int
     path: str
+    process: VideoProcess | None = None
+    """Whose child has it open, and is asked for all that is looked at."""
+    copy: Path | None = None
+    """Stands in for a path on other storage."""
+    windows: deque[Window] | None = None
+    """Those that have not been given out; None until it is known whether there are any."""
+    lost: DecoderError | None = None
+    """What the first decoder was lost of; then it is the turn of the other one."""
+    results: WindowResults = field(default_factory=WindowResults)
+    is_over: bool = False
+    """Nobody asks for its frames any more."""
+
+
+class Opened(NamedTuple):
+    """A video, a clip of it or what went wrong, and whether that is the last of it."""
+
+    video: VideoInFlight
     clip: Clip | BaseException
     last: bool = True
 
 
-@dataclass
-class _Cut:
-    """A video that goes window by window, and how many of them have been given out."""
-
-    windows: list[Window]
-    given: int = 0
-
-
-# How often one who waits for a video looks whether there are any more.
+# How often one who waits looks whether he was told to stop: an event that a signal sets wakes nobody.
 _GLANCE_SECONDS = 0.05
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 2
-
-
-def default_workers() -> int:
-    """Half the processors: the other half is for the model."""
-    return max(1, cores() // 2)
 
 
 class Decoding:
@@ -71,34 +82,24 @@ class Decoding:
     When `stop` is set no more paths are taken, and those that nobody has begun to open are dropped.
     """
 
-    def __init__(
-        self,
-        *,
-        decoder: Decoder,
-        decode: Decode = "exact",
-        limits: Limits,
-        workers: int,
-        windows: Windowing | None = None,
-        stop: threading.Event | None = None,
-    ) -> None:
-        self._decoder, self._decode = decoder, decode
-        self._windows = windows
-        self._cuts: dict[int, _Cut] = {}
-        self._pool = ProcessPool(workers, name="decode", decoder=decoder, limits=limits)
-        self._closing = threading.Event()
-        self._copies = Copies(limits, self._closing)
+    def __init__(self, request: TagRequest, stop: threading.Event | None = None) -> None:
+        self._request = request
         self._stop = stop or threading.Event()
-        self._room = threading.Semaphore(2 * len(self._pool))
-        self._room_for_windows = threading.Semaphore(len(self._pool))
-        # Not a SimpleQueue: when a signal comes as a wait of one ends, Python waits for ever.
-        self._opened: queue.Queue[Opened] = queue.Queue()
-        self._count = threading.Lock()
-        self._jobs: set[Future[Clip]] = set()
-        self._due = 0  # how many will yet be given out, of those submitted
+        self._closing = threading.Event()
+        self._pool = ProcessPool(request.workers, name="decode", decoder=request.decoder, limits=request.limits)
+        self._fetching = ThreadPoolExecutor(len(self._pool), thread_name_prefix="fetch")
+        self._copies = Copies(request.limits, self._closing)
+        self._loop: Future[Loop] = Future()
+
+        lock = threading.RLock()  # of all that follows
+        self._ready_changed = threading.Condition(lock)
+        self._room_changed = threading.Condition(lock)
+        self._ready: deque[Opened] = deque()
+        self._windows_ready = 0
+        self._due = 0  # videos that were begun, and whose last clip has not been taken
+        self._room, self._room_for_windows = 2 * len(self._pool), len(self._pool)
         self._all_in = False
         self._broken_off: Exception | None = None
-        self._second_try: set[int] = set()
-        self._loop: Future[Loop] = Future()
 
     def __enter__(self) -> Decoding:
         self._pool.start()
@@ -107,174 +108,206 @@ class Decoding:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends every child, whatever it is doing."""
+        self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Wakes all who wait for videos, and ends every child, whatever it is doing."""
         self._closing.set()
-        self._room.release()  # the thread of the paths may wait for it
+        with self._ready_changed:
+            self._ready_changed.notify_all()
+            self._room_changed.notify_all()
         self._loop.cancel()
         self._pool.close()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
         self._copies.close()
 
     def start(self, paths: Iterable[str]) -> None:
         """Begins to read the paths, which may themselves come slowly, and to open the videos."""
-        threading.Thread(target=self._feed, args=(paths,), name="paths", daemon=True).start()
+        threading.Thread(target=self._read_paths, args=(paths,), name="paths", daemon=True).start()
 
     def feed(self, loop: Loop, *, loops: int = 1) -> None:
         """Lets the threads go on to decode what such loops look at first; further ahead if they take many at once."""
-        self._room.release(loop.lanes * loops)
-        self._room_for_windows.release(loop.lanes * loops)
+        with self._room_changed:
+            self._room += loop.lanes * loops
+            self._room_for_windows += loop.lanes * loops
+            self._room_changed.notify_all()
         self._loop.set_result(loop)
+        self._pool.wake()
 
     def next_opened(self, *, wait: bool) -> Opened | None:
         """The next video that is ready; None if there are no more or, without `wait`, none yet.
 
         If the paths broke off with an error, the last `wait` raises it.
         """
-        while not self._is_over():
-            try:
-                opened = self._opened.get(block=wait, timeout=_GLANCE_SECONDS if wait else None)
-            except queue.Empty:
-                if wait:
-                    continue
-                return None
-            if opened.last:
-                self._no_longer_due()
-            else:
-                self._room_for_windows.release()
-            return opened
+        with self._ready_changed:
+            while not self._is_over():
+                if self._ready:
+                    return self._take_ready()
+                if not wait:
+                    return None
+                self._ready_changed.wait(_GLANCE_SECONDS)
         if self._broken_off and wait:
             raise self._broken_off
         return None
 
-    def again(self, place: int, path: str, error: Exception | None) -> bool:
-        """Whether this video, whose decoder was lost after its first frames, starts anew with the other one."""
-        if not isinstance(error, DecoderError) or place in self._second_try or not other_decoder(self._decoder):
+    def retry_with_other_decoder(self, video: VideoInFlight, error: Exception | None) -> bool:
+        """Whether a video, whose decoder was lost after its first frames, starts anew with the other one."""
+        if not isinstance(error, DecoderError) or video.lost or not other_decoder(self._request.decoder):
             return False
-        self._room.acquire(blocking=False)  # given back when it is taken
-        return self._submit(place, path, error)
+        video.lost = error
+        return self._begin(video)
 
-    def done(self, place: int) -> None:
+    def finish(self, video: VideoInFlight) -> None:
         """Nobody asks for frames of this video any more."""
-        self._cuts.pop(place, None)
-        self._copies.drop(place)
+        video.is_over = True
+        if video.copy is not None:
+            self._copies.drop(video.copy)
+        self._pool.wake()
+
+    # All that is ready, and how many are due.
 
     def _is_over(self) -> bool:
-        if self._stop.is_set():
-            for job in list(self._jobs):
-                job.cancel()
-        with self._count:
-            return self._closing.is_set() or (not self._due and (self._all_in or self._stop.is_set()))
+        return self.is_closed or (not self._due and (self._all_in or self._stop.is_set()))
+
+    def _take_ready(self) -> Opened:
+        opened = self._ready.popleft()
+        if opened.last:
+            self._no_longer_due()
+        else:
+            self._windows_ready -= 1
+            self._pool.wake()
+        return opened
 
     def _no_longer_due(self) -> None:
-        with self._count:
+        with self._room_changed:
             self._due -= 1
-        self._room.release()
+            self._room_changed.notify_all()
+            if not self._due:
+                self._ready_changed.notify_all()
 
-    def _feed(self, paths: Iterable[str]) -> None:
+    def _give(self, opened: Opened) -> None:
+        with self._ready_changed:
+            self._ready.append(opened)
+            self._windows_ready += not opened.last
+            self._ready_changed.notify()
+
+    # The thread of the paths.
+
+    def _read_paths(self, paths: Iterable[str]) -> None:
         try:
-            for place, path in enumerate(paths):
-                while not self._room.acquire(timeout=_GLANCE_SECONDS):
-                    if self._stop.is_set():
-                        return
-                if not self._submit(place, path):
+            for index, path in enumerate(paths):
+                if not self._wait_for_room() or not self._begin(VideoInFlight(index, path)):
                     return
         except Exception as error:  # the paths could not be read to their end; the consumer's thread shall know
             self._broken_off = error
         finally:
-            self._all_in = True
+            with self._ready_changed:
+                self._all_in = True
+                self._ready_changed.notify_all()
 
-    def _submit(self, place: int, path: str, lost: DecoderError | None = None) -> bool:
-        """Has a video opened by the next free process; False if that is no longer wanted."""
+    def _wait_for_room(self) -> bool:
+        """False if no more paths are wanted."""
+        with self._room_changed:
+            while self._due >= self._room and not (self._stop.is_set() or self.is_closed):
+                self._room_changed.wait(_GLANCE_SECONDS)
+        return not (self._stop.is_set() or self.is_closed)
 
-        def done(job: Future[Clip]) -> None:
-            self._jobs.discard(job)
-            if job.cancelled():
-                self._no_longer_due()
-            else:
-                self._opened.put(Opened(place, path, job.exception() or job.result()))
-
-        with self._count:
-            if self._closing.is_set() or (self._stop.is_set() and lost is None):
+    def _begin(self, video: VideoInFlight) -> bool:
+        """Has a video opened by the child that is free first; False if that is no longer wanted."""
+        with self._ready_changed:
+            if self.is_closed:
                 return False
             self._due += 1
-            job = self._pool.submit(self._open, place, path, lost)
-            self._jobs.add(job)
-        job.add_done_callback(done)
+        self._pool.submit(partial(self._open, video))
         return True
 
-    def _open(self, place: int, path: str, lost: DecoderError | None) -> Clip:
-        """Opens a video, asks the model which frames it wants, and decodes those that it looks at first.
+    # The threads of the children.
+
+    def _open(self, video: VideoInFlight, process: VideoProcess) -> None:
+        """Opens a video, asks the model which frames it wants, and gives out a clip with those that it looks at first.
 
         Of a video in windows, all clips but the last are given out on the way.
         """
+        if self._stop.is_set() and video.lost is None:
+            self._no_longer_due()
+            return
         try:
-            clip = self._tried(place, path, self._copies.of(place, path), lost)
-        except BaseException:
-            self.done(place)
-            raise
+            video.process = process
+            if is_remote(video.path) and video.copy is None:
+                video.copy = self._fetched(video.path, process)
+            clip = self._by_either_decoder(video, process)
+        except BaseException as error:
+            self.finish(video)
+            self._give(Opened(video, error))
+            return
         if not clip.missing(range(len(clip.plan.frames))):
-            self.done(place)
-        return clip
+            self.finish(video)
+        self._give(Opened(video, clip))
 
-    def _tried(self, place: int, path: str, copy: str | None, lost: DecoderError | None) -> Clip:
-        def opened(by: Decoder) -> Clip:
-            return self._pool.with_process(lambda process: self._opened_by(process, place, path, copy, by))
+    def _fetched(self, path: str, process: VideoProcess) -> Path:
+        """A copy; while it comes, other videos of this child are looked at."""
+        copy = self._fetching.submit(self._copies.fetch, path)
+        copy.add_done_callback(lambda _: self._pool.wake())
+        self._pool.work_until(process, copy.done)
+        return copy.result()
 
-        other = other_decoder(self._decoder)
-        if lost is None:
+    def _by_either_decoder(self, video: VideoInFlight, process: VideoProcess) -> Clip:
+        other = other_decoder(self._request.decoder)
+        if video.lost is None:
             try:
-                return opened(self._decoder)
+                return self._last_clip(video, process, self._request.decoder)
             except DecoderError as error:
-                if other is None:
+                if other is None or self.is_closed:
                     raise
-                lost = error
+                video.lost = error
         assert other is not None
-        self._second_try.add(place)
         try:
-            return opened(other)
+            return self._last_clip(video, process, other)
         except VideoError:
-            raise DecoderError(f"{lost} ({other} failed on it as well)", stage=lost.stage) from None
+            text = f"{video.lost} ({other} failed on it as well)"
+            raise DecoderError(text, stage=video.lost.stage) from None
 
-    def _opened_by(self, process: VideoProcess, place: int, path: str, copy: str | None, decoder: Decoder) -> Clip:
-        video = process.open(path, decoder=decoder, copy=copy)
-        for warning in video.warnings:
+    def _last_clip(self, video: VideoInFlight, process: VideoProcess, decoder: Decoder) -> Clip:
+        opened = process.open(video.path, decoder=decoder, copy=str(video.copy) if video.copy else None)
+        for warning in opened.warnings:
             logger.warning("%s", warning)
         loop = self._loop.result()
         # Only now: torch is loaded by then, and a thread that loads it could not be ended meanwhile.
         from adafocus_cli.loop import Clip
 
         window = None
-        if self._windows is not None:
-            if place not in self._cuts:
-                self._cuts[place] = _Cut(self._windows.cut(process.times(video), path))
-            cut = self._cuts[place]
-            if len(cut.windows) > 1:
-                return self._given_out(place, path, cut, clips_of(process, video, cut.windows[cut.given :], loop))
-            (window,) = cut.windows
+        if self._request.windows is not None:
+            if video.windows is None:
+                video.windows = deque(self._request.windows.cut(process.times(opened), video.path))
+            window = video.windows[0]
+            if window.of > 1:
+                return self._after_windows(video, video.windows, clips_of(process, opened, [*video.windows], loop))
 
-        info, plan, framing = video.info, loop.plan(video.info.frames), loop.framing
-        if self._decode == "fast":
-            info, plan = by_keyframes(info, plan, process.keyframes(video, plan.frames))
+        info, plan, framing = opened.info, loop.plan(opened.info.frames), loop.framing
+        if self._request.decode == "fast":
+            info, plan = by_keyframes(info, plan, process.keyframes(opened, plan.frames))
 
-        def decode_later(clip: Clip, positions: Sequence[int]) -> Future[None]:
-            return self._pool.submit(
-                self._pool.with_process, lambda process: decode(process, video, clip, positions, framing)
-            )
+        def decode_later(clip: Clip, request: LookRequest) -> Future[None]:
+            return self._pool.submit(lambda process: decode(process, opened, clip, request, framing), process)
 
         to_source = framing.geometry(info.width, info.height).to_source
         clip = Clip(info, plan, to_source, decode_later, window)
-        decode(process, video, clip, clip.missing(loop.first_frames(plan)), framing)
+        decode(process, opened, clip, clip.request(loop.first_frames(plan), framing.size), framing)
         return clip
 
-    def _given_out(self, place: int, path: str, cut: _Cut, clips: Iterator[Clip]) -> Clip:
+    def _after_windows(self, video: VideoInFlight, windows: deque[Window], clips: Iterator[Clip]) -> Clip:
         """The last of these clips; those before it are given out, no faster than they are taken."""
+        assert video.process is not None
         clip = next(clips)
         for following in clips:
-            while not self._room_for_windows.acquire(timeout=_GLANCE_SECONDS):
-                if self._closing.is_set():
-                    break
-            if self._closing.is_set() or place not in self._cuts:
-                raise VideoError(f"{shown(path)}: its other windows are no longer wanted", stage="decode")
-            self._opened.put(Opened(place, path, clip, last=False))
-            cut.given += 1
+            self._pool.work_until(video.process, lambda: video.is_over or self._windows_ready < self._room_for_windows)
+            if self.is_closed or video.is_over:
+                raise VideoError(f"{shown(video.path)}: its other windows are no longer wanted", stage="decode")
+            self._give(Opened(video, clip, last=False))
+            windows.popleft()
             clip = following
         return clip

@@ -10,35 +10,27 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adafocus_cli import __version__
-from adafocus_cli.engine.local import Options, tag_as_they_come
+from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.schema import Failure, Result
 
 if TYPE_CHECKING:
-    from adafocus_cli.exits import ExitRule
     from adafocus_cli.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What makes a worker, but for the model's files; `rule` takes the place of what the options say of exits."""
+    """What makes a worker, but for the model's files: `model.source` is the name of one of them."""
 
-    file_name: str
+    model: ModelRequest
     sha256: str
-    patch_size: int | None
-    views: int | None
-    labels: tuple[str, ...]
-    device: str
-    precision: str
-    batch_size: int | None
-    runtime: str
-    options: Options
-    rule: ExitRule
+    request: TagRequest
     version: str = __version__
 
 
@@ -74,7 +66,7 @@ class Worker:
     def _run(self, tagger: Tagger, setup: Setup) -> None:
         try:
             paths = iter(self._paths.get, None)
-            for result in tag_as_they_come(paths, tagger, setup.options, rule=setup.rule):
+            for result in tag_as_they_come(paths, tagger, setup.request):
                 path = result.path if isinstance(result, Failure) else result.video.path
                 self._due.pop(path).set_result(result)
         except Exception as error:
@@ -89,16 +81,7 @@ def _tagger(setup: Setup, files: Mapping[str, bytes]) -> Tagger:
     with tempfile.TemporaryDirectory(prefix="adafocus-", ignore_cleanup_errors=True) as folder:
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
-        tagger = Tagger.load(
-            Path(folder, setup.file_name),
-            patch_size=setup.patch_size,
-            views=setup.views,
-            labels=setup.labels,
-            device=setup.device,
-            precision=setup.precision,
-            batch_size=setup.batch_size,
-            runtime=setup.runtime,
-        )
+        tagger = Tagger.of(replace(setup.model, source=Path(folder, setup.model.name_or_file)))
         if tagger.model.sha256 != setup.sha256:
             raise AdaFocusError("the model that came to a machine of the cluster is not the one that was sent")
     return tagger

@@ -28,6 +28,7 @@ from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.pictures import preprocess
+from adafocus_cli.video.sampling import LookRequest
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 # Where a folder has several series, such as optical flow beside the pictures.
@@ -101,9 +102,9 @@ def tag_sources(sources: Iterable[Source], tagger: Tagger, request: TagRequest) 
                 wait(due, return_when=FIRST_COMPLETED)
             for run in loop.step():
                 try:
-                    yield run.place, tagger.result(run, top_k=request.top_k, min_score=request.min_score)
+                    yield run.key, tagger.result(run, top_k=request.top_k, min_score=request.min_score)
                 except Exception as error:
-                    yield run.place, failure_of(run.clip.video.path, error, "infer")
+                    yield run.key, failure_of(run.clip.video.path, error, "infer")
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,12 @@ class FrameFolder:
 def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
     video, framing = frames.info(), loop.framing
 
-    def decode(clip: Clip, positions: Sequence[int]) -> Future[None]:
-        return threads.submit(read, clip, positions)
+    def decode(clip: Clip, request: LookRequest) -> Future[None]:
+        return threads.submit(read, clip, request)
 
-    def read(clip: Clip, positions: Sequence[int]) -> None:
+    def read(clip: Clip, request: LookRequest) -> None:
         started = time.perf_counter()
-        for position in positions:
-            frame = clip.plan.frames[position]
+        for frame in request.frames:
             clip.add(frame, frames.pixels(frame, framing), frames.seconds_at(frame))
         clip.decode_seconds += time.perf_counter() - started
 

@@ -158,6 +158,7 @@ class LineStore(Store):
     def finish(self) -> None:
         self.sync()
         if self._stale:
+            self._stream.close()  # Windows replaces no file that is open
             self._file.write_whole(found.line for found in self._file.lines() if self._is_current(found))
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import base64
 import io
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import NamedTuple
@@ -16,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from adafocus_cli.engine.decoding import default_workers
 from adafocus_cli.errors import VideoError
 from adafocus_cli.report.videos import Tagged, Video
+from adafocus_cli.requests import default_workers
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.pool import ProcessPool
@@ -57,24 +58,24 @@ class Pictures:
 
     def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[Picture, ...]]:
         """Of each video, in this order; none where it is not to be found."""
-        for job in [self._pool.submit(self._of_one, video, file) for video, file in videos]:
-            yield job.result()
+        for pictures in [self._of_one(video, file) for video, file in videos]:
+            yield pictures.result() if pictures else ()
 
-    def _of_one(self, video: Video, file: Path | None) -> tuple[Picture, ...]:
+    def _of_one(self, video: Video, file: Path | None) -> Future[tuple[Picture, ...]] | None:
         if file is None or not isinstance(video, Tagged) or not self._count:
-            return ()
-        try:
-            return self._pool.with_process(lambda process: _taken(process, video, str(file), self._count))
-        except VideoError:
-            return ()
+            return None
+        return self._pool.submit(lambda process: _taken(process, video, str(file), self._count))
 
 
 def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[Picture, ...]:
-    opened = process.open(file)
-    if (opened.info.width, opened.info.height) != (video.width, video.height):
-        return ()  # another video by now
-    places = _places(video, opened.info.frames, count)
-    frames = process.frames(opened, [frame for frame, _ in places], framing=Framing(SIDE, squeezed=True))
+    try:
+        opened = process.open(file)
+        if (opened.info.width, opened.info.height) != (video.width, video.height):
+            return ()  # another video by now
+        places = _places(video, opened.info.frames, count)
+        frames = process.frames(opened, [frame for frame, _ in places], framing=Framing(SIDE, squeezed=True))
+    except VideoError:
+        return ()
     return tuple(
         Picture(round(time, 3), look, _address(pixels, video))
         for pixels, time, (_, look) in zip(frames.pixels, frames.times, places, strict=True)

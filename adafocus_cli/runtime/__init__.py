@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -31,8 +32,8 @@ class Runtime(Protocol):
     def halve_lanes(self) -> bool:
         """After memory ran out: half as many clips from now on; False if there is no fewer."""
 
-    def spread(self) -> int:
-        """Makes ready for threads that run stages at the same time; how many are worth having."""
+    def spread(self) -> AbstractContextManager[int]:
+        """Makes ready for threads that run stages at the same time, meanwhile; how many are worth having."""
 
     def upload(self, pixels: np.ndarray) -> Tensor:
         """uint8 (…, side, side, 3), as they are, to where the stages run."""

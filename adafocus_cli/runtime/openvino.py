@@ -7,6 +7,8 @@ saves little of that.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from math import prod
@@ -46,11 +48,16 @@ class OpenVinoRuntime(TorchRuntime):
         self._networks = [CompiledNetwork(net, self.precision) for net in (model.glance_net, model.focus_net)]
         model.glance_net, model.focus_net = self._networks
 
-    def spread(self) -> int:
-        cores = super().spread()
-        for network in self._networks:
-            network.serve(cores)
-        return cores
+    @contextmanager
+    def spread(self) -> Iterator[int]:
+        with super().spread() as cores:
+            try:
+                for network in self._networks:
+                    network.serve(cores)
+                yield cores
+            finally:
+                for network in self._networks:
+                    network.serve(1)
 
 
 @dataclass

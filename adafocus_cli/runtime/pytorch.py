@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -34,6 +36,32 @@ CPU_BYTES = 1 << 20
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+class _OneThreadEach:
+    """While anybody is in it, torch calculates on one thread; before and afterwards on as many as it gives."""
+
+    def __init__(self) -> None:
+        self._access = threading.Lock()
+        self._inside = 0
+        self._threads = 0
+
+    def __enter__(self) -> int:
+        with self._access:
+            if not self._inside:
+                self._threads = torch.get_num_threads()
+                torch.set_num_threads(1)  # of threads that are yet to start, too
+            self._inside += 1
+            return self._threads
+
+    def __exit__(self, *error: object) -> None:
+        with self._access:
+            self._inside -= 1
+            if not self._inside:
+                torch.set_num_threads(self._threads)
+
+
+_ONE_THREAD_EACH = _OneThreadEach()
 
 
 def _stage(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -82,13 +110,14 @@ class TorchRuntime:
             torch.cuda.empty_cache()
         return True
 
-    def spread(self) -> int:
+    @contextmanager
+    def spread(self) -> Iterator[int]:
         """A processor does most with one clip on each core: a clip on all cores leaves them waiting for one another."""
         if self._device.type != "cpu":
-            return 1
-        cores = torch.get_num_threads()
-        torch.set_num_threads(1)  # of threads that are yet to start, too
-        return cores
+            yield 1
+            return
+        with _ONE_THREAD_EACH as cores:
+            yield cores
 
     @_stage
     def upload(self, pixels: np.ndarray) -> Tensor:

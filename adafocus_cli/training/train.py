@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from adafocus_cli.engine.decoding import default_workers
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
+from adafocus_cli.requests import default_workers
 from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_precision
 from adafocus_cli.training import start
 from adafocus_cli.training.clips import FrameCache

@@ -21,8 +21,7 @@ import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video import wire
-from adafocus_cli.video.decode import DECODERS, Decoder
+from adafocus_cli.video import DECODERS, Decoder, wire
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, stage_of, too_slow
 from adafocus_cli.video.worker import LOG_VARIABLE
@@ -59,7 +58,10 @@ class Frames:
 
 
 class VideoProcess:
-    """One child that decodes, one request at a time. Not thread-safe: one thread starts, uses and closes it."""
+    """One child that decodes, one request at a time. Not thread-safe: one thread starts, uses and closes it.
+
+    On Linux the child ends with the thread that started it.
+    """
 
     _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.video.worker")
     # For Python and its libraries to load, on a busy machine.

@@ -6,6 +6,7 @@ decoding. fsspec is loaded when the first such path comes.
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 import threading
@@ -82,39 +83,41 @@ def listed(entry: str, *, is_video: Callable[[str], bool], warn: Callable[[str],
 
 
 class Copies:
-    """Copies of the videos that are being tagged, by the caller's numbers; all are gone when this is closed."""
+    """Copies of the videos that are being tagged; all are gone when this is closed."""
 
     def __init__(self, limits: Limits, closing: threading.Event) -> None:
         self._limits = limits
         self._closing = closing
         self._access = threading.Lock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._files: dict[int, Path] = {}
+        self._names = itertools.count()
 
-    def of(self, number: int, path: str) -> str | None:
-        """The copy of a video, fetched unless it is there; None for a file of this machine."""
-        if not is_remote(path):
-            return None
-        if number not in self._files:
-            self._files[number] = self._place(number, path)
-            _fetch(path, self._files[number], self._limits, self._closing)
-        return str(self._files[number])
+    def fetch(self, path: str) -> Path:
+        """A copy of a video on other storage."""
+        file = self._new_file(path)
+        _fetch(path, file, self._limits, self._closing)
+        return file
 
-    def drop(self, number: int) -> None:
-        if file := self._files.pop(number, None):
-            _remove(file)
+    @staticmethod
+    def drop(file: Path) -> None:
+        """Its room is free at once, also while a decoder still has it open."""
+        with suppress(OSError):
+            if file.exists():
+                file.open("wb").close()
+                file.unlink()
 
     def close(self) -> None:
         if self._folder is not None:
             with suppress(OSError):  # what Windows holds open, its own tools clear away
                 self._folder.cleanup()
 
-    def _place(self, number: int, path: str) -> Path:
+    def _new_file(self, path: str) -> Path:
         with self._access:
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="adafocus-")
+            name = str(next(self._names))
         ending = PurePosixPath(urlsplit(path).path).suffix
-        return Path(self._folder.name, f"{number}{ending if ending[1:].isalnum() else ''}")
+        return Path(self._folder.name, f"{name}{ending if ending[1:].isalnum() else ''}")
 
 
 def _fetch(path: str, file: Path, limits: Limits, closing: threading.Event) -> None:
@@ -144,16 +147,8 @@ def _fetch(path: str, file: Path, limits: Limits, closing: threading.Event) -> N
     try:
         _asked(path, fetch, seconds=limits.seconds, closing=closing)
     except BaseException:
-        _remove(file)
+        Copies.drop(file)
         raise
-
-
-def _remove(file: Path) -> None:
-    """Its room is free at once, also while a decoder still has it open."""
-    with suppress(OSError):
-        if file.exists():
-            file.open("wb").close()
-            file.unlink()
 
 
 def _storage(path: str) -> tuple[Any, str]:

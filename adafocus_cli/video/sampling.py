@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
+
+from adafocus_cli.schema import Box
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,30 @@ class FramePlan:
     frames: tuple[int, ...]
     glance: tuple[int, ...]
     focus: tuple[int, ...]
+
+
+class Look(NamedTuple):
+    """A frame by its number, which part of it, and the side of the square that this becomes, in pixels.
+
+    `box` is left, top, right, bottom in upright pixels of the source; None is all that the model's framing shows.
+    """
+
+    frame: int
+    box: Box | None
+    size: int
+
+
+@dataclass(frozen=True)
+class LookRequest:
+    """What a clip looks at next, and of each look whether it is wanted: the others are at hand."""
+
+    looks: tuple[Look, ...]
+    wanted: tuple[bool, ...]
+
+    @property
+    def frames(self) -> list[int]:
+        """The numbers of the frames that are wanted."""
+        return [look.frame for look, wanted in zip(self.looks, self.wanted, strict=True) if wanted]
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:

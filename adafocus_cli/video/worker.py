@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from adafocus_cli.video import wire
 
 if TYPE_CHECKING:
-    from adafocus_cli.video.decode import Decoder, Video
+    from adafocus_cli.video import Decoder
+    from adafocus_cli.video.decode import Video
     from adafocus_cli.video.limits import Limits
 
 _Key = tuple[str, "Decoder"]

@@ -100,6 +100,38 @@ def test_killed_again_and_again_it_ends_with_what_an_unbroken_run_has(videos, tm
     assert records(tmp_path) == records(unbroken)
 
 
+def test_a_disk_that_is_full_ends_it_though_paths_may_still_come(videos, tmp_path):
+    """Whatever the number of loops, which is that of the cores."""
+
+    import resource  # Windows has none
+
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+
+    (tmp_path / "model.pth").touch()
+    command = [sys.executable, "-m", "tests.cli.tiny_adafocus", "batch", "-", "-w", tmp_path / "model.pth"]
+    command += ["-o", tmp_path / "tags.jsonl", "--runtime", "torch"]
+    process = subprocess.Popen(
+        [*map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "3"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=little_room,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(f"{videos / '0.mp4'}\n".encode())
+    process.stdin.flush()
+    try:
+        assert process.wait(timeout=120) == 1
+        said = process.stderr.read()
+        assert (said.count(b"\n"), b"tags.jsonl" in said, b"Traceback" in said) == (1, True, False), said
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_second_run_into_one_file_is_refused(videos, tmp_path):
     first = start(tmp_path, videos, "--watch", "--settle", "0.1")
     wait_until(lambda: lines(tmp_path))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter, defaultdict
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -41,9 +43,19 @@ def records(results):
 
 
 def test_with_several_loops_a_video_has_the_record_it_has_alone(clips, tagger, monkeypatch):
-    monkeypatch.setattr(tagger.runtime, "spread", lambda: 3)
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(3))
     together = records(tag_as_they_come(clips, tagger, TagRequest(workers=2)))
     assert together == records(tagger.tag_videos(clips))
+
+
+def test_a_second_run_in_one_process_has_as_many_loops_as_the_first(clips, tagger, monkeypatch):
+    torch.set_num_threads(3)
+    loop, made = tagger.loop, []
+    monkeypatch.setattr(tagger, "loop", lambda rule: made.append(1) or loop(rule))
+    for run in (1, 2):
+        assert len(list(tag_as_they_come(clips[:1], tagger, TagRequest(workers=1)))) == 1
+        assert len(made) == 3 * run
+    assert torch.get_num_threads() == 3
 
 
 def test_a_video_that_hangs_holds_nobody_up(clips, tagger, monkeypatch):
@@ -55,7 +67,7 @@ def test_a_video_that_hangs_holds_nobody_up(clips, tagger, monkeypatch):
 
 
 def test_an_error_in_one_loop_is_raised_when_the_others_are_through(clips, tagger, monkeypatch):
-    monkeypatch.setattr(tagger.runtime, "spread", lambda: 2)
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(2))
 
     def broken():
         yield from clips[:3]
@@ -69,7 +81,7 @@ def test_an_error_in_one_loop_is_raised_when_the_others_are_through(clips, tagge
 
 @pytest.mark.parametrize("loops", [1, 2])
 def test_stopping_finishes_what_is_in_flight_and_begins_nothing(clips, tagger, monkeypatch, loops):
-    monkeypatch.setattr(tagger.runtime, "spread", lambda: loops)
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(loops))
     stop, taken = threading.Event(), []
 
     def endless():
@@ -97,6 +109,82 @@ def test_stopping_does_not_wait_for_paths_that_do_not_come(clips, tagger):
     stop.set()
     assert list(results) == []
     never.set()
+
+
+@pytest.mark.parametrize("loops", [1, 2, 3])
+def test_a_consumer_that_fails_does_not_wait_for_paths_that_may_still_come(clips, tagger, monkeypatch, loops):
+    monkeypatch.setattr(tagger.runtime, "spread", lambda: nullcontext(loops))
+    never = threading.Event()
+
+    def slow():
+        yield clips[0]
+        never.wait(60)
+
+    def consume():
+        with suppress(OSError), closing(tag_as_they_come(slow(), tagger, TagRequest(workers=2))) as results:
+            next(results)
+            raise OSError("the disk is full")
+
+    consumer = threading.Thread(target=consume, daemon=True)
+    consumer.start()
+    consumer.join(30)
+    ended = not consumer.is_alive()
+    never.set()
+    assert ended
+
+
+# Children
+
+SLOW = "__import__('time').sleep(3)"
+
+
+def test_a_video_stays_with_the_child_that_opened_it(clips, tagger, monkeypatch):
+    by_path, calls = defaultdict(set), Counter()
+
+    def spied_on(name):
+        original = getattr(VideoProcess, name)
+
+        def spy(self, video, *given, **how):
+            by_path[video if isinstance(video, str) else video.info.path].add(self)
+            calls[name] += 1
+            return original(self, video, *given, **how)
+
+        return spy
+
+    for name in ("open", "frames"):
+        monkeypatch.setattr(VideoProcess, name, spied_on(name))
+    results = list(tag_as_they_come(clips, tagger, TagRequest(workers=4, max_gmacs=100)))
+    assert [result.status for result in results] == ["ok"] * 6
+    assert calls["frames"] >= 2 * calls["open"] == 12
+    assert {path: len(children) for path, children in by_path.items()} == dict.fromkeys(clips, 1)
+    assert len(set.union(*by_path.values())) == 4
+
+
+def test_later_looks_go_on_with_a_new_child_where_theirs_was_killed(clips, tagger, monkeypatch):
+    (expected,) = tagger.tag_videos(clips[:1], max_gmacs=100)
+    original, calls = VideoProcess.frames, []
+
+    def frames(self, video, indices, **how):
+        calls.append(indices)
+        if len(calls) == 2:
+            self._child.kill()
+            self._child.wait()
+        return original(self, video, indices, **how)
+
+    monkeypatch.setattr(VideoProcess, "frames", frames)
+    (result,) = tag_as_they_come(clips[:1], tagger, TagRequest(workers=2, max_gmacs=100))
+    assert len(calls) > 2
+    assert without_timings(result.to_dict(logits=True)) == without_timings(expected.to_dict(logits=True))
+
+
+def test_a_thread_that_ends_takes_no_child_with_it(clips, tagger, monkeypatch):
+    """Linux ends a child with the thread that launched it, and the other decoder would take its place."""
+    misbehave_on(monkeypatch, Path(clips[1]).name, SLOW)
+    results, first = tagger.tag_videos(clips[:2]), []
+    thread = threading.Thread(target=lambda: first.append(next(results)))
+    thread.start()
+    thread.join()
+    assert [result.video.decoder for result in (*first, *results)] == ["pyav", "pyav"]
 
 
 # Decoders that are lost

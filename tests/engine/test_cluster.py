@@ -21,7 +21,6 @@ from adafocus_cli import weights_file
 from adafocus_cli.cli.engines import Engine
 from adafocus_cli.engine import cluster
 from adafocus_cli.engine.worker import Worker
-from adafocus_cli.exits import ExitRule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.requests import ModelRequest, TagRequest
 from tests.batches import ROOT, kill_after, processes_left
@@ -270,9 +269,9 @@ class Hiring(Told):
 
 
 def drive(answer, paths, *, depth=2, patience=60.0):
-    crew = cluster.Crew(workers=2, cpus=1, gpus=0, depth=depth)
-    feed = cluster._Feed(paths, threading.Event())
-    return cluster._Driver(Hiring(answer), crew, feed, None, None, patience).results()
+    plan = cluster.ClusterPlan(workers=2, cpus=1, gpus=0, depth=depth)
+    feed = cluster._PathReader(paths, threading.Event())
+    return cluster._Driver(Hiring(answer), plan, feed, None, None, patience).results()
 
 
 def test_a_worker_of_which_nothing_is_heard_is_given_up():
@@ -320,17 +319,14 @@ def test_paths_that_break_off_are_an_error_when_the_others_are_through():
 
 
 def test_there_is_a_worker_for_each_accelerator_or_else_for_each_processor():
-    crew = cluster.Crew.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=16)
-    assert crew == cluster.Crew(workers=2, cpus=8, gpus=1, depth=32)
-    crew = cluster.Crew.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=None)
-    assert crew == cluster.Crew(workers=20, cpus=1, gpus=0, depth=3)
-    assert cluster.Crew.of([{"CPU": 4.0}], workers=3, lanes=16).workers == 3
+    plan = cluster.ClusterPlan.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=16)
+    assert plan == cluster.ClusterPlan(workers=2, cpus=8, gpus=1, depth=32)
+    plan = cluster.ClusterPlan.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=None)
+    assert plan == cluster.ClusterPlan(workers=20, cpus=1, gpus=0, depth=3)
+    assert cluster.ClusterPlan.of([{"CPU": 4.0}], workers=3, lanes=16).workers == 3
 
 
 def test_a_machine_with_another_version_is_refused(made):
-    setup = cluster.Setup(
-        file_name="m", sha256="", patch_size=None, labels=(), device="cpu", precision="auto", batch_size=None,
-        runtime="auto", views=None, options=TagRequest(), rule=ExitRule(), version="0",
-    )  # fmt: skip
+    setup = cluster.Setup(model=ModelRequest(source="m"), sha256="", request=TagRequest(), version="0")
     with pytest.raises(cluster.AdaFocusError, match="has adafocus"):
         Worker().start(setup, {})

@@ -164,6 +164,18 @@ def test_a_decoder_lost_on_the_way_has_the_other_one_go_on(clip, tagger, monkeyp
     assert asked[4][1] > asked[0][1]  # not from the start
 
 
+def test_short_videos_that_wait_for_looks_are_not_held_up_by_a_long_one(clip, tagger, tmp_path):
+    """The one child that has them open goes through the long one, whose windows nobody takes meanwhile."""
+    short = [str(numbered_clip(tmp_path / f"{n}.mp4", frames=40, first_number=100 * n)) for n in range(2)]
+    options = TagRequest(workers=1, windows=Windowing(2.0, 0.5), max_gmacs=100)
+    results, found = tag_files([*short, clip], lambda: tagger, options), []
+    thread = threading.Thread(target=lambda: found.extend(results), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert [result.status for result in found] == ["ok"] * 3
+    assert [len(result.windows) for result in found] == [1, 1, 17]
+
+
 def test_closing_in_the_middle_of_a_video_ends_everything(clip, tagger):
     stop = threading.Event()
     told = []

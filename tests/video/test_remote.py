@@ -130,7 +130,7 @@ def test_who_waits_for_a_slow_server_can_be_told_to_end(web):
     threading.Timer(0.3, closing.set).start()
     began = time.monotonic()
     with pytest.raises(VideoError):
-        held.of(0, f"{web}/slow.mp4")
+        held.fetch(f"{web}/slow.mp4")
     assert time.monotonic() - began < 30
     held.close()
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adafocus_cli.engine.local import Options, failure_of
+from adafocus_cli.engine.local import failure_of
 from adafocus_cli.errors import VideoError
 from adafocus_cli.output.journal import Journal, Source
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Failure, Result, VideoResult
 from adafocus_cli.video.limits import shown
 
 if TYPE_CHECKING:
+    from adafocus_cli.exits import ExitRule
     from adafocus_cli.tagger import Tagger
 
 
@@ -66,7 +68,7 @@ def kind_of(failure: Failure) -> str:
     return of_type.get(failure.type, of_stage[failure.stage])
 
 
-class Todo:
+class Ledger:
     """`failed` is told of each failure."""
 
     def __init__(self, journal: Journal, *, failed: Callable[[Failure], None], stop: threading.Event) -> None:
@@ -139,10 +141,10 @@ class Todo:
             self._failed(result)
 
 
-def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: str) -> dict[str, str]:
+def settings_of(tagger: Tagger, request: TagRequest, *, logits: bool, precision: str) -> dict[str, str]:
     """What a record depends on besides its video. Devices, decoders and limits are left out: they may change in the
     middle of a library, and the record tells of them."""
-    exits, windows = options.exits, options.windows
+    exits, windows = request.exits, request.windows
     names = "\n".join(tagger.labels.names).encode()
     return {
         "model": tagger.model.identity,
@@ -150,11 +152,18 @@ def settings_of(tagger: Tagger, options: Options, *, logits: bool, precision: st
         "views": str(tagger.spec.views),
         "labels": hashlib.sha256(names).hexdigest()[:16],
         "precision": precision,
-        "decode": options.decode,
-        "top_k": str(options.top_k),
-        "min_score": str(options.min_score),
+        "decode": request.decode,
+        "top_k": str(request.top_k),
+        "min_score": str(request.min_score),
         "logits": str(logits),
-        "exits": "none" if exits is None else hashlib.sha256(Path(exits).read_bytes()).hexdigest()[:16],
-        "max_gmacs": "none" if options.max_gmacs is None else str(options.max_gmacs),
+        "exits": _digest_of(exits),
+        "max_gmacs": "none" if request.max_gmacs is None else str(request.max_gmacs),
         **({} if windows is None else {"window": str(windows.seconds), "stride": str(windows.stride)}),
     }
+
+
+def _digest_of(exits: ExitRule | str | Path | None) -> str:
+    if exits is None:
+        return "none"
+    content = Path(exits).read_bytes() if isinstance(exits, str | Path) else repr(exits).encode()
+    return hashlib.sha256(content).hexdigest()[:16]

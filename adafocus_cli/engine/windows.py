@@ -1,25 +1,31 @@
-"""From a decoding process into clips: the frames of one, or of all windows of a video in one pass.
+"""A video as clips, one for each of its windows, and the results of the windows as one result.
 
-Of windows it holds the frames of one, and those that the next ones share with it. Knows nothing of threads.
+Of windows it holds the frames of one, and those that the next ones share with it. Of a video that is not in windows,
+the first result is its result. Knows nothing of children and queues.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adafocus_cli.schema import VideoInfo
+from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.process import Frames, OpenVideo, VideoProcess
-from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.sampling import FramePlan, LookRequest
 
 if TYPE_CHECKING:
     from adafocus_cli.loop import Clip, Loop
+    from adafocus_cli.timeline import Part
     from adafocus_cli.video.windows import Window
+
+Watch = Callable[[VideoInfo, float], None]
+"""Told after each window of which video it is, and what share of that is done."""
 
 
 def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window], loop: Loop) -> Iterator[Clip]:
@@ -32,9 +38,9 @@ def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window],
     last = video.info.frames - 1
     at_hand: dict[int, tuple[np.ndarray, float]] = {}
     reached, info, damaged = -1, video.info, frozenset[int]()
-    for place, (window, plan) in enumerate(zip(windows, plans, strict=True)):
+    for index, (window, plan) in enumerate(zip(windows, plans, strict=True)):
         until = max(plan.frames)
-        due = _due(islice(plans, place, None), reached, until)
+        due = _due(islice(plans, index, None), reached, until)
         clip = Clip(info, plan, to_source, window=window, damaged_packets=damaged)
         if due:
             frames = process.frames(video, [min(frame, last) for frame in due], framing=framing)
@@ -44,7 +50,7 @@ def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window],
             clip.add(frame, *at_hand[frame])
         yield clip
         reached, info, damaged = max(reached, until), clip.video, clip.damaged_packets
-        after = windows[place + 1].frames.start if place + 1 < len(windows) else last + 1
+        after = windows[index + 1].frames.start if index + 1 < len(windows) else last + 1
         at_hand = {frame: each for frame, each in at_hand.items() if frame >= after}
 
 
@@ -62,9 +68,9 @@ def by_keyframes(info: VideoInfo, plan: FramePlan, near: tuple[int, ...]) -> tup
     return replace(info, decode="fast", frames_off=off), replace(plan, frames=near)
 
 
-def decode(process: VideoProcess, video: OpenVideo, clip: Clip, positions: Sequence[int], framing: Framing) -> None:
-    """Adds the frames at these positions to a clip."""
-    numbers = [clip.plan.frames[position] for position in positions]
+def decode(process: VideoProcess, video: OpenVideo, clip: Clip, request: LookRequest, framing: Framing) -> None:
+    """Adds the frames that a request wants to a clip."""
+    numbers = request.frames
     later = [clip.plan.frames[position] for position in clip.missing(clip.plan.glance)]
     frames = process.frames(video, numbers, framing=framing, later=later)
     for number, pixels, seconds in zip(numbers, frames.pixels, frames.times, strict=True):
@@ -82,3 +88,39 @@ def _note(clip: Clip, frames: Frames) -> None:
         frames_replaced=clip.video.frames_replaced + frames.replaced,
         packets_damaged=len(clip.damaged_packets),
     )
+
+
+class WindowResults:
+    """Those of one video, until there is one of each window. Several threads come here."""
+
+    def __init__(self) -> None:
+        self._access = threading.Lock()
+        self._parts: dict[int, Part] = {}
+        self.failed = False
+
+    def fail(self, failure: Failure) -> Failure | None:
+        """The failure, if it is the first of this video."""
+        with self._access:
+            self._parts.clear()
+            first, self.failed = not self.failed, True
+        return failure if first else None
+
+    def add(
+        self, clip: Clip, result: Result, *, join: Callable[[list[Part]], VideoResult], watch: Watch | None
+    ) -> Result | None:
+        """The result of the video, if it now has all it needs."""
+        from adafocus_cli.timeline import Part
+
+        window = clip.window
+        if isinstance(result, Failure):
+            return self.fail(result)
+        if window is None:
+            return result
+        with self._access:
+            if self.failed:
+                return None
+            self._parts[window.index] = Part.of(window, result, clip.numbers)
+            share = len(self._parts) / window.of
+        if watch:
+            watch(clip.video, share)
+        return join([self._parts[index] for index in range(window.of)]) if share == 1 else None
