@@ -81,6 +81,8 @@ def load(
         spec = family.spec_of(published)
     except KeyError as error:
         raise _missing(path, family, [error.args[0]], published) from error
+    except ModelError as error:
+        raise ModelError(f"{path} {error}") from error
     except (IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{path} has tensors of shapes that no {family.name} model has; check the file") from error
     changes = changes or {}
@@ -254,6 +256,11 @@ def _select(path: Path, skeleton: Family, published: Mapping[str, Tensor], *, ow
     counters = [name for name in wanted if name.endswith("num_batches_tracked")]  # of no use here; often missing
     theirs = {name: name if own else family.published_name(name) for name in wanted if name not in counters}
     missing = [name for name in theirs.values() if name not in published]
+    if missing and own:
+        raise ModelError(
+            f"{path} lacks {_named(missing)}, which {family.name} needs now; "
+            "convert the published checkpoint again, or remove and pull the model"
+        )
     if missing:
         raise _missing(path, family, missing, published)
     selected = {}
@@ -301,8 +308,11 @@ def _missing(path: Path, family: type[Family], names: list[str], published: Mapp
             f"{path} has only the first training stage's weights: {family.name} without its policy ({names[0]}); "
             "use the file of the last stage"
         )
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return ModelError(f"{path} lacks {names[0]}{others}, which {family.name} needs; the file is incomplete")
+    return ModelError(f"{path} lacks {_named(names)}, which {family.name} needs; the file is incomplete")
+
+
+def _named(names: list[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
 def _damaged(path: Path) -> ModelError:

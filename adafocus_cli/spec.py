@@ -52,7 +52,7 @@ class ModelSpec:
     glance_frames: int = 16
     focus_frames: int = 16
     candidate_frames: int = 0  # where the focus frames are chosen among more (Uni); 0: they are not
-    # Of a video with too few, families on TSM see its first throughout, as published, or all, repeated evenly.
+    # Of a video with too few, V1 and V2 on TSM see its first throughout, as published, or all, repeated evenly.
     short_videos: ShortVideos = "first"
 
     # Who looks. The focus network's `size` is the side of a patch.

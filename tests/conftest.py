@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import oracle
 from tests.oracle import synth
-
-ORACLE = Path(__file__).parent / "oracle"
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +21,13 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     folder = tmp_path_factory.mktemp("checkpoints")
 
     def path_of(case: str) -> Path:
-        path = folder / f"{case}.pth.tar"
+        layout = oracle.layout(case)
+        name = layout["case"]
+        if "num_input_focus_segments" in layout:  # which only a name tells
+            name += f"/p{layout['patch_size']}_{layout['num_glance_segments']}and{layout['num_focus_segments']}"
+        path = folder / f"{name}.pth.tar"
         if not path.exists():
+            path.parent.mkdir(exist_ok=True)
             torch.save(synth.checkpoint(case), path)
         return path
 
@@ -33,7 +37,7 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, np.ndarray]]:
     """What the authors' code computed for a case."""
-    return lambda case: dict(np.load(ORACLE / "golden" / f"{case}.npz"))
+    return lambda case: dict(np.load(oracle.file_of(f"golden/{case}.npz")))
 
 
 @pytest.fixture(scope="session")
@@ -41,20 +45,21 @@ def tagger_of(checkpoint_file: Callable[[str], Path]) -> Iterator[Callable[[str]
     """The tagger of an oracle case on the processor, by torch or another runtime; the last few are kept."""
     from adafocus_cli import Tagger
 
-    kept: dict[tuple[str, str], Tagger] = {}
+    kept: dict[tuple[Path, str], Tagger] = {}
 
     def load(case: str, runtime: str = "torch") -> Tagger:
-        if (case, runtime) not in kept:
+        path = checkpoint_file(case)
+        if (path, runtime) not in kept:
             while len(kept) >= 2:
                 kept.pop(next(iter(kept)))
-            kept[case, runtime] = Tagger.load(
-                checkpoint_file(case),
-                patch_size=synth.layout(case).get("patch_size"),
+            kept[path, runtime] = Tagger.load(
+                path,
+                patch_size=oracle.layout(case).get("patch_size"),
                 device="cpu",
                 precision="fp32",
                 runtime=runtime,
             )
-        return kept[case, runtime]
+        return kept[path, runtime]
 
     yield load
     kept.clear()

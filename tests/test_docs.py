@@ -2,7 +2,8 @@
 
 Commands run as they are printed, page by page, in a folder that has the files they name. The models there are tiny and
 made up, but carry the published names, so that nothing needs the network. Where a page shows output, the lines shown
-come out in that order; `…` stands for lines left out, and what depends on weights or time is not compared.
+come out in that order; `…` stands for lines left out, and what depends on weights or time is not compared. Of a block
+that is marked with what it `needs=`, such as data, only the options of our commands are checked.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typer.main import get_command
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.app import app, run
-from adafocus_cli.library import catalogue
+from adafocus_cli.library import catalogue, included
 from adafocus_cli.output.csv_rows import PATCH_COLUMNS, VIDEO_COLUMNS
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from tests.clips import cut_off, numbered_clip
@@ -51,10 +52,18 @@ NOT_RUN = {
     r"adafocus classify https://.*": "needs the network",
     r"adafocus batch '?(s3|gs)://(?!.*--address).*": "needs the network and credentials",
     **({} if find_spec("ray") else {r"adafocus batch videos/ -o tags.jsonl --engine ray": "Ray is not installed"}),
+    **(
+        {}
+        if shutil.which("ffmpeg")
+        else {
+            r"ffmpeg .*": "ffmpeg is not installed",
+            r"adafocus evaluate two.txt --root frames/ .*": "needs the images that it writes",
+        }
+    ),
     **({} if shutil.which("jq") else {r".*\| jq .*": "jq is not installed"}),
 }
 
-_FENCE = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```(\w*)(?: file=(\S+)| needs=(\w+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _DETAILS = ("cost", "looked", "sure", "frames", "seconds")
 
 
@@ -62,6 +71,7 @@ _DETAILS = ("cost", "looked", "sure", "frames", "seconds")
 class Block:
     language: str
     file: str
+    needs: str
     text: str
 
 
@@ -85,6 +95,8 @@ def blocks_of(page: Path) -> list[Block]:
 def steps_of(page: Path) -> list[Step]:
     steps: list[Step] = []
     for block in blocks_of(page):
+        if block.needs:
+            continue
         if block.language == "bash":
             steps += [Step(line, []) for line in block.text.splitlines() if line]
         elif block.language == "console":
@@ -226,6 +238,31 @@ def check_options(command: str) -> None:
     while hasattr(parser, "commands"):
         parser = parser.commands[words.pop(0)]
     parser.make_context(parser.name, words)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.needs for b in blocks_of(page))], ids=name_of)
+def test_commands_that_need_what_is_not_here_have_options_that_exist(page):
+    commands = [line for block in blocks_of(page) if block.needs for line in block.text.splitlines()]
+    assert commands
+    for command in (command for command in commands if command.startswith("adafocus ")):
+        check_options(command)
+
+
+def test_every_published_number_has_its_commands():
+    page = ROOT / "docs/reproduce.md"
+    text, blocks = page.read_text("utf-8"), "".join(block.text for block in blocks_of(page))
+    published = [entry for entry in catalogue.packaged().entries if entry.accuracy is not None]
+    assert published
+    for entry in published:
+        assert re.search(rf"^\| `{entry.name}` \| (about )?{entry.accuracy} \|", text, re.MULTILINE), entry.name
+        assert re.search(rf"^adafocus evaluate \S+ .*-m {re.escape(entry.name)}\b(?!-)", blocks, re.MULTILINE), (
+            entry.name
+        )
+        get = re.search(rf"^adafocus models (pull|add (\S+) --name) {re.escape(entry.name)}$", blocks, re.MULTILINE)
+        if entry.name not in included.NAMES:
+            assert get is not None, entry.name
+            assert (get[1] == "pull") == (entry.url is not None)
+            assert get[2] in (None, entry.file)
 
 
 def test_commands_that_are_not_run_are_in_the_documentation():

@@ -28,6 +28,7 @@ INSTALLED = Text("✓ installed", style="green")
 INCLUDED = Text("✓ included", style="green")
 PULL = Text("↓ pull", style="cyan")
 BY_HAND = Text("by hand", style="dim")
+NOT_RELEASED = Text("not released", style="dim")
 
 CONVENTION = (
     "Accuracy and cost as published. GMACs are 10⁹ multiply-adds a video without decoding; papers call them FLOPs."
@@ -119,7 +120,9 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
 def _status(record: dict[str, Any]) -> Text:
     if record["installed"]:
         return INCLUDED if record["name"] in included.NAMES else INSTALLED
-    return PULL if record.get("url") else BY_HAND
+    if record.get("url"):
+        return PULL
+    return BY_HAND if record.get("page") else NOT_RELEASED
 
 
 def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:

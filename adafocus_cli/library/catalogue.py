@@ -104,8 +104,9 @@ class Entry:
 
     @property
     def by_hand(self) -> str:
-        page = f" from {self.page}" if self.page else ""
-        return f"download {self.file}{page} with a browser, then run: {self.add_command}"
+        if self.page is None:
+            return f"no address of {self.file} is known; if you have such a file, run: {self.add_command}"
+        return f"download {self.file} from {self.page} with a browser, then run: {self.add_command}"
 
 
 def _check_address(name: str, address: str | None) -> None:

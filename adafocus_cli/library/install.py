@@ -22,7 +22,7 @@ def pull(store: Store, entry: Entry, *, accept_changed: bool = False, on_progres
     """Downloads and installs a published model; a download that broke off is continued."""
     included.check_replaceable(entry.name)
     if entry.url is None:
-        raise ModelError(f"{entry.name} is on a page that only a browser can use; {entry.by_hand}")
+        raise ModelError(f"{entry.name} is not at an address that can be downloaded from; {entry.by_hand}")
     with store.exclusively(entry.name):
         file = store.download_of(entry)
         with store.writable():

@@ -149,7 +149,10 @@ class Family(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        """The spec as far as the tensors tell it; the patch size is not among them."""
+        """The spec as far as the tensors tell it; the patch size is not among them.
+
+        A `ModelError` goes on where the file's name leaves off: it is of this family, but cannot be used.
+        """
 
     @staticmethod
     @abstractmethod

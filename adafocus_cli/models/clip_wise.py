@@ -28,13 +28,6 @@ class ClipWise(Family):
         self.glance_fc = nn.Linear(self.glance_net.channels, spec.classes)
         self.focus_fc = nn.Linear(self.focus_net.channels, spec.classes)
 
-    def plan(self, count: int) -> FramePlan:
-        rule = spread if self.spec.short_videos == "evenly" else repeat_first
-        return separate_frames(
-            rule(count, self.spec.glance_frames),
-            rule(count, self.spec.candidate_frames or self.spec.focus_frames),
-        )
-
     def mean_answer(self, head: nn.Linear, maps: Tensor) -> Tensor:
         """The mean over frames of each frame's answer: maps (b, t, c, h, w) → logits (b, classes)."""
         answers: Tensor = head(self.dropout(pooled(maps)))
@@ -47,6 +40,10 @@ class OnePlace(ClipWise):
     @abstractmethod
     def place(self, seen: Tensor) -> Tensor:
         """Feature maps (b, t, channels, h, w) → (row, col) in 0…1 (b, 2)."""
+
+    def plan(self, count: int) -> FramePlan:
+        rule = spread if self.spec.short_videos == "evenly" else repeat_first
+        return separate_frames(rule(count, self.spec.glance_frames), rule(count, self.spec.focus_frames))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         return (Turn(tuple(range(self.spec.glance_frames)), range(self.spec.focus_frames), range(1)),)

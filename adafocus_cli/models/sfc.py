@@ -99,7 +99,7 @@ class SFC(WholeClip):
 
     @classmethod
     def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        raise ModelError("no checkpoints of sfc were published")
+        raise ModelError("cannot be a published checkpoint of sfc, for there are none")
 
 
 def around(backbone: ModelSpec, *, insertion: str, compression: float, frames: int = LONG) -> ModelSpec:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.clip_wise import ClipWise
@@ -15,6 +15,7 @@ from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.patches import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
 from adafocus_cli.spec import ModelSpec
+from adafocus_cli.video.sampling import FramePlan, separate_frames, spread_by_share
 
 
 class UniAdaFocusTSM(ClipWise):
@@ -37,6 +38,14 @@ class UniAdaFocusTSM(ClipWise):
             channels, self.map_side, spec.policy_channels, over_frames=spec.glance_frames
         )
         self.temporal_policy = TemporalPolicy(channels, spec.policy_width)
+        # `glance_fc` has learnt to be added to `focus_fc`; on its own, the glance answers with this one.
+        self.exit_fc = nn.Linear(channels, spec.classes)
+
+    def plan(self, count: int) -> FramePlan:
+        """Spread evenly in short videos, too."""
+        return separate_frames(
+            spread_by_share(count, self.spec.glance_frames), spread_by_share(count, self.spec.candidate_frames)
+        )
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         """In groups, the glance is a turn of its own; the focus network needs all its frames together."""
@@ -54,10 +63,9 @@ class UniAdaFocusTSM(ClipWise):
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []
         if turn.glance:
-            memory["glance"] = self.mean_answer(self.glance_fc, seen)
-            answers.append(memory["glance"])
+            answers.append(self.mean_answer(self.exit_fc, seen))
         if focused is not None:
-            answers.append(memory["glance"] + self.mean_answer(self.focus_fc, focused))
+            answers.append(self.mean_answer(self.glance_fc, seen) + self.mean_answer(self.focus_fc, focused))
         return torch.stack(answers, dim=1)
 
     @classmethod
@@ -84,6 +92,7 @@ class UniAdaFocusTSM(ClipWise):
             {
                 "glance_net.": "global_CNN.base_model.",
                 "glance_fc.": "global_CNN.new_fc.",
+                "exit_fc.": "global_CNN.new_new_fc.",
                 "focus_fc.": "local_CNN.new_fc.",
                 "spatial_policy.": "spatial_policy.",
                 "temporal_policy.": "temporal_policy.",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from adafocus_cli.errors import ModelError
 from adafocus_cli.models.clip_wise import OnePlace
 from adafocus_cli.models.published import flat_mobilenet, numbered_resnet, shifted_resnet, with_prefixes
 from adafocus_cli.nn.policies import ClipPolicy
@@ -44,11 +45,17 @@ class AdaFocusV1TSM(OnePlace):
 
     @classmethod
     def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        stacked = tensors[_ENCODER + "0.weight"].shape[1]
+        frames = tensors[_ENCODER + "0.weight"].shape[1] // _GLANCE_CHANNELS
+        if frames < cls.published.glance_frames:  # its policy stacks the frames of one division of the video
+            raise ModelError(
+                f"has a policy that sees {frames} frames at a time and chooses a place for each part of a video "
+                f"(video_div > 1); only files with one place for all {cls.published.glance_frames} frames can be used: "
+                "train it with video_div 1"
+            )
         return replace(
             cls.published,
             classes=len(tensors["classifier.weight"]),
-            glance_frames=stacked // _GLANCE_CHANNELS,
+            glance_frames=frames,
             policy_channels=len(tensors[_ENCODER + "0.weight"]),
             policy_width=len(tensors[_ENCODER + "4.weight"]),
         )

@@ -1,12 +1,15 @@
 """Which frames of a video a model looks at: pure arithmetic on frame counts.
 
 Knows nothing of files or pixels. A family picks one of these rules; the tagger decodes what the plan names.
+The published rules are meant in double precision and in their order of operations: where rounding shows, the frames
+that the published models were tested with are the rounded ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import floor
 from typing import NamedTuple
 
 from adafocus_cli.schema import Box
@@ -50,12 +53,28 @@ class LookRequest:
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:
-    """The middle of each of `wanted` equal parts; of a short video, all frames, some more than once.
+    """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, and whole parts on from there.
+
+    Of a short video that is all frames, some more than once.
 
     >>> spread(280, 4), spread(3, 5)
     ((35, 105, 175, 245), (0, 0, 1, 2, 2))
+    >>> spread(16, 12)[7]  # 10, but for rounding
+    9
     """
-    return tuple((2 * i + 1) * count // (2 * wanted) for i in range(wanted))
+    part = count / wanted
+    return tuple(int(part / 2 + part * i) for i in range(wanted))
+
+
+def spread_by_share(count: int, wanted: int) -> tuple[int, ...]:
+    """The same middles as Uni-AdaFocus calculates them: as shares of the whole, which are rounded elsewhere.
+
+    >>> spread_by_share(280, 4), spread_by_share(16, 12)[7]
+    ((35, 105, 175, 245), 10)
+    >>> spread_by_share(216, 36)[18]  # 111, but for rounding
+    110
+    """
+    return tuple(floor((i + 0.5) / wanted * count) for i in range(wanted))
 
 
 def repeat_last(count: int, wanted: int) -> tuple[int, ...]:

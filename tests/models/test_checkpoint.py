@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from adafocus_cli import checkpoint
+from adafocus_cli import checkpoint, weights_file
 from adafocus_cli.errors import ModelError
 from tests.oracle import synth
 
@@ -167,6 +167,27 @@ class TestRefusals:
             checkpoint.load(save(without(root, "classifier.gru.bias_hh_l0")))
         with pytest.raises(ModelError, match=r"lacks focuser\.net\.conv1\.weight and \d+ more"):
             checkpoint.load(save(without(root, "focuser.net.")))
+
+    def test_a_policy_with_several_places_a_video_is_not_read_as_one_of_fewer_frames(self, save):
+        root = synth.checkpoint("v1-sthv1-p144")
+        for tensors in (root[section] for section in synth.layout("v1-sthv1-p144")["sections"]):
+            for name in [name for name in tensors if name.endswith("state_encoder.0.weight")]:
+                tensors[name] = tensors[name][:, : 4 * 1280].clone()  # 8 frames in 2 divisions
+        with pytest.raises(ModelError, match=r"144x144.pth has a policy that sees 4 frames .*\(video_div > 1\)"):
+            checkpoint.load(save(root, "144x144.pth"))
+
+    def test_uni_on_tsm_needs_the_answer_of_its_first_exit(self, checkpoint_file, tmp_path, save):
+        published = checkpoint.load(checkpoint_file("uni-sthv1-p128-8x12"), patch_size=128)
+        tensors = {name: tensor for name, tensor in published.tensors.items() if not name.startswith("exit_fc.")}
+        old = tmp_path / "old.safetensors"  # as earlier versions wrote it
+        with old.open("wb") as file:
+            weights_file.write(file, weights_file.About(spec=published.spec), tensors)
+        with pytest.raises(ModelError, match=r"old.safetensors lacks exit_fc\.weight and 1 more, .* convert .* again"):
+            checkpoint.load(old)
+        root = synth.checkpoint("uni-sthv1-p128-8x12")
+        del root["state_dict"]["module.global_CNN.new_new_fc.weight"]
+        with pytest.raises(ModelError, match=r"lacks global_CNN\.new_new_fc\.weight, which uni-adafocus-tsm needs"):
+            checkpoint.load(save(root, "sthv1_p128_8and12.pth.tar"))
 
     def test_a_wrong_shape_is_named_with_both_shapes(self, root, save):
         wrong = without(root, "focuser.net.conv1.weight")

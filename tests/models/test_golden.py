@@ -1,42 +1,59 @@
-"""Our models against the authors' own code, on the same made-up weights and frames.
+"""Our models against the authors' own code, on the same made-up weights and frames: every case of the oracle's folder.
 
 Float32 sums in another order differ by about 1e-6 of the answers' spread; a real difference is a thousand times that.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from adafocus_cli.models import FAMILIES, build, default_spec
+from adafocus_cli.video.sampling import spread_by_share
+from tests import oracle
 from tests.conftest import deviation
 from tests.oracle import synth
 
 SAME = 1e-3
 
-V1 = ["v1-actnet-p128", "v1-sthv1-p144"]
-V2 = ["v2-actnet-mbv2-p128", "v2-actnet-res50-p96", "v2-sthv1-p128"]
-NETWORKS = ["slow-r50-k400", "i3d-r50-k400"]
-UNI = ["uni-actnet-p128", "uni-sthv1-p128-8x12"]
+
+def cases(*needed, families=tuple(FAMILIES), runtimes=()):
+    """The golden files that have these arrays and are of these families; those of no family here are skipped."""
+    found = []
+    for name in oracle.goldens():
+        family = oracle.layout(name)["family"]
+        strange = [pytest.mark.skip(reason=f"there is no family {family} here")] if family not in FAMILIES else []
+        if (family in families or strange) and set(needed) <= set(np.load(oracle.file_of(f"golden/{name}.npz"))):
+            found += [pytest.param(name, *more, marks=strange) for more in runtimes or [()]]
+    return found
+
+
+LOOKING = tuple(name for name, family in FAMILIES.items() if family.cuts_patches)
+EXACT = tuple(name for name in LOOKING if FAMILIES[name].whole_pixels)
+SAMPLED = tuple(name for name in LOOKING if not FAMILIES[name].whole_pixels)
 
 
 def frames_of(case):
     """The case's frames, as (glance, focus)."""
-    layout = synth.layout(case)
+    layout = oracle.layout(case)
     frames = synth.frames(layout["frames_seed"], layout["frames"], layout.get("input_size", 224))
     if "tsm" not in layout["family"]:
         return frames, None
     return frames[: layout["num_glance_segments"]], frames[layout["num_glance_segments"] :]
 
 
-@pytest.fixture(params=V1 + V2 + UNI + NETWORKS)
-def case(request):
-    return request.param
+BY_RUNTIME = [
+    *cases("logits", runtimes=[("torch",)]),
+    *cases("logits", families=LOOKING, runtimes=[("openvino",)]),
+]
 
 
-@pytest.mark.parametrize(
-    ("case", "runtime"),
-    [(case, "torch") for case in V1 + V2 + UNI + NETWORKS] + [(case, "openvino") for case in V1 + V2 + UNI],
-)
+@pytest.mark.parametrize(("case", "runtime"), BY_RUNTIME)
 def test_the_answer_and_every_step_are_the_authors(case, runtime, tagger_of, golden):
     result = tagger_of(case, runtime).tag_frames(*frames_of(case))
     expected = golden(case)
@@ -46,46 +63,84 @@ def test_the_answer_and_every_step_are_the_authors(case, runtime, tagger_of, gol
     assert np.array_equal(result.logits, result.step_logits[-1])
 
 
-@pytest.mark.parametrize("case", V1)
+@pytest.mark.parametrize("case", cases("exit_logits"))
+def test_the_answer_of_every_exit_is_the_authors(case, tagger_of, golden):
+    tagger, expected = tagger_of(case), golden(case)["exit_logits"]
+    result = tagger.tag_frames(*frames_of(case))
+    assert len(result.step_logits) == len(expected)
+    for ours, theirs in zip(result.step_logits, expected, strict=True):
+        assert deviation(ours, theirs) < SAME
+
+
+@pytest.mark.parametrize("case", cases("patch_top_left", families=EXACT))
 def test_patches_lie_exactly_where_the_authors_cut_them(case, tagger_of, golden):
     result = tagger_of(case).tag_frames(*frames_of(case))
     corners = np.array([(look.box[1], look.box[0]) for look in result.trajectory])
     assert np.array_equal(corners, np.broadcast_to(golden(case)["patch_top_left"], corners.shape))
-    patch = synth.layout(case)["patch_size"]
+    patch = oracle.layout(case)["patch_size"]
     assert all((look.box[2] - look.box[0], look.box[3] - look.box[1]) == (patch, patch) for look in result.trajectory)
 
 
-@pytest.mark.parametrize("case", V2 + UNI)
+@pytest.mark.parametrize("case", cases("actions", families=SAMPLED))
 def test_patches_lie_where_the_authors_sampled_them(case, tagger_of, golden):
     """Their actions are (row, col) of the room that is left, and with Uni the height and width of the patch."""
     result = tagger_of(case).tag_frames(*frames_of(case))
-    actions = golden(case)["actions"].reshape(-1, golden(case)["actions"].shape[-1])
-    size = 96 + actions[:, 2:] * 128 if case in UNI else np.full((1, 2), synth.layout(case)["patch_size"])
+    actions = np.atleast_2d(golden(case)["actions"])
+    size = 96 + actions[:, 2:] * 128 if actions.shape[1] == 4 else np.full((1, 2), oracle.layout(case)["patch_size"])
     corner = actions[:, :2] * (224 - size)
     expected = np.concatenate((corner[:, ::-1], corner[:, ::-1] + size[:, ::-1]), axis=1)
     boxes = np.array([look.box for look in result.trajectory])
     np.testing.assert_allclose(boxes, np.broadcast_to(expected, boxes.shape), atol=0.01)
 
 
-@pytest.mark.parametrize("case", UNI)
+@pytest.mark.parametrize("case", cases("focus_indices"))
 def test_frames_are_those_that_the_authors_chose(case, tagger_of, golden):
-    result = tagger_of(case).tag_frames(*frames_of(case))
-    first_candidate = 8 if case == "uni-sthv1-p128-8x12" else 0
+    glance, candidates = frames_of(case)
+    result = tagger_of(case).tag_frames(glance, candidates)
+    first_candidate = 0 if candidates is None else len(glance)
     assert [look.frame - first_candidate for look in result.trajectory] == golden(case)["focus_indices"].tolist()
 
 
-@pytest.mark.parametrize("case", ["v2-actnet-mbv2-p128", "v2-actnet-res50-p96"])
+@pytest.mark.parametrize("case", cases("step_logits", families=("adafocus-v2",)))
 def test_frames_are_seen_coarse_to_fine(case, tagger_of):
     result = tagger_of(case).tag_frames(*frames_of(case))
-    assert [look.frame for look in result.trajectory] == synth.layout(case)["frame_order"]
+    assert [look.frame for look in result.trajectory] == oracle.layout(case)["frame_order"]
 
 
+@pytest.mark.parametrize("case", cases())
 def test_spec_is_told_from_the_tensors(case, tagger_of):
-    spec, layout = tagger_of(case).spec, synth.layout(case)
+    spec, layout = tagger_of(case).spec, oracle.layout(case)
     side = layout.get("patch_size", layout.get("input_size"))
     assert (spec.family, spec.classes, spec.patch_size) == (layout["family"], layout["num_classes"], side)
-    if case in NETWORKS:
+    if "mean" in layout:
         assert (spec.mean, spec.std) == (tuple(layout["mean"]), tuple(layout["std"]))
     if "num_glance_segments" in layout:
         assert spec.glance_frames == layout["num_glance_segments"]
         assert spec.focus_frames == layout["num_focus_segments"]
+
+
+SAMPLING = json.loads(oracle.file_of("sampling.json").read_text())
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_the_frames_of_a_video_of_any_length_are_the_authors(name):
+    """Families that choose among candidates are named with their number, as in uni-adafocus-tsm-36."""
+    family, candidates = re.fullmatch(r"(.+?)(?:-(\d+))?", name).groups()
+    if family not in FAMILIES:
+        pytest.skip(f"there is no family {family} here")
+    spec = default_spec(family)
+    if candidates:
+        spec = replace(spec, candidate_frames=int(candidates), focus_frames=int(candidates) // 3)
+    with torch.device("meta"):
+        model = build(spec)
+    for count, expected in SAMPLING[name].items():
+        plan = model.plan(int(count))
+        ours = {who: [plan.frames[place] for place in getattr(plan, who)] for who in ("glance", "focus")}
+        assert ours == {who: expected[who] for who in ours}, count
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLING if re.match("uni-adafocus-(tsm|x3d)", name)])
+def test_uni_takes_the_same_shares_of_a_video_for_every_number_of_frames(name):
+    for count, expected in SAMPLING[name].items():
+        for frames in (expected["glance"], expected["focus"]):
+            assert spread_by_share(int(count), len(frames)) == tuple(frames), count
