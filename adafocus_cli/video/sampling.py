@@ -53,7 +53,7 @@ class LookRequest:
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:
-    """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, and whole parts on from there.
+    """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, then whole ones.
 
     Of a short video that is all frames, some more than once.
 
