@@ -15,7 +15,9 @@ import yaml
 from adafocus_cli.errors import ModelError
 from adafocus_cli.video.framing import Framing
 
-Arch = Literal["mobilenet_v2", "resnet18", "resnet50", "matching"]
+Arch = Literal[
+    "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet50", "matching"
+]
 ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
 """Networks that see a clip as one picture of three dimensions."""
 ShortVideos = Literal["first", "evenly"]
