@@ -134,7 +134,8 @@ def _convolution(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
 
 
 def _same_padded(layer: SamePaddedConv2d, maps: Tensor) -> tuple[Tensor, int]:
-    return _convolved(layer, maps, [ceil(side / stride) for side, stride in zip(maps.shape[2:], layer.stride, strict=True)])
+    sides = [ceil(side / stride) for side, stride in zip(maps.shape[2:], layer.stride, strict=True)]
+    return _convolved(layer, maps, sides)
 
 
 def _convolved(layer: Any, maps: Tensor, sides: Sequence[int]) -> tuple[Tensor, int]:

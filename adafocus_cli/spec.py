@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 
@@ -27,6 +27,21 @@ VIEWS = (1, 10, 30)
 
 MEAN: Colour = (0.485, 0.456, 0.406)  # ImageNet's, of what was 0…1
 STD: Colour = (0.229, 0.224, 0.225)
+
+
+class Normalisation(NamedTuple):
+    """What is taken from colours of 0…1, and what they are then divided by."""
+
+    mean: Colour = MEAN
+    std: Colour = STD
+
+
+_OF_LITE = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def normalisation_of(arch: str) -> Normalisation:
+    """The one that the public ImageNet weights of a network were trained with."""
+    return _OF_LITE if arch.startswith("efficientnet_lite") else Normalisation()
 
 
 def sees_whole_frames(family: str) -> bool:
@@ -86,6 +101,10 @@ class ModelSpec:
     @property
     def patch_size(self) -> int:
         return self.focus.size
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(self.mean, self.std)
 
     @property
     def framing(self) -> Framing:

@@ -156,7 +156,7 @@ def _lite_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: 
 
 
 def _lite_norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+    return nn.BatchNorm2d(channels, eps=1e-3)
 
 
 class LiteBlock(nn.Module):
@@ -214,8 +214,8 @@ class EfficientNetLite(Backbone):
         maps: Tensor = self.relu(self._bn0(self._conv_stem(frames)))
         for block in self._blocks:
             maps = block(maps)
-        maps = self.relu(self._bn1(self._conv_head(maps)))
-        return maps
+        head: Tensor = self.relu(self._bn1(self._conv_head(maps)))
+        return head
 
 
 # ResNet
