@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Memory, Turn
+from adafocus_cli.nn.backbones import SamePaddedConv2d
 from adafocus_cli.nn.clip_nets import Joined, MeanPool
 from adafocus_cli.nn.compression import CELLS, Compression
 from adafocus_cli.nn.matching import CELL, Likeness
@@ -129,6 +130,15 @@ def _convolution(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
             maps.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
         )
     ]
+    return _convolved(layer, maps, sides)
+
+
+def _same_padded(layer: SamePaddedConv2d, maps: Tensor) -> tuple[Tensor, int]:
+    sides = [ceil(side / stride) for side, stride in zip(maps.shape[2:], layer.stride, strict=True)]
+    return _convolved(layer, maps, sides)
+
+
+def _convolved(layer: Any, maps: Tensor, sides: Sequence[int]) -> tuple[Tensor, int]:
     output = maps.new_zeros(maps.shape[0], layer.out_channels, *sides)
     return output, output.numel() * layer.in_channels // layer.groups * prod(layer.kernel_size)
 
@@ -191,6 +201,7 @@ def _unchanged(maps: Tensor) -> Tensor:
 
 _COUNTED: dict[type[nn.Module], Callable[[Any, Any], tuple[Any, int]]] = {
     nn.Conv2d: _convolution,
+    SamePaddedConv2d: _same_padded,
     nn.Conv3d: _convolution,
     nn.Linear: _linear,
     nn.GRU: _gru,

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 
 from adafocus_cli.errors import ModelError
 from adafocus_cli.video.framing import Framing
 
-Arch = Literal["mobilenet_v2", "resnet18", "resnet50", "matching"]
+Arch = Literal[
+    "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet50", "matching"
+]
 ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
 """Networks that see a clip as one picture of three dimensions."""
 ShortVideos = Literal["first", "evenly"]
@@ -25,6 +27,21 @@ VIEWS = (1, 10, 30)
 
 MEAN: Colour = (0.485, 0.456, 0.406)  # ImageNet's, of what was 0…1
 STD: Colour = (0.229, 0.224, 0.225)
+
+
+class Normalisation(NamedTuple):
+    """What is taken from colours of 0…1, and what they are then divided by."""
+
+    mean: Colour = MEAN
+    std: Colour = STD
+
+
+_OF_LITE = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def normalisation_of(arch: str) -> Normalisation:
+    """The one that the public ImageNet weights of a network were trained with."""
+    return _OF_LITE if arch.startswith("efficientnet_lite") else Normalisation()
 
 
 def sees_whole_frames(family: str) -> bool:
@@ -84,6 +101,10 @@ class ModelSpec:
     @property
     def patch_size(self) -> int:
         return self.focus.size
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(self.mean, self.std)
 
     @property
     def framing(self) -> Framing:

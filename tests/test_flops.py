@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adafocus_cli.flops import CostMeter, cost_of
 from adafocus_cli.models import FAMILIES, build, default_spec
+from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import Network
 from tests.tiny import LOOKING
 
@@ -41,6 +42,24 @@ def test_backbones_cost_what_is_published(patch_size):
 def test_v2_costs_a_frame_what_is_published(glance, patch_size, published):
     spec = replace(default_spec("adafocus-v2", patch_size=patch_size), glance=glance)
     assert cost_of(spec).gmacs / 16 == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("network", "published"),
+    [
+        (Network("efficientnet_lite0", 224), 0.407),
+        (Network("efficientnet_lite1", 240), 0.631),
+        (Network("efficientnet_lite2", 260), 0.899),
+    ],
+)
+def test_efficientnet_lite_costs_what_its_layers_run_and_about_what_is_published(network, published):
+    """Published is a count of the graph in TensorFlow, some 5 % above that of the convolutions."""
+    spec = replace(default_spec("adafocus-v2"), glance=network, frame_size=network.size)
+    counted = cost_of(spec).stages["glance"] / 16
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        build_backbone(network).eval()(torch.zeros(1, 3, network.size, network.size))
+    assert counted == pytest.approx(counter.get_total_flops() / 2e9, rel=1e-9)
+    assert 0.94 * published < counted < published
 
 
 @pytest.mark.parametrize("patch_size", RESNET_50)

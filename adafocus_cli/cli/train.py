@@ -69,14 +69,15 @@ Init = Annotated[
     str,
     _model(
         metavar="NAME|FILE",
-        help="Begin with a model, with torchvision's networks (imagenet), or with nothing (scratch).",
+        help="Begin with a model, with ImageNet weights (imagenet; EfficientNet-Lite's need no download), or with nothing "
+        "(scratch).",
     ),
 ]
 GlanceWeights = Annotated[
-    str | None, _model(metavar="FILE", help="Weights of the glance network, as torchvision names them.")
+    str | None, _model(metavar="FILE", help="Weights of the glance network, named as its ImageNet weights are.")
 ]
 FocusWeights = Annotated[
-    str | None, _model(metavar="FILE", help="Weights of the focus network, as torchvision names them.")
+    str | None, _model(metavar="FILE", help="Weights of the focus network, named as its ImageNet weights are.")
 ]
 Glance = Annotated[
     str | None, _model(metavar="NET", help="The glance network, its width and pictures: mobilenet_v2:0.5@112.")

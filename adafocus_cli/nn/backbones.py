@@ -1,12 +1,16 @@
-"""The networks that see: MobileNetV2 and ResNet, from pixels to feature maps, of any width.
+"""The networks that see: MobileNetV2, EfficientNet-Lite and ResNet, from pixels to feature maps, of any width.
 
-Tensor names are torchvision's, so that its ImageNet weights fit. They are written out here because importing
-torchvision takes longer than tagging a video, and because a clip-wise network needs shifts inside its blocks.
-They know nothing of clips but that (`shift_over`), and nothing of classes.
+Tensor names are torchvision's (those of EfficientNet-Lite are the package `efficientnet-lite-pytorch`'s), so that
+public ImageNet weights fit. They are written out here because importing torchvision takes longer than tagging a video,
+and because a clip-wise network needs shifts inside its blocks. They know nothing of clips but that (`shift_over`), and
+nothing of classes.
 """
 
 from __future__ import annotations
 
+from math import ceil
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafocus_cli.nn.shift import TemporalShift
@@ -104,6 +108,114 @@ class MobileNetV2(Backbone):
     def forward(self, frames: Tensor) -> Tensor:
         maps: Tensor = self.features(frames)
         return maps
+
+
+# EfficientNet-Lite
+
+
+# Per stage: kernel, expansion, channels, blocks, stride of the first block.
+_LITE_STAGES = (
+    (3, 1, 16, 1, 1),
+    (3, 6, 24, 2, 2),
+    (5, 6, 40, 2, 2),
+    (3, 6, 80, 3, 2),
+    (5, 6, 112, 3, 1),
+    (5, 6, 192, 4, 2),
+    (3, 6, 320, 1, 1),
+)
+_LITE_STEM = 32
+_LITE_HEAD = 1280
+
+
+class SamePaddedConv2d(nn.Conv2d):
+    """As TensorFlow pads (`SAME`): one output for every `stride` pixels begun, and of an odd number of padding pixels
+    the last one at the right and at the bottom."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        (above, below), (left, right) = (
+            self._padding(side, kernel, stride)
+            for side, kernel, stride in zip(maps.shape[-2:], self.kernel_size, self.stride, strict=True)
+        )
+        if above == below and left == right:  # without a copy
+            return F.conv2d(maps, self.weight, self.bias, self.stride, (above, left), self.dilation, self.groups)
+        return super().forward(F.pad(maps, (left, right, above, below)))
+
+    @staticmethod
+    def _padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+        padding = max((ceil(side / stride) - 1) * stride + kernel - side, 0)
+        return padding // 2, padding - padding // 2
+
+
+def _lite_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    if stride > 1:
+        return SamePaddedConv2d(inputs, outputs, kernel, stride, groups)
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+
+
+def _lite_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class LiteBlock(nn.Module):
+    """As `InvertedResidual`, with a filter of 3 or 5 pixels."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, shift_over: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        self.expands = expansion > 1
+        self.residual = stride == 1 and inputs == outputs
+        self.shift = _shift(shift_over if self.residual and self.expands else 0)
+        if self.expands:
+            self._expand_conv = _lite_conv(inputs, inner, 1)
+            self._bn0 = _lite_norm(inner)
+        self._depthwise_conv = _lite_conv(inner, inner, kernel, stride, groups=inner)
+        self._bn1 = _lite_norm(inner)
+        self._project_conv = _lite_conv(inner, outputs, 1)
+        self._bn2 = _lite_norm(outputs)
+        self.relu = nn.ReLU6(inplace=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.shift(maps)
+        if self.expands:
+            out = self.relu(self._bn0(self._expand_conv(out)))
+        out = self.relu(self._bn1(self._depthwise_conv(out)))
+        out = self._bn2(self._project_conv(out))
+        if self.residual:
+            out += maps
+        return out
+
+
+class EfficientNetLite(Backbone):
+    """EfficientNet without squeeze-and-excitation, and with ReLU6. A `depth` of 1.2 has so many times the blocks, the
+    first and the last stage excepted; neither the width of the stem nor that of the head is ever scaled."""
+
+    channels = _LITE_HEAD
+
+    def __init__(self, width: float, depth: float, shift_over: int) -> None:
+        super().__init__()
+        channels = _LITE_STEM
+        self._conv_stem = _lite_conv(3, channels, 3, stride=2)
+        self._bn0 = _lite_norm(channels)
+        self._blocks = nn.ModuleList()
+        for stage, (kernel, expansion, base, usual, first_stride) in enumerate(_LITE_STAGES):
+            outputs = divisible(base * width)
+            for i in range(usual if stage in (0, len(_LITE_STAGES) - 1) else ceil(usual * depth)):
+                stride = first_stride if i == 0 else 1
+                self._blocks.append(LiteBlock(channels, outputs, kernel, stride, expansion, shift_over))
+                channels = outputs
+        self._conv_head = _lite_conv(channels, _LITE_HEAD, 1)
+        self._bn1 = _lite_norm(_LITE_HEAD)
+        self.relu = nn.ReLU6(inplace=True)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        maps: Tensor = self.relu(self._bn0(self._conv_stem(frames)))
+        for block in self._blocks:
+            maps = block(maps)
+        head: Tensor = self.relu(self._bn1(self._conv_head(maps)))
+        return head
 
 
 # ResNet

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from adafocus_cli.errors import ModelError
-from adafocus_cli.nn.backbones import Backbone, BasicBlock, Bottleneck, MobileNetV2, ResNet
+from adafocus_cli.nn.backbones import Backbone, BasicBlock, Bottleneck, EfficientNetLite, MobileNetV2, ResNet
 from adafocus_cli.nn.clip_nets import ClipNet
 from adafocus_cli.nn.clip_resnets import I3D, SLOW, ResNet18, ResNet50
 from adafocus_cli.nn.clip_s3d import S3D
 from adafocus_cli.nn.matching import MatchingNet
-from adafocus_cli.spec import Network
+from adafocus_cli.spec import Arch, Network
+
+# Width and depth of each, as multiples of Lite0's.
+_LITE = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 
 
 def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
@@ -19,9 +24,12 @@ def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
         return ResNet(BasicBlock, (2, 2, 2, 2), network.width, shift_over)
     if network.arch == "resnet50":
         return ResNet(Bottleneck, (3, 4, 6, 3), network.width, shift_over)
+    if network.arch in _LITE:
+        width, depth = _LITE[network.arch]
+        return EfficientNetLite(width * network.width, depth, shift_over)
     if network.arch == "matching":
         return _matching(network, shift_over)
-    raise ModelError(f"no network is called {network.arch!r}; mobilenet_v2, resnet18, resnet50 and matching are")
+    raise ModelError(f"no network is called {network.arch!r}; {', '.join(get_args(Arch))} are")
 
 
 def _matching(network: Network, frames: int) -> MatchingNet:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family
-from adafocus_cli.nn.backbones import MobileNetV2, ResNet
+from adafocus_cli.nn.backbones import EfficientNetLite, MobileNetV2, ResNet
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device
@@ -40,6 +40,6 @@ def _obstacle(model: Family, device: str) -> str:
         return "OpenVINO is not given networks over whole clips: take another model"
     spec = model.spec
     for network, arch in ((model.glance_net, spec.glance.arch), (model.focus_net, spec.focus.arch)):
-        if not isinstance(network, MobileNetV2 | ResNet):
+        if not isinstance(network, MobileNetV2 | EfficientNetLite | ResNet):
             return f"OpenVINO is not given networks called {arch!r}: take another model"
     return ""

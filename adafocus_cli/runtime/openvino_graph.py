@@ -17,6 +17,7 @@ from openvino import Node, opset1
 from openvino import opset13 as op
 from torch import Tensor, nn
 
+from adafocus_cli.nn.backbones import SamePaddedConv2d
 from adafocus_cli.nn.shift import FOLD, TemporalShift
 
 
@@ -39,11 +40,12 @@ def graph_of(network: Callable[[Any], Any], shape: tuple[int, ...]) -> openvino.
 def _convolution(layer: Any, maps: Node) -> Node:
     weight = layer.weight
     pads = layer.padding
+    how = {"auto_pad": "same_upper"} if isinstance(layer, SamePaddedConv2d) else {}
     if layer.groups > 1:
         grouped = weight.unflatten(0, (layer.groups, -1))
-        out = op.group_convolution(maps, _constant(grouped), layer.stride, pads, pads, layer.dilation)
+        out = op.group_convolution(maps, _constant(grouped), layer.stride, pads, pads, layer.dilation, **how)
     else:
-        out = op.convolution(maps, _constant(weight), layer.stride, pads, pads, layer.dilation)
+        out = op.convolution(maps, _constant(weight), layer.stride, pads, pads, layer.dilation, **how)
     return out if layer.bias is None else op.add(out, _constant(layer.bias[:, None, None]))
 
 
@@ -79,6 +81,7 @@ def _whole(*numbers: int) -> Node:
 
 _LAYERS: dict[type[nn.Module], Callable[..., Node]] = {
     nn.Conv2d: _convolution,
+    SamePaddedConv2d: _convolution,
     nn.Identity: lambda layer, maps: maps,
     nn.MaxPool2d: _pooling,
     nn.ReLU: lambda layer, maps: op.relu(maps),

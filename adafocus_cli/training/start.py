@@ -6,7 +6,7 @@ Knows nothing of data but how many classes there are and how they are called.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -19,23 +19,16 @@ from torch import Tensor, nn
 from adafocus_cli import checkpoint, weights_file
 from adafocus_cli.checkpoint import Checkpoint
 from adafocus_cli.errors import ModelError, UsageError
-from adafocus_cli.files import sha256_of
-from adafocus_cli.library import download
-from adafocus_cli.library.store import Store, find_model
+from adafocus_cli.library import imagenet
+from adafocus_cli.library.store import find_model
 from adafocus_cli.models import build, default_spec, family_named
 from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import SFC
-from adafocus_cli.spec import Arch, ModelSpec, Network
+from adafocus_cli.nn.pixels import renormalise
+from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
 from adafocus_cli.training import sfc
 from adafocus_cli.training.settings import IMAGENET, SCRATCH, Settings, mix
 
-# torchvision's, of the kind that the papers began with; a name ends with the beginning of its SHA-256.
-_TORCHVISION = "https://download.pytorch.org/models/"
-_FILES: Mapping[str, str] = {
-    "mobilenet_v2": "mobilenet_v2-b0353104.pth",
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-}
 _NETWORK = re.compile(r"(\w+)(?::(\d*\.?\d+))?(?:@(\d+))?")
 
 Say = Callable[[str], None]
@@ -58,9 +51,9 @@ def begin(settings: Settings, labels: tuple[str, ...], say: Say) -> Family:
     for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
         network: Network = getattr(spec, name)
         if file is not None:
-            _fill(model.get_submodule(f"{name}_net"), Path(file), name)
+            _fill(model, name, Path(file))
         elif settings.init == IMAGENET:
-            _fill(model.get_submodule(f"{name}_net"), _imagenet(network.arch, say), name)
+            _fill(model, name, imagenet.path_of(network.arch, say))
     return model
 
 
@@ -91,7 +84,14 @@ def _spec(settings: Settings, classes: int, given: ModelSpec | None) -> ModelSpe
     if given is not None and given.family == family:
         spec = given
     elif given is not None:
-        spec = replace(spec, glance=given.glance, focus=given.focus, frame_size=given.frame_size)
+        spec = replace(
+            spec,
+            glance=given.glance,
+            focus=given.focus,
+            frame_size=given.frame_size,
+            mean=given.mean,
+            std=given.std,
+        )
     clip_wise = family_named(family).clip_wise
     if settings.focus_frames and not clip_wise:
         raise UsageError(f"--focus-frames is for recipes on TSM; {settings.recipe} looks at every frame (--frames)")
@@ -108,7 +108,17 @@ def _spec(settings: Settings, classes: int, given: ModelSpec | None) -> ModelSpe
     }
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     spec = replace(spec, classes=classes, dataset=None, **changes)
+    if given is None:
+        mean, std = _normalisation(spec.glance, spec.focus)
+        spec = replace(spec, mean=mean, std=std)
     return spec.with_patch_size(spec.patch_size)
+
+
+def _normalisation(glance: Network, focus: Network) -> Normalisation:
+    """Pixels are normalised once, for both networks: as the public weights of both want it, or as most networks do.
+    In the second case the weights of one that wants it otherwise are changed when they are read (`renormalise`)."""
+    wanted = {normalisation_of(network.arch) for network in (glance, focus)}
+    return wanted.pop() if len(wanted) == 1 else Normalisation()
 
 
 def _network(text: str | None, usual: Network, option: str) -> Network | None:
@@ -130,7 +140,7 @@ def _network(text: str | None, usual: Network, option: str) -> Network | None:
 def _check_published(spec: ModelSpec, settings: Settings) -> None:
     for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
         network: Network = getattr(spec, name)
-        if file is None and (network.arch not in _FILES or network.width != 1.0):
+        if file is None and (network.arch not in imagenet.ARCHS or network.width != 1.0):
             raise UsageError(
                 f"--init imagenet has no {network.arch} of width {network.width:g}; give --init scratch, or weights of "
                 f"your own with --{name}-weights FILE"
@@ -161,16 +171,20 @@ def _answers(spec: ModelSpec) -> set[str]:
     return {name for name, tensor in these.items() if tensor.shape != others[name].shape}
 
 
-def _fill(network: nn.Module, path: Path, name: str) -> None:
-    """All of a network, from a file with torchvision's names."""
+def _fill(model: Family, name: str, path: Path) -> None:
+    """All of a network, from a file that names and normalises as its public ImageNet weights do."""
+    network = model.get_submodule(f"{name}_net")
     tensors, wanted = _tensors(path), network.state_dict()
     for key, tensor in wanted.items():
         if not key.endswith("num_batches_tracked") and getattr(tensors.get(key), "shape", None) != tensor.shape:
             raise ModelError(
                 f"{path} has no {key} of shape {'×'.join(map(str, tensor.shape))}; give the weights of the very "
-                f"network, under torchvision's names, or describe that of the file with --{name}"
+                f"network, under the names of its ImageNet weights, or describe that of the file with --{name}"
             )
     network.load_state_dict({key: tensors.get(key, tensor) for key, tensor in wanted.items()})
+    arch = getattr(model.spec, name).arch
+    if arch in imagenet.ARCHS:
+        renormalise(network, normalisation_of(arch), model.spec.normalisation)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -182,18 +196,3 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     root = checkpoint.read(path)
     tensors = root.get("state_dict", root)
     return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
-
-
-def _imagenet(arch: str, say: Say) -> Path:
-    """torchvision's file, downloaded once."""
-    store, file = Store(), _FILES[arch]
-    path = store.home / "imagenet" / file
-    if not path.is_file():
-        with store.writable():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        say(f"downloading {_TORCHVISION}{file}")
-        download.fetch(_TORCHVISION + file, path, otherwise="give --init scratch, or a file with --init FILE")
-        if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
-            path.unlink()
-            raise ModelError(f"{_TORCHVISION}{file} is not the file that it is known as; try again")
-    return path

