@@ -50,11 +50,20 @@ class ExitRule:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The turns that a clip takes unless it is left early, with the cost of each, and how many steps the model has."""
+    """The turns that a clip takes unless it is left early, what they cost, and how many steps the model has."""
 
     turns: tuple[Turn, ...]
-    costs: tuple[Counter[str], ...]
+    meter: CostMeter
     steps: int
+
+    @property
+    def costs(self) -> tuple[Counter[str], ...]:
+        """Of each turn, by stage, for a usual clip."""
+        return tuple(self.meter.of_turns(self.turns))
+
+    def cost(self, turn: int, frame: tuple[int, ...]) -> Counter[str]:
+        """Of one of the turns, by stage, for a clip whose frames have this shape."""
+        return self.meter.of_turns(self.turns, frame)[turn]
 
 
 def schedule(family: Family, meter: CostMeter, rule: ExitRule) -> Schedule:
@@ -64,12 +73,12 @@ def schedule(family: Family, meter: CostMeter, rule: ExitRule) -> Schedule:
     if rule.thresholds is not None and len(rule.thresholds) != steps:
         raise ModelError(f"{len(rule.thresholds)} thresholds were given, but {family.name} has {steps} steps: one each")
     if not rule.skips:
-        return Schedule(whole, tuple(meter.of_turns(whole)), steps)
+        return Schedule(whole, meter, steps)
     turns = family.turns(rule.group)
     priced = list(zip(turns, meter.of_turns(turns), strict=True))
     if rule.max_gmacs is not None:
         priced = _that_fit(family, meter, priced, rule.max_gmacs * 1e9)
-    return Schedule(tuple(turn for turn, _ in priced), tuple(cost for _, cost in priced), steps)
+    return Schedule(tuple(turn for turn, _ in priced), meter, steps)
 
 
 def _that_fit(

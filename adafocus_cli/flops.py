@@ -38,17 +38,22 @@ class CostMeter:
         self._count = 0
         for name, layer in self._model.named_modules():
             self._make_counting(name, layer)
-        self._turns: dict[tuple[Turn, ...], list[Counter[str]]] = {}
+        self._turns: dict[tuple[tuple[Turn, ...], tuple[int, ...]], list[Counter[str]]] = {}
 
-    def of_turns(self, turns: tuple[Turn, ...]) -> list[Counter[str]]:
-        """Multiply-adds by stage for each of these turns, taken one after the other by the same clip."""
-        if turns not in self._turns:
-            self._turns[turns] = self._run(turns)
-        return self._turns[turns]
+    def of_turns(self, turns: tuple[Turn, ...], frame: tuple[int, ...] | None = None) -> list[Counter[str]]:
+        """Multiply-adds by stage for each of these turns, taken one after the other by the same clip.
+
+        `frame` is the shape of its frames, where they have that of their video; None is 16:9.
+        """
+        key = turns, (frame or self.spec.framing.shape)[:2]
+        if key not in self._turns:
+            self._turns[key] = self._run(*key)
+        return self._turns[key]
 
     def full_frame(self) -> int:
         """What the focus network would cost on whole frames instead of patches."""
-        self._zeros(self._model.on_whole_frames, self._model.whole_frames, *self._frame)
+        height, width, _ = self.spec.framing.shape
+        self._zeros(self._model.on_whole_frames, self._model.whole_frames, height, width)
         return self._take()
 
     def whole_clip(self) -> Cost:
@@ -56,7 +61,7 @@ class CostMeter:
         return as_cost(self.of_turns(self._model.turns()), self.full_frame())
 
     @torch.inference_mode()
-    def _run(self, turns: tuple[Turn, ...]) -> list[Counter[str]]:
+    def _run(self, turns: tuple[Turn, ...], frame: tuple[int, ...]) -> list[Counter[str]]:
         model, spec = self._model, self.spec
         memory: Memory = {}
         seen = torch.empty(0)
@@ -65,7 +70,7 @@ class CostMeter:
             cost: Counter[str] = Counter()
             focused = None
             if turn.glance:
-                seen = self._zeros(model.glance, len(turn.glance), *self._frame)
+                seen = self._zeros(model.glance, len(turn.glance), *frame)
                 cost["glance"] = self._take()
             if turn.looks:
                 gaze = model.locate(turn, seen, memory)
@@ -87,11 +92,6 @@ class CostMeter:
         On torch's device without any memory they would take seconds: most of its operators load a compiler.
         """
         return torch.zeros(stage(torch.empty(1, pictures, 3, height, width, dtype=torch.uint8)).shape)
-
-    @property
-    def _frame(self) -> tuple[int, int]:
-        height, width, _ = self.spec.framing.shape
-        return height, width
 
     def _take(self) -> int:
         count, self._count = self._count, 0

@@ -7,7 +7,7 @@ nothing of files, labels, scores or devices.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -30,7 +30,8 @@ from adafocus_cli.video.windows import Window
 class Clip:
     """A video or a window of one: its sampled frames as the model will see them, decoded when they are first asked for.
 
-    `decode` has called `add` for each frame that a request wants when its future is done. `to_source` takes a box in
+    `decode` has called `add` for each frame that a request wants, and `add_cut` for each look with a box, when its
+    future is done. `to_source` takes a box in
     those frames to upright pixels of the video. `window` says which part of the video it is, if not all of it.
     """
 
@@ -42,10 +43,15 @@ class Clip:
     decode_seconds: float = 0.0
     damaged_packets: frozenset[int] = frozenset()
     _frames: dict[int, tuple[np.ndarray, float]] = field(default_factory=dict)
+    _cuts: dict[Look, np.ndarray] = field(default_factory=dict)
 
     def add(self, frame: int, pixels: np.ndarray, seconds: float) -> None:
         """A decoded frame, by its number in the video, and when it is shown."""
         self._frames[frame] = (pixels, seconds)
+
+    def add_cut(self, look: Look, pixels: np.ndarray) -> None:
+        """What a look into the source sees."""
+        self._cuts[look] = pixels
 
     def missing(self, positions: Sequence[int]) -> list[int]:
         """Which of these positions have not been decoded; each frame once."""
@@ -57,6 +63,27 @@ class Clip:
         missing, positions = set(self.missing(positions)), sorted(set(positions))
         looks = tuple(Look(self.plan.frames[position], None, size) for position in positions)
         return LookRequest(looks, tuple(position in missing for position in positions))
+
+    def source_looks(self, gaze: Gaze, size: int) -> tuple[Look, ...]:
+        """The looks of a gaze into the source, each of which becomes a square of `size`."""
+        frames = (self.plan.frames[self.plan.focus[position]] for position in gaze.frames.tolist())
+        boxes = (self.to_source((*box,)) for box in gaze.boxes.tolist())
+        return tuple(Look(frame, box, size) for frame, box in zip(frames, boxes, strict=True))
+
+    def cuts_request(self, looks: tuple[Look, ...]) -> LookRequest:
+        """Looks into the source; those are wanted that are missing, each once."""
+        first = {look: number for number, look in reversed(list(enumerate(looks)))}
+        wanted = (look not in self._cuts and first[look] == number for number, look in enumerate(looks))
+        return LookRequest(looks, tuple(wanted))
+
+    def cuts(self, looks: Sequence[Look]) -> np.ndarray:
+        """What looks into the source see."""
+        return np.stack([self._cuts[look] for look in looks])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its frames; those of another have another where each keeps the shape of its video."""
+        return next(iter(self._frames.values()))[0].shape if self._frames else ()
 
     def pixels(self, positions: Sequence[int]) -> np.ndarray:
         return np.stack([self._frames[self.plan.frames[position]][0] for position in positions])
@@ -125,6 +152,11 @@ class Loop:
     def framing(self) -> Framing:
         return self._runtime.model.spec.framing
 
+    @property
+    def looks_at_source(self) -> bool:
+        """Whether clips are asked for boxes of the source, too."""
+        return self._runtime.model.looks_at_source
+
     def plan(self, count: int) -> FramePlan:
         """Which frames of a video of `count` frames may be looked at."""
         return self._runtime.model.plan(count)
@@ -146,12 +178,13 @@ class Loop:
 
     def step(self) -> list[Run]:
         """Takes the fullest batch one point further, later points first; the runs that are over."""
-        ready = [run for run in self._runs if run.ready]
-        points = Counter(run.point for run in ready)
-        if points:
-            point = max(points, key=lambda p: (min(points[p], self._runtime.lanes), p))
-            batch = [run for run in ready if run.point == point][: self._runtime.lanes]
-            self._advance(batch, point)
+        groups: defaultdict[tuple[Point, tuple[int, ...]], list[Run]] = defaultdict(list)
+        for run in self._runs:
+            if run.ready:
+                groups[run.point, run.clip.shape].append(run)
+        if groups:
+            fullest = max(groups, key=lambda group: (min(len(groups[group]), self._runtime.lanes), group[0]))
+            self._advance(groups[fullest][: self._runtime.lanes], fullest[0])
         over = [run for run in self._runs if run.finished or run.error]
         self._runs = [run for run in self._runs if not (run.finished or run.error)]
         return over
@@ -180,7 +213,7 @@ class Loop:
         for run in batch:
             run.seconds += (time.perf_counter() - started) / len(batch)
             if point.located:
-                run.costs.append(self._schedule.costs[point.turn])
+                run.costs.append(self._schedule.cost(point.turn, run.clip.shape))
                 run.finished = run.finished or point.turn + 1 == len(self._schedule.turns)
                 run.point = Point(point.turn + 1)
             else:
@@ -200,18 +233,21 @@ class Loop:
 
     def _ask_for_frames(self, run: Run) -> None:
         """Has the frames decoded that the next point needs and that are not there yet."""
-        turn, plan = self._schedule.turns[run.point.turn], run.clip.plan
-        if not run.point.located:
-            needed: Sequence[int] = self._runtime.model.frames_of(turn, plan)
-        elif run.gaze is not None and turn.looks:
-            needed = [plan.focus[i] for i in run.gaze.frames.tolist()]
-        else:
-            needed = ()
-        request = run.clip.request(needed, self.framing.size)
+        request = self._next_request(run)
         run.frames = None
-        if any(request.wanted):
+        if request.due:
             assert run.clip.decode is not None, "a clip that cannot decode has all its frames"
             run.frames = run.clip.decode(run.clip, request)
+
+    def _next_request(self, run: Run) -> LookRequest:
+        turn, plan, model = self._schedule.turns[run.point.turn], run.clip.plan, self._runtime.model
+        if not run.point.located:
+            return run.clip.request(model.frames_of(turn, plan), self.framing.size)
+        if run.gaze is None or not turn.looks:
+            return LookRequest((), ())
+        if self.looks_at_source:
+            return run.clip.cuts_request(run.clip.source_looks(run.gaze, model.spec.patch_size))
+        return run.clip.request([plan.focus[i] for i in run.gaze.frames.tolist()], self.framing.size)
 
     def _see(self, batch: list[Run], turn: Turn) -> None:
         """Glance at this turn's frames and locate its looks."""
@@ -252,7 +288,11 @@ class Loop:
         features = [gaze.features for _, gaze in gazes if gaze.features is not None]
         if features:
             return runtime.focus(torch.stack(features))
-        sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
+        if self.looks_at_source:
+            size = runtime.model.spec.patch_size
+            sources = [clip.cuts(clip.source_looks(gaze, size)) for clip, gaze in gazes]
+        else:
+            sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
         pixels = runtime.upload(np.stack(sources))
         boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(pixels.device)
         patches = runtime.patches(pixels.flatten(0, 1), boxes.flatten(0, 1))

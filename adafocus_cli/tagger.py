@@ -7,7 +7,7 @@ and its frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,8 @@ from adafocus_cli.scores import best_tags, softmax
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video import Decode
 from adafocus_cli.video.limits import shown
-from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.pictures import cut, preprocess
+from adafocus_cli.video.sampling import FramePlan, LookRequest
 from adafocus_cli.video.windows import Windowing
 
 
@@ -185,8 +186,11 @@ class Tagger:
     ) -> VideoResult:
         """The result for frames that are already sampled: uint8 RGB (frames, side, side, 3), in time order.
 
-        `focus` is for families that sample their focus (or candidate) frames separately.
+        `focus` is for families that sample their focus (or candidate) frames separately. A family that looks at the
+        source takes whole frames of any size.
         """
+        if self.family.looks_at_source:
+            return self.tag([self._source_clip(glance, focus)], top_k=top_k, min_score=min_score)[0]
         given = (glance,) if focus is None else (glance, focus)
         plan = self.family.plan(1 << 20)
         shape = (len(plan.frames), *self.spec.framing.shape)
@@ -199,6 +203,27 @@ class Tagger:
             )
         clip = clip_of(np.concatenate(given), plan)
         return self.tag([clip], top_k=top_k, min_score=min_score)[0]
+
+    def _source_clip(self, frames: np.ndarray, focus: np.ndarray | None) -> Clip:
+        plan = self.family.plan(len(frames))
+        if focus is not None or frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            given = f"{frames.dtype} {frames.shape}" + ("" if focus is None else " and focus frames")
+            raise UsageError(f"frames are {given}, but {self.spec.family} takes uint8 (frames, height, width, 3)")
+        height, width = frames.shape[1:3]
+        video, framing = _video_of(len(frames), width, height), self.spec.framing
+
+        def look(clip: Clip, request: LookRequest) -> Future[None]:
+            done = Future[None]()
+            for each in request.due:
+                if each.box is not None:
+                    clip.add_cut(each, cut(frames[each.frame], each.box, each.size))
+            done.set_result(None)
+            return done
+
+        clip = Clip(video, plan, framing.geometry(width, height).to_source, look)
+        for frame in dict.fromkeys(plan.frames):
+            clip.add(frame, preprocess(frames[frame], framing), 0.0)
+        return clip
 
     def tag(
         self, clips: Sequence[Clip], *, top_k: int = 5, min_score: float = 0.0, rule: ExitRule | None = None
@@ -258,11 +283,24 @@ class Tagger:
 def clip_of(frames: np.ndarray, plan: FramePlan) -> Clip:
     """A clip whose frames are at hand: uint8 RGB (frames, side, side, 3), in the order of the plan."""
     count, side = frames.shape[:2]
-    video = VideoInfo(
-        path="", width=side, height=side, fps=None, frames=count, duration=None, codec="raw", rotation=0,
-        decoder="none",
-    )  # fmt: skip
-    clip = Clip(video, FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box)
+    clip = Clip(
+        _video_of(count, side, side), FramePlan(tuple(range(count)), plan.glance, plan.focus), to_source=lambda box: box
+    )
     for frame, picture in enumerate(frames):
         clip.add(frame, picture, 0.0)
     return clip
+
+
+def _video_of(frames: int, width: int, height: int) -> VideoInfo:
+    """Of frames that are at hand."""
+    return VideoInfo(
+        path="",
+        width=width,
+        height=height,
+        fps=None,
+        frames=frames,
+        duration=None,
+        codec="raw",
+        rotation=0,
+        decoder="none",
+    )

@@ -244,7 +244,7 @@ class Decoding:
             self.finish(video)
             self._give(Opened(video, error))
             return
-        if not clip.missing(range(len(clip.plan.frames))):
+        if not clip.missing(range(len(clip.plan.frames))) and not self._loop.result().looks_at_source:
             self.finish(video)
         self._give(Opened(video, clip))
 
@@ -279,24 +279,26 @@ class Decoding:
         # Only now: torch is loaded by then, and a thread that loads it could not be ended meanwhile.
         from adafocus_cli.loop import Clip
 
+        def decode_later(clip: Clip, request: LookRequest) -> Future[None]:
+            return self._pool.submit(lambda process: decode(process, opened, clip, request, loop), process)
+
         window = None
         if self._request.windows is not None:
             if video.windows is None:
                 video.windows = deque(self._request.windows.cut(process.times(opened), video.path))
             window = video.windows[0]
             if window.of > 1:
-                return self._after_windows(video, video.windows, clips_of(process, opened, [*video.windows], loop))
+                return self._after_windows(
+                    video, video.windows, clips_of(process, opened, [*video.windows], loop, decode_later)
+                )
 
         info, plan, framing = opened.info, loop.plan(opened.info.frames), loop.framing
         if self._request.decode == "fast":
             info, plan = by_keyframes(info, plan, process.keyframes(opened, plan.frames))
 
-        def decode_later(clip: Clip, request: LookRequest) -> Future[None]:
-            return self._pool.submit(lambda process: decode(process, opened, clip, request, framing), process)
-
         to_source = framing.geometry(info.width, info.height).to_source
         clip = Clip(info, plan, to_source, decode_later, window)
-        decode(process, opened, clip, clip.request(loop.first_frames(plan), framing.size), framing)
+        decode(process, opened, clip, clip.request(loop.first_frames(plan), framing.size), loop)
         return clip
 
     def _after_windows(self, video: VideoInFlight, windows: deque[Window], clips: Iterator[Clip]) -> Clip:

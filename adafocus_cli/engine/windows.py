@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
-from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.process import Frames, OpenVideo, VideoProcess
 from adafocus_cli.video.sampling import FramePlan, LookRequest
 
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from adafocus_cli.timeline import Part
     from adafocus_cli.video.windows import Window
 
+DecodeLater = Callable[["Clip", LookRequest], Future[None]]
+
 Watch = Callable[[VideoInfo, float], None]
 """Told after each window of which video it is, and what share of that is done."""
 
 
-def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window], loop: Loop) -> Iterator[Clip]:
+def clips_of(
+    process: VideoProcess, video: OpenVideo, windows: Sequence[Window], loop: Loop, decode_later: DecodeLater
+) -> Iterator[Clip]:
     """A clip of each window, with all its frames, in the order of the film; no frame is decoded twice."""
     from adafocus_cli.loop import Clip
 
@@ -41,9 +45,10 @@ def clips_of(process: VideoProcess, video: OpenVideo, windows: Sequence[Window],
     for index, (window, plan) in enumerate(zip(windows, plans, strict=True)):
         until = max(plan.frames)
         due = _due(islice(plans, index, None), reached, until)
-        clip = Clip(info, plan, to_source, window=window, damaged_packets=damaged)
+        clip = Clip(info, plan, to_source, decode_later, window=window, damaged_packets=damaged)
         if due:
-            frames = process.frames(video, [min(frame, last) for frame in due], framing=framing)
+            numbers = [min(frame, last) for frame in due]
+            frames = process.frames(video, numbers, framing=framing, keep_source=loop.looks_at_source)
             at_hand |= zip(due, zip(frames.pixels, frames.times, strict=True), strict=True)
             _note(clip, frames)
         for frame in set(plan.frames):
@@ -68,11 +73,17 @@ def by_keyframes(info: VideoInfo, plan: FramePlan, near: tuple[int, ...]) -> tup
     return replace(info, decode="fast", frames_off=off), replace(plan, frames=near)
 
 
-def decode(process: VideoProcess, video: OpenVideo, clip: Clip, request: LookRequest, framing: Framing) -> None:
-    """Adds the frames that a request wants to a clip."""
-    numbers = request.frames
+def decode(process: VideoProcess, video: OpenVideo, clip: Clip, request: LookRequest, loop: Loop) -> None:
+    """Adds to a clip what a request wants: frames, or boxes of the source."""
+    if any(look.box is not None for look in request.due):
+        cuts, seconds = process.cuts(video, request.due)
+        for look, pixels in zip(request.due, cuts, strict=True):
+            clip.add_cut(look, pixels)
+        clip.decode_seconds += seconds
+        return
+    numbers = [look.frame for look in request.due]
     later = [clip.plan.frames[position] for position in clip.missing(clip.plan.glance)]
-    frames = process.frames(video, numbers, framing=framing, later=later)
+    frames = process.frames(video, numbers, framing=loop.framing, later=later, keep_source=loop.looks_at_source)
     for number, pixels, seconds in zip(numbers, frames.pixels, frames.times, strict=True):
         clip.add(number, pixels, seconds)
     _note(clip, frames)

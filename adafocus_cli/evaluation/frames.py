@@ -27,7 +27,7 @@ from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.framing import Framing
-from adafocus_cli.video.pictures import preprocess
+from adafocus_cli.video.pictures import cut, preprocess
 from adafocus_cli.video.sampling import LookRequest
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
@@ -42,6 +42,10 @@ class Frames(Protocol):
 
     def pixels(self, frame: int, framing: Framing) -> np.ndarray:
         """A frame as the model sees it, in bytes of RGB."""
+        ...
+
+    def source(self, frame: int) -> np.ndarray:
+        """All of a frame, in its own pixels."""
         ...
 
     def seconds_at(self, frame: int) -> float: ...
@@ -145,7 +149,10 @@ class FrameFolder:
 
     def pixels(self, frame: int, framing: Framing) -> np.ndarray:
         """A frame as the model sees it."""
-        return preprocess(np.asarray(self._opened(frame).convert("RGB")), framing)
+        return preprocess(self.source(frame), framing)
+
+    def source(self, frame: int) -> np.ndarray:
+        return np.asarray(self._opened(frame).convert("RGB"))
 
     def seconds_at(self, frame: int) -> float:
         return float("nan")  # images do not say when they are shown
@@ -176,8 +183,11 @@ def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
 
     def read(clip: Clip, request: LookRequest) -> None:
         started = time.perf_counter()
-        for frame in request.frames:
-            clip.add(frame, frames.pixels(frame, framing), frames.seconds_at(frame))
+        for look in request.due:
+            if look.box is None:
+                clip.add(look.frame, frames.pixels(look.frame, framing), frames.seconds_at(look.frame))
+            else:
+                clip.add_cut(look, cut(frames.source(look.frame), look.box, look.size))
         clip.decode_seconds += time.perf_counter() - started
 
     return Clip(video, loop.plan(video.frames), frames.to_source(framing), decode)

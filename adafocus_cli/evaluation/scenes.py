@@ -10,7 +10,7 @@ import numpy as np
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.schema import Box, VideoInfo
 from adafocus_cli.video.framing import Framing
-from adafocus_cli.video.pictures import resized
+from adafocus_cli.video.pictures import preprocess, resized
 from adafocus_cli.worlds import Scene, world
 
 WORLD = "world:"
@@ -59,13 +59,22 @@ class Rendered:
 
     def pixels(self, frame: int, framing: Framing) -> np.ndarray:
         """As in training: all of the frame, not its middle; squares, so that all crops are the same."""
+        if framing.area is not None:
+            return preprocess(self.source(frame), framing)
         picture: np.ndarray = resized(self.scene.frames([frame]), framing.size)[0]
         return np.tile(picture, (1, framing.crops, 1))
+
+    def source(self, frame: int) -> np.ndarray:
+        picture: np.ndarray = self.scene.frames([frame])[0]
+        return picture
 
     def seconds_at(self, frame: int) -> float:
         return frame / self.scene.fps
 
     def to_source(self, framing: Framing) -> Callable[[Box], Box]:
+        if framing.area is not None:
+            return framing.geometry(self.scene.side, self.scene.side).to_source
+
         def to_scene(box: Box) -> Box:
             left, top, right, bottom = (value * self.scene.side / framing.size for value in box)
             return left, top, right, bottom

@@ -12,11 +12,16 @@ from importlib.util import find_spec
 import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.schema import VideoInfo
+from adafocus_cli.schema import Box, VideoInfo
 from adafocus_cli.video import DECODERS, Decoder
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
+from adafocus_cli.video.pictures import cut
 from adafocus_cli.video.reading import Reader, Reading
+
+# Of the source pictures that one video keeps for looks into them: twenty frames of 1080p.
+KEPT_BYTES = 128 << 20
+_SMALL = Framing(32)  # for frames of which only the source is wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,7 @@ class Video:
     def __init__(self, path: str, *, name: str, decoder: Decoder, limits: Limits, deadline: Deadline) -> None:
         self._path, self._name, self._limits = path, name, limits
         self._may_change = False
+        self._sources: dict[int, np.ndarray] = {}  # frames whose boxes may be asked for next
         check_file(path, name)
         if decoder == "auto":
             self._reader = self._open_any(deadline)
@@ -64,6 +70,7 @@ class Video:
         framing: Framing = USUAL,
         deadline: Deadline | None = None,
         later: Sequence[int] = (),
+        keep_source: bool = False,
     ) -> Pictures:
         """Frames by number, in any order, any of them more than once; see `process.VideoProcess.frames`."""
         deadline = deadline or Deadline(self._name, self._limits, "decode")
@@ -72,10 +79,10 @@ class Video:
                 raise problem(
                     self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
                 )
-        reading = self._read(tuple(sorted(set(indices))), framing, deadline, later)
-        pixels = np.empty((len(indices), *framing.shape), np.uint8)
-        for place, index in enumerate(indices):
-            pixels[place] = reading.pictures[index].pixels
+        reading = self._read(tuple(sorted(set(indices))), framing, deadline, later, keep_source)
+        pixels = np.empty((len(indices), *framing.shape_of(self.info.width, self.info.height)), np.uint8)
+        for position, index in enumerate(indices):
+            pixels[position] = reading.pictures[index].pixels
         return Pictures(
             pixels=pixels,
             times=tuple(self._reader.time_of(index) for index in indices),
@@ -84,12 +91,53 @@ class Video:
             decoder=self.info.decoder,
         )
 
+    def cuts(self, looks: Sequence[tuple[int, Box]], size: int, *, deadline: Deadline) -> np.ndarray:
+        """Boxes of frames in upright source pixels, each as a square of `size`: (looks, size, size, 3).
+
+        Frames whose source was kept are not decoded again.
+        """
+        missing = sorted({frame for frame, _ in looks} - self._sources.keys())
+        if missing:
+            self.frames(missing, framing=_SMALL, deadline=deadline, keep_source=True)
+        return np.stack([cut(self._sources[frame], box, size) for frame, box in looks])
+
+    def _keep(self, reading: Reading) -> None:
+        """Up to a bound, the oldest go first; what is asked for now stays."""
+        for number, picture in reading.pictures.items():
+            if picture.source is not None:
+                self._sources.pop(number, None)
+                self._sources[number] = picture.source
+        while sum(source.nbytes for source in self._sources.values()) > KEPT_BYTES and (
+            len(self._sources) > len(reading.pictures)
+        ):
+            del self._sources[next(iter(self._sources))]
+
     def keyframes_near(self, indices: Sequence[int]) -> list[int]:
         return [self._reader.keyframe_near(index) for index in indices]
 
-    def _read(self, wanted: tuple[int, ...], framing: Framing, deadline: Deadline, later: Sequence[int]) -> Reading:
+    def _read(
+        self,
+        wanted: tuple[int, ...],
+        framing: Framing,
+        deadline: Deadline,
+        later: Sequence[int],
+        keep_source: bool,
+    ) -> Reading:
+        reading = self._read_by_either(wanted, framing, deadline, later, keep_source)
+        if keep_source:
+            self._keep(reading)
+        return reading
+
+    def _read_by_either(
+        self,
+        wanted: tuple[int, ...],
+        framing: Framing,
+        deadline: Deadline,
+        later: Sequence[int],
+        keep_source: bool,
+    ) -> Reading:
         try:
-            return self._reader.read(wanted, framing=framing, deadline=deadline, later=later)
+            return self._reader.read(wanted, framing=framing, deadline=deadline, later=later, keep_source=keep_source)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:
@@ -103,7 +151,8 @@ class Video:
         # The numbers asked for are PyAV's; decord may know fewer frames.
         last = second.info.frames - 1
         shifted = {number: min(number, last) for number in wanted}
-        reading = second.read(tuple(sorted(set(shifted.values()))), framing=framing, deadline=deadline)
+        distinct = tuple(sorted(set(shifted.values())))
+        reading = second.read(distinct, framing=framing, deadline=deadline, keep_source=keep_source)
         self._reader.close()
         self._reader = second
         return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)

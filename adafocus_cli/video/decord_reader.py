@@ -103,11 +103,13 @@ class DecordReader:
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
+        keep_source: bool = False,
     ) -> Reading:
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, picture = self._nearest(number, deadline)
-            pictures[number] = Picture(number=found, pixels=preprocess(picture, framing))
+            source = picture if keep_source else None
+            pictures[number] = Picture(number=found, pixels=preprocess(picture, framing), source=source)
         return Reading(pictures=pictures)
 
     def time_of(self, number: int) -> float:

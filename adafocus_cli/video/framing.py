@@ -1,4 +1,4 @@
-"""Which square of a picture a model sees, and how boxes in it lie in the picture: arithmetic, no pixels.
+"""What a model sees of a picture, and how boxes in it lie in the picture: arithmetic, no pixels.
 
 Sizes are those that the published checkpoints were tested with: short side to 256 for a crop of 224 unless told
 otherwise, centre crop with torchvision's rounding. Knows nothing of files or models, and loads no library.
@@ -13,6 +13,8 @@ from adafocus_cli.schema import Box
 
 # The checkpoints were tested with 224 cut out of 256.
 CROP, SHORT_SIDE = 224, 256
+# Sides of whole pictures are multiples of what a network's last map has a cell for, so that no cell is partly empty.
+CELL = 32
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Geometry:
     size: int = CROP
     short_side: int | None = None
     """Of the resized picture; None: as much more than `size` as the checkpoints were tested with."""
+    area: int | None = None
+    """How many pixels all of the picture becomes at most; None: a square is cut out."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.height, self.size) < 1:
@@ -35,7 +39,12 @@ class Geometry:
 
         >>> Geometry(340, 256).resized
         (340, 256)
+        >>> Geometry(1920, 1080, area=640 * 352).resized, Geometry(480, 640, area=640 * 352).resized
+        ((640, 352), (384, 544))
         """
+        if self.area is not None:
+            scale = (self.area / (self.width * self.height)) ** 0.5
+            return _cells(self.width * scale), _cells(self.height * scale)
         short = self.short_side or self.size * SHORT_SIDE // CROP
         if self.width <= self.height:
             return short, short * self.height // self.width
@@ -44,6 +53,8 @@ class Geometry:
     @property
     def corner(self) -> tuple[int, int]:
         """Left and top of the crop in the resized picture."""
+        if self.area is not None:
+            return 0, 0
         width, height = self.resized
         return round((width - self.size) / 2), round((height - self.size) / 2)
 
@@ -72,23 +83,37 @@ class Geometry:
         return x(box[0]), y(box[1]), x(box[2]), y(box[3])
 
 
+def _cells(side: float) -> int:
+    return max(CELL, int(side + 1e-6) // CELL * CELL)
+
+
 @dataclass(frozen=True)
 class Framing:
-    """What a model sees of a picture: its middle, `size` a side, or three such squares (`crops`) beside one another."""
+    """What a model sees of a picture: its middle, `size` a side; three such squares (`crops`) beside one another; or,
+    with an `area`, all of it, in its own shape."""
 
     size: int = CROP
     short_side: int | None = None
     crops: Literal[1, 3] = 1
     squeezed: bool = False
     """All of the picture instead, its sides made equal."""
+    area: int | None = None
+    """All of the picture at no more than so many pixels."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of what is seen, as bytes."""
-        return self.size, self.crops * self.size, 3
+        """Of what is seen of a picture of 16:9, as bytes."""
+        return self.shape_of(16, 9)
+
+    def shape_of(self, width: int, height: int) -> tuple[int, int, int]:
+        """Of what is seen of a picture of this size, as bytes."""
+        if self.area is None:
+            return self.size, self.crops * self.size, 3
+        across, down = self.geometry(width, height).resized
+        return down, across, 3
 
     def geometry(self, width: int, height: int) -> Geometry:
-        return Geometry(width, height, self.size, self.short_side)
+        return Geometry(width, height, self.size, self.short_side, self.area)
 
 
 USUAL = Framing()

@@ -1,4 +1,4 @@
-"""From a decoded picture to the squares that a model sees: turned upright, resized, cropped.
+"""From a decoded picture to what a model sees of it: turned upright, resized, cropped.
 
 Resizing is bilinear with antialias, as the checkpoints were tested.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from adafocus_cli.schema import Box
 from adafocus_cli.video.framing import USUAL, Framing
 
 
@@ -60,6 +61,8 @@ def preprocess(picture: np.ndarray, framing: Framing = USUAL) -> np.ndarray:
     geometry, size = framing.geometry(picture.shape[1], picture.shape[0]), framing.size
     width, height = geometry.resized
     image = Image.fromarray(np.ascontiguousarray(picture))
+    if framing.area is not None:
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     if framing.squeezed:
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     corners = (geometry.corner,) if framing.crops == 1 else geometry.corners
@@ -72,6 +75,12 @@ def preprocess(picture: np.ndarray, framing: Framing = USUAL) -> np.ndarray:
         boxes = [(x * across, y * down, (x + size) * across, (y + size) * down) for x, y in corners]
         crops = [image.resize((size, size), Image.Resampling.BILINEAR, box=box) for box in boxes]
     return np.concatenate([np.asarray(crop) for crop in crops], axis=1)
+
+
+def cut(picture: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """A box of an upright picture as a square of `size` pixels."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
 def resized(frames: np.ndarray, size: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import DECODERS, Decoder, wire
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, stage_of, too_slow
+from adafocus_cli.video.sampling import Look
 from adafocus_cli.video.worker import LOG_VARIABLE
 
 _T = TypeVar("_T")
@@ -130,10 +131,12 @@ class VideoProcess:
         *,
         framing: Framing = USUAL,
         later: Sequence[int] = (),
+        keep_source: bool = False,
     ) -> Frames:
         """Frames by number, in any order, any of them more than once.
 
-        `later` are frames that may be asked for next: those that are passed on the way are kept for then.
+        `later` are frames that may be asked for next: those that are passed on the way are kept for then. With
+        `keep_source` the child keeps all of these frames, so that `cuts` need not decode them again.
         """
         path, wanted = video.info.path, [int(index) for index in indices]
         for index in wanted:
@@ -141,12 +144,28 @@ class VideoProcess:
                 raise IndexError(f"frame {index} of {shown(path)}: it has {video.info.frames} frames, counted from 0")
         if framing.size < 1:
             raise ValueError(f"size is {framing.size}; it must be at least 1")
-        shape = (len(wanted), *framing.shape)
+        shape = (len(wanted), *framing.shape_of(video.info.width, video.info.height))
         payload_bytes = int(np.prod(shape))
-        how = {"framing": asdict(framing), "later": list(later)}
+        how = {"framing": asdict(framing), "later": list(later), "keep_source": keep_source}
         more = {"indices": wanted, **how, **_in_place(video.copy)}
         header, payload = self._ask("frames", path, video.decoder, more, payload_bytes)
         return self._understand("frames", path, lambda: _frames(header, payload, shape))
+
+    def cuts(self, video: OpenVideo, looks: Sequence[Look]) -> tuple[np.ndarray, float]:
+        """What looks with boxes of one size see: uint8 (looks, size, size, 3), cut out of the source; and the seconds
+        that it took."""
+        path, size = video.info.path, looks[0].size
+        boxes = [(look.frame, *look.box) for look in looks if look.box is not None and look.size == size]
+        if len(boxes) != len(looks):
+            raise ValueError("looks of one request have boxes, and one size")
+        shape = (len(looks), size, size, 3)
+        more = {"looks": boxes, "size": size, **_in_place(video.copy)}
+        header, payload = self._ask("cuts", path, video.decoder, more, int(np.prod(shape)))
+
+        def read() -> tuple[np.ndarray, float]:
+            return np.frombuffer(payload, np.uint8).reshape(shape), float(header["seconds"])
+
+        return self._understand("cuts", path, read)
 
     def keyframes(self, video: OpenVideo, near: Sequence[int]) -> tuple[int, ...]:
         """For each of these frames the nearest that is decoded without others, itself where none is found sooner."""

@@ -53,7 +53,7 @@ class PyAVReader:
         self._last: tuple[int, Any] | None = None  # the last frame taken
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
-        self._framing = USUAL
+        self._framing, self._keep_source = USUAL, False
         self._rotation = Rotation()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
@@ -83,8 +83,9 @@ class PyAVReader:
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
+        keep_source: bool = False,
     ) -> Reading:
-        self._framing = framing
+        self._framing, self._keep_source = framing, keep_source
         pictures = {n: self._kept.pop((n, self._framing)) for n in wanted if (n, self._framing) in self._kept}
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
@@ -223,7 +224,9 @@ class PyAVReader:
         return np.asarray(rgb.to_ndarray())
 
     def _picture(self, number: int, frame: Any) -> Picture:
-        return Picture(number=number, pixels=preprocess(self._upright(frame), self._framing))
+        picture = self._upright(frame)
+        source = picture if self._keep_source else None
+        return Picture(number=number, pixels=preprocess(picture, self._framing), source=source)
 
     def _find(self, number: int, following: int | None, deadline: Deadline) -> tuple[int, Any]:
         """The frame, or the nearest to it that can be had, with its number."""

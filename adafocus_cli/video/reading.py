@@ -22,6 +22,8 @@ class Picture:
 
     number: int
     pixels: np.ndarray
+    source: np.ndarray | None = None
+    """All of it, upright, where that was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,7 @@ class Reader(Protocol):
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
+        keep_source: bool = False,
     ) -> Reading:
         """The frames with these numbers, ascending and distinct.
 

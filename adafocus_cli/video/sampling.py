@@ -47,9 +47,9 @@ class LookRequest:
     wanted: tuple[bool, ...]
 
     @property
-    def frames(self) -> list[int]:
-        """The numbers of the frames that are wanted."""
-        return [look.frame for look, wanted in zip(self.looks, self.wanted, strict=True) if wanted]
+    def due(self) -> list[Look]:
+        """Those that are wanted."""
+        return [look for look, wanted in zip(self.looks, self.wanted, strict=True) if wanted]
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:

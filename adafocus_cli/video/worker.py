@@ -81,7 +81,8 @@ class Office:
         return {**header, "seconds": time.monotonic() - started}, payload
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
-        answers = {"open": self._open, "times": self._times, "frames": self._frames, "keyframes": self._keyframes}
+        answers = {"open": self._open, "times": self._times, "frames": self._frames}
+        answers |= {"keyframes": self._keyframes, "cuts": self._cuts}
         answer = answers[request["do"]]
         try:
             return answer(request, limits)
@@ -111,6 +112,7 @@ class Office:
             framing=Framing(**request["framing"]),
             deadline=deadline,
             later=request["later"],
+            keep_source=request["keep_source"],
         )
         header = {
             "times": pictures.times,
@@ -122,6 +124,13 @@ class Office:
 
     def _keyframes(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
         return {"keyframes": self._video(request, limits, "decode").keyframes_near(request["near"])}, b""
+
+    def _cuts(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        from adafocus_cli.video.limits import Deadline
+
+        deadline = Deadline(request["name"], limits, "decode")
+        looks = [(frame, (left, top, right, bottom)) for frame, left, top, right, bottom in request["looks"]]
+        return {}, self._video(request, limits, "decode").cuts(looks, request["size"], deadline=deadline).tobytes()
 
     def _video(self, request: dict[str, Any], limits: Limits, stage: Any) -> Video:
         from adafocus_cli.video.decode import open_video
