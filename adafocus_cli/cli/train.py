@@ -69,7 +69,7 @@ Init = Annotated[
     str,
     _model(
         metavar="NAME|FILE",
-        help="Begin with a model, with ImageNet weights (imagenet; those of EfficientNet-Lite need no download), or with "
+        help="Begin with a model, with ImageNet weights (imagenet; EfficientNet-Lite needs no download), or with "
         "nothing (scratch).",
     ),
 ]
