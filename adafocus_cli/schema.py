@@ -5,6 +5,8 @@ Knows nothing of tables, CSV or terminals (output/), nor of how a result came ab
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -218,7 +220,7 @@ class VideoResult:
         record: dict[str, Any] = {
             "schema": SCHEMA,
             "status": self.status,
-            "video": _rounded(asdict(self.video)),
+            "video": {**path_fields(self.video.path), **_rounded(_without_path(self.video))},
             "model": asdict(self.model),
             "labels": [tag.to_dict() for tag in self.labels],
             "cost": self.cost.to_dict(),
@@ -259,12 +261,39 @@ class Failure:
         return {
             "schema": SCHEMA,
             "status": self.status,
-            "video": {"path": self.path},
+            "video": path_fields(self.path),
             "error": {"stage": self.stage, "type": self.type, "message": self.message},
         }
 
 
 Result = VideoResult | Failure
+
+
+def path_fields(path: str) -> dict[str, str]:
+    """A path as a record has it: text that any reader takes, and, of a name that is not text, its bytes.
+
+    >>> path_fields("a.mp4"), path_fields("\\udcff.mp4")
+    ({'path': 'a.mp4'}, {'path': '\\\\udcff.mp4', 'path_bytes': '/y5tcDQ='})
+    """
+    text = path.encode("utf-8", "backslashreplace").decode()
+    if text == path:
+        return {"path": path}
+    try:
+        return {"path": text, "path_bytes": base64.b64encode(os.fsencode(path)).decode()}
+    except UnicodeEncodeError:  # no file can have this name
+        return {"path": text}
+
+
+def path_of(record: Mapping[str, Any]) -> str:
+    """The path of a record, exactly."""
+    video = record["video"]
+    if "path_bytes" in video:
+        return os.fsdecode(base64.b64decode(video["path_bytes"], validate=True))
+    return str(video["path"])
+
+
+def _without_path(video: VideoInfo) -> dict[str, Any]:
+    return {name: value for name, value in asdict(video).items() if name != "path"}
 
 
 def _rounded(values: dict[str, Any], digits: int = 4) -> dict[str, Any]:

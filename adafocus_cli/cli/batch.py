@@ -19,10 +19,10 @@ import typer
 
 from adafocus_cli.cli import engines, options, sidecars
 from adafocus_cli.cli.engines import Engine
-from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
+from adafocus_cli.cli.inputs import Counted, Sources, folder_of, is_gone, is_same, is_video_name, once_each
 from adafocus_cli.cli.interrupts import asked_to_stop, held_back
 from adafocus_cli.cli.pace import Pace, summary
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, counted
 from adafocus_cli.cli.watch import watched
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.video.remote import is_remote
@@ -30,7 +30,7 @@ from adafocus_cli.video.remote import is_remote
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
     from adafocus_cli.engine.todo import Tally, Todo
-    from adafocus_cli.output.journal import Mode
+    from adafocus_cli.output.journal import Journal, Mode
     from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.schema import Failure
 
@@ -97,6 +97,15 @@ Shard = Annotated[
         help="Only the K-th of N parts, such as 3/16; no path changes its part.",
     ),
 ]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        metavar="",
+        rich_help_panel=options.OUTPUT,
+        help="At the end, remove the records of files below the given folders that are gone.",
+    ),
+]
 Watch = Annotated[
     bool,
     typer.Option("--watch", metavar="", rich_help_panel=BATCH, help="Go on with files that arrive, until stopped."),
@@ -147,6 +156,7 @@ def batch(
     failed: Failed = None,
     overwrite: Overwrite = False,
     append: Append = False,
+    prune: Prune = False,
     subtitles: sidecars.Subtitles = None,
     chapters: sidecars.Chapters = False,
     xmp: sidecars.Xmp = False,
@@ -159,8 +169,9 @@ def batch(
     terminal.quiet, terminal.verbose = quiet, verbose
     sources, part = Sources(tuple(inputs or ()), files_from, null), Part.named(shard or "1/1")
     videos = _Videos(sources, part, settle if watch else None)
+    pruned = Pruned.of(sources) if prune else None
     beside = sidecars.chosen(context.params, output)
-    target = _Target(output, failed, _mode(overwrite, append), logits, beside)
+    target = _Target(output, failed, _mode(overwrite, append), logits, beside, pruned)
     target.check(weights, labels, exit_, files_from, *(inputs or ()))
     choice = options.ModelChoice.of(context.params)
     from adafocus_cli.engine.decoding import cores
@@ -188,6 +199,7 @@ def _run(
     """Tags them all; the exit status."""
     from adafocus_cli.engine.todo import settings_of
 
+    removed: int | None = None
     with ExitStack() as stack:
         stop = stack.enter_context(asked_to_stop(terminal.note))
         stack.enter_context(terminal.showing_log("adafocus"))
@@ -197,7 +209,8 @@ def _run(
         if target.beside:
             target.beside.tags.check(tagger.labels.names)
         settings = settings_of(tagger, engine_options, logits=target.logits, precision=engine.precision(choice, tagger))
-        todo = target.open(settings, stop, terminal, stack)
+        journal = target.journal(settings, stack)
+        todo = target.todo(journal, stop, terminal, stack)
         pace = Pace(todo.tally, bar, terminal)
         results = engine.tag(todo.paths(paths), tagger, choice, engine_options, stop, watch=pace.watch)
         with closing(results):
@@ -206,8 +219,13 @@ def _run(
                     todo.take(result)
                 pace.show(paths.total)
         stopped = stop.is_set()
+        if target.pruned and not stopped:
+            removed = target.pruned.prune(journal, terminal)
     if not todo.tally.all and not stopped and not videos.may_be_none:
         raise AdaFocusError("no videos among the inputs; give files, patterns, or folders with videos")
+    if removed is not None:
+        of = "a file that is" if removed == 1 else "files that are"
+        terminal.note(f"removed {counted(removed, 'record')} of {of} gone")
     return _end(todo.tally, pace.seconds, stopped, terminal)
 
 
@@ -260,11 +278,37 @@ class _Videos:
 
     def paths(self, stop: threading.Event, terminal: Terminal) -> Counted:
         if self.settle is None:
-            found = self.sources.each(terminal)
+            found = once_each(self.sources.each(terminal))
             return self.sources.counted(path for path in found if path in self.part)
         unheard = Terminal(quiet=True)  # a folder may stay empty for long
-        found = watched(lambda: self.sources.each(unheard), stop, settle=self.settle)
+        found = watched(lambda: once_each(self.sources.each(unheard)), stop, settle=self.settle)
         return Counted(path for path in found if path in self.part)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Folders below which the records of files that are gone are removed."""
+
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sources: Sources) -> Pruned:
+        folders = tuple(filter(None, map(folder_of, sources.inputs)))
+        if sources.has_list or not folders:
+            raise UsageError("--prune looks below folders and patterns of this machine, not into a list; name a folder")
+        return cls(folders)
+
+    def prune(self, journal: Journal, terminal: Terminal) -> int:
+        """How many records were removed."""
+        from adafocus_cli.output.source import key_of
+
+        within = []
+        for folder in self.folders:
+            if os.listdir(folder):  # noqa: PTH208 (as it was typed)
+                within.append(os.path.join(os.path.realpath(folder), ""))  # noqa: PTH118
+            else:
+                terminal.warn(f"{folder} is empty: its disk may not be there, and no record of its files is removed")
+        return journal.prune(lambda path: key_of(path).startswith(tuple(within)) and is_gone(path))
 
 
 @dataclass(frozen=True)
@@ -276,10 +320,12 @@ class _Target:
     mode: Mode
     logits: bool
     beside: Sidecars | None
+    pruned: Pruned | None
 
     def check(self, *read: str | Path | None) -> None:
         """Refuses what would be lost by writing, and names that say no format."""
         from adafocus_cli.output.journal import check_name
+        from adafocus_cli.output.whole_records import check_replaceable
 
         check_name(self.output)
         for path in (self.output, self.failed):
@@ -287,25 +333,30 @@ class _Target:
                 raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
         if self.failed is not None and self.failed.resolve() == self.output.resolve():
             raise UsageError(f"{self.failed} cannot hold both all records and those of failures; give two files")
+        if self.failed is not None:
+            check_replaceable(self.failed, overwrite=self.mode == "overwrite")
 
-    def open(self, settings: dict[str, str], stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Todo:
+    def journal(self, settings: dict[str, str], stack: ExitStack) -> Journal:
+        from adafocus_cli.output.journal import Journal
+
+        listener = self.beside.write if self.beside else None
+        return stack.enter_context(
+            Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits, listener=listener)
+        )
+
+    def todo(self, journal: Journal, stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Todo:
         from adafocus_cli.engine.todo import Todo
         from adafocus_cli.output.base import View
-        from adafocus_cli.output.journal import Journal
         from adafocus_cli.output.json_records import JsonLinesWriter
         from adafocus_cli.output.sink import Sink
 
-        listener = self.beside.write if self.beside else None
-        journal = stack.enter_context(
-            Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits, listener=listener)
-        )
         writer = None
         if self.failed is not None:
             writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), View())
             writer.sink.write("")  # none have failed yet
 
         def take_failed(failure: Failure) -> None:
-            terminal.note(failure.message)
+            terminal.failure(failure.message)
             if writer is not None:
                 writer.write(failure)
 

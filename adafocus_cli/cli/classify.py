@@ -5,6 +5,7 @@ Parses, calls the engine and hands each result to the writers; knows nothing of 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from adafocus_cli.schema import Failure, VideoResult
     from adafocus_cli.tagger import Tagger
 
+_OF_BATCH = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 HELP = """Say what happens in videos, what it cost to find out, and where the model looked.
@@ -104,6 +106,7 @@ def classify(
     format_: FormatOption = None,
     output: Output = None,
     trajectories: Trajectories = None,
+    overwrite: options.Overwrite = False,
     subtitles: sidecars.Subtitles = None,
     chapters: sidecars.Chapters = False,
     xmp: sidecars.Xmp = False,
@@ -122,7 +125,7 @@ def classify(
     engine_options = options.engine_options(context.params)
     read = (weights, labels, exit_, files_from, *(inputs or ()))
     view = View(logits=logits, min_score=min_score, steps=verbose)
-    target = _Target(output, format_, trajectories, view, sources=read)
+    target = _Target(output, format_, trajectories, view, sources=read, overwrite=overwrite)
     beside = sidecars.chosen(context.params, target.output)
     if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
@@ -166,7 +169,7 @@ def _tag(
             if result.status == "error":
                 failed += 1
                 if target.format != "table":
-                    terminal.note(_failure_line(result))
+                    terminal.failure(_failure_line(result))
             bar.update(done=done, total=paths.total, failed=failed)
     if done == 0:
         raise AdaFocusError("no videos among the inputs; give files, folders with videos, or a list that is not empty")
@@ -198,8 +201,11 @@ class _Target:
         view: View,
         *,
         sources: Sequence[str | Path | None],
+        overwrite: bool,
     ) -> None:
         """`sources` are files that are read, and must not be written."""
+        from adafocus_cli.output.whole_records import check_replaceable
+
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
         self._trajectories = trajectories
@@ -211,8 +217,16 @@ class _Target:
         for path in (self.output, trajectories):
             if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in sources)):
                 raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
+        if self.output is not None and _OF_BATCH.search(self.output.name):
+            raise UsageError(
+                f"{self.output} is in a format that classify does not write; give a .jsonl, .json or .csv file, or use "
+                "adafocus batch, which writes .sqlite, .parquet and, compressed, .jsonl.gz and .csv.gz"
+            )
         if trajectories is not None and trajectories == self.output:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
+        for path in (self.output, trajectories):
+            if path is not None:
+                check_replaceable(path, overwrite=overwrite)
 
     def _usual_format(self) -> options.Format:
         if self.output is not None:

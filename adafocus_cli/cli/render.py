@@ -141,8 +141,8 @@ def _tagged(given: dict[str, Any]) -> Record:
 
 def _found(results: Path, video: str) -> Record:
     """The last record of the video, under this path or another one that leads to the same file."""
-    from adafocus_cli.output.records import path_of
     from adafocus_cli.output.whole_records import whole_records
+    from adafocus_cli.schema import path_of
 
     if not results.is_file():
         raise UsageError(f"there is no file {results}; give records of classify or batch")

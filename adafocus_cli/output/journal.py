@@ -24,7 +24,7 @@ from adafocus_cli.output.line_formats import CsvLines, Format, JsonLines
 from adafocus_cli.output.lines import LineFile, LineStore
 from adafocus_cli.output.lock import Lock
 from adafocus_cli.output.parquet import ParquetFile, ParquetStore
-from adafocus_cli.output.records import Mode, Record, Settings, copied, path_of, settings_text, with_origin
+from adafocus_cli.output.records import Mode, Record, Settings, copied, listed_path, settings_text, with_origin
 from adafocus_cli.output.source import Source
 from adafocus_cli.output.store import Store, told
 from adafocus_cli.schema import Result
@@ -102,7 +102,7 @@ class Journal:
         return cls(path, store, lock, settings, logits=logits, listener=listener)
 
     def done(self, source: Source, *, retry: bool = False) -> bool:
-        """Whether there is a record of this path as it is now; with `retry`, a failure does not count."""
+        """Whether there is a record of this file as it is now; with `retry`, a failure does not count."""
         with self._access:
             known = self._store.known(source.path)
         return known is not None and known.fingerprint == source.fingerprint and (known.ok or not retry)
@@ -113,16 +113,21 @@ class Journal:
             record = self._store.like(source.digest)
             if record is None:
                 return None
-            origin = path_of(record)
-            if origin == source.path:
+            origin = listed_path(record)
+            if self._store.key(origin) == self._store.key(source.path):
                 return None
             self._put(copied(record, source))
             return origin
 
     def write(self, result: Result, source: Source | None) -> None:
-        """Adds a record, in the place of one of the same path; `source` is None if the file could not be read."""
+        """Adds a record, in the place of one of the same file; `source` is None if the file could not be read."""
         with self._access, self._usable():
             self._put(with_origin(result.to_dict(logits=self._logits), source, self._settings))
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        """Removes the records of files that are gone, with any settings; how many."""
+        with self._access, self._usable():
+            return self._store.prune(is_gone)
 
     def sync(self) -> None:
         """Returns when all that was written would survive a power loss."""

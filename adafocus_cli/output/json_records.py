@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from adafocus_cli.output.base import Writer
@@ -15,16 +16,21 @@ from adafocus_cli.schema import Result
 # Inside JSON these may stand as they are, but terminals obey them and line readers break at them.
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *_BIDI)}
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which strict readers refuse
 _ARRAY_END = "\n]\n"
 
 
 def dumps(record: Any, *, indent: int | None = None) -> str:
-    """JSON that any reader takes: no NaN or infinity (they become null), no raw control characters."""
+    """JSON that any reader takes: no NaN or infinity (they become null), no raw control characters, no half ones."""
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError:
         text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, indent=indent)
-    return text.translate(_ESCAPED)
+    return _SURROGATE.sub(_spelled_out, text.translate(_ESCAPED))
+
+
+def _spelled_out(surrogate: re.Match[str]) -> str:
+    return f"\\\\u{ord(surrogate[0]):04x}"
 
 
 def _finite(value: Any) -> Any:
@@ -46,15 +52,9 @@ class JsonWriter(Writer):
     """One array. A file is a valid array after every video; a pipe, from the moment the writer is closed."""
 
     _before = "[\n"
-    _over = 0
 
     def write(self, result: Result) -> None:
-        record = dumps(result.to_dict(logits=self.view.logits))
-        if self.sink.can_rewind:
-            self.sink.write(f"{self._before}{record}{_ARRAY_END}", over=self._over)
-            self._over = len(_ARRAY_END)
-        else:
-            self.sink.write(f"{self._before}{record}")
+        self.sink.write(f"{self._before}{dumps(result.to_dict(logits=self.view.logits))}", ending=_ARRAY_END)
         self._before = ",\n"
 
     def close(self) -> None:

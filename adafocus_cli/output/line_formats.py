@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.output.csv_rows import line_of
-from adafocus_cli.output.escape import cell
+from adafocus_cli.output.escape import cell, is_exact, without_mark
 from adafocus_cli.output.json_records import dumps
-from adafocus_cli.output.records import COLUMNS, Origin, Record, flat, is_flat, plain_text
+from adafocus_cli.output.records import COLUMNS, Origin, Record, flat, is_flat, with_plain_path
 
 
 class Format(ABC):
@@ -37,8 +37,12 @@ class Format(ABC):
         yield from content
 
     def path(self, path: str) -> str:
-        """As it is after writing and reading."""
+        """As it is after writing and reading, or as near to it as the format has it."""
         return path
+
+    def is_exact(self, path: str) -> bool:
+        """Whether a path that was read is that of the file."""
+        return True
 
 
 class JsonLines(Format):
@@ -47,7 +51,7 @@ class JsonLines(Format):
     def encode(self, record: Record) -> bytes:
         if is_flat(record):
             raise UsageError("CSV has only a part of each record; give an output file that ends in .csv")
-        return (plain_text(dumps(record)) + "\n").encode()
+        return (dumps(with_plain_path(record)) + "\n").encode()
 
     def decode(self, line: bytes) -> Record:
         if not line.endswith(b"\n"):
@@ -87,4 +91,7 @@ class CsvLines(Format):
             yield row
 
     def path(self, path: str) -> str:
-        return cell(path)
+        return without_mark(cell(path))
+
+    def is_exact(self, path: str) -> bool:
+        return is_exact(path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from adafocus_cli.files import replacing
 from adafocus_cli.output.compression import Compression
 from adafocus_cli.output.line_formats import Format
 from adafocus_cli.output.records import Origin, Record, Settings
+from adafocus_cli.output.source import key_of
 from adafocus_cli.output.store import Known, Store
 
 _AT_ONCE = 1000  # records in one compressed piece, where a whole file is written
@@ -125,6 +126,7 @@ class LineStore(Store):
         self._settings = settings
         self._entries: dict[str, _Entry] = {}
         self._by_digest: dict[str, str] = {}
+        self._removed: set[tuple[str, str]] = set()
         self._stale = False
         self._end = 0
         self._waiting: list[bytes] = []  # lines of the next compressed piece
@@ -136,20 +138,37 @@ class LineStore(Store):
             self._stream.close()
             raise
 
+    def key(self, path: str) -> str:
+        return key_of(self._format.path(path))
+
     def known(self, path: str) -> Known | None:
-        entry = self._entries.get(self._format.path(path))
+        entry = self._entries.get(self.key(path))
         return entry.known if entry else None
 
     def like(self, digest: str) -> Record | None:
-        path = self._by_digest.get(digest)
-        return self._format.decode(self._line_at(self._entries[path].spot)) if path is not None else None
+        key = self._by_digest.get(digest)
+        return self._format.decode(self._line_at(self._entries[key].spot)) if key is not None else None
 
     def put(self, record: Record) -> None:
         line, origin = self._format.encode(record), Origin.of(record)
-        before = self._entries.get(self._format.path(origin.path))
+        before = self._entries.get(self.key(origin.path))
         if before and self._line_at(before.spot) == line:
             return
         self._add(line, origin)
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        self.sync()
+        before = len(self._removed)
+        for found in self._file.records():
+            origin = Origin.of(found)
+            path = self._format.path(origin.path)
+            if self._format.is_exact(path) and is_gone(path):
+                key = self.key(path)
+                self._removed.add((key, origin.settings))
+                if entry := self._entries.pop(key, None):
+                    self._forget_digest(key, entry)
+        self._stale = self._stale or len(self._removed) > before
+        return len(self._removed) - before
 
     def sync(self) -> None:
         self._write_waiting()
@@ -200,22 +219,28 @@ class LineStore(Store):
     def _remember(self, origin: Origin, spot: Spot) -> None:
         if not self._settings.are_those_of(origin.settings, self._file.path):
             return
-        path = self._format.path(origin.path)
-        if before := self._entries.get(path):
+        key = self.key(origin.path)
+        if before := self._entries.get(key):
             self._stale = True
-            digest = before.known.fingerprint.rpartition(":")[2]
-            if self._by_digest.get(digest) == path:
-                del self._by_digest[digest]
-        self._entries[path] = _Entry(Known(origin.fingerprint, origin.ok), spot)
+            self._forget_digest(key, before)
+        self._entries[key] = _Entry(Known(origin.fingerprint, origin.ok), spot)
         if origin.ok and origin.digest:
-            self._by_digest.setdefault(origin.digest, path)
+            self._by_digest.setdefault(origin.digest, key)
+
+    def _forget_digest(self, key: str, entry: _Entry) -> None:
+        digest = entry.known.fingerprint.rpartition(":")[2]
+        if self._by_digest.get(digest) == key:
+            del self._by_digest[digest]
 
     def _is_current(self, found: _Line) -> bool:
         if found.line == self._format.header:
             return False
         origin = Origin.of(self._format.decode(found.line))
-        entry = self._entries.get(origin.path)
-        return origin.settings != self._settings.text or (entry is not None and entry.spot == found.spot)
+        key = self.key(origin.path)
+        if origin.settings != self._settings.text:
+            return (key, origin.settings) not in self._removed
+        entry = self._entries.get(key)
+        return entry is not None and entry.spot == found.spot
 
     def _line_at(self, spot: Spot) -> bytes:
         if self._file.compression and spot.offset == self._end:

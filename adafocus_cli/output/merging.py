@@ -14,6 +14,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.output.journal import record_file
 from adafocus_cli.output.lock import Lock
 from adafocus_cli.output.records import Origin, Record, difference
+from adafocus_cli.output.source import key_of
 from adafocus_cli.output.store import told
 
 _Place = tuple[int, int]
@@ -34,7 +35,7 @@ def merge(inputs: Sequence[Path], output: Path) -> Merged:
     try:
         best, read = _best(inputs)
         chosen = {place for _, _, place in best.values()}
-        with told(output):
+        with told(output, "nothing was merged: make room, or give a file elsewhere, and run it again"):
             record_file(output).build(record for place, record in _records(inputs) if place in chosen)
     finally:
         lock.release()
@@ -43,7 +44,7 @@ def merge(inputs: Sequence[Path], output: Path) -> Merged:
 
 
 def _best(inputs: Sequence[Path]) -> tuple[dict[str, tuple[int, bool, _Place]], int]:
-    """For every path the time of its file, whether it is tagged, and its place; and how many records there are."""
+    """For every video the time of its file, whether it is tagged, and its place; and how many records there are."""
     best: dict[str, tuple[int, bool, _Place]] = {}
     settings: tuple[str, Path] | None = None
     read = 0
@@ -56,7 +57,8 @@ def _best(inputs: Sequence[Path]) -> tuple[dict[str, tuple[int, bool, _Place]], 
                 f"({difference(settings[0], origin.settings)}); merge only outputs of the same ones"
             )
         this = (origin.mtime_ns, origin.ok, place)
-        best[origin.path] = max(best.get(origin.path, this), this)
+        key = key_of(origin.path)
+        best[key] = max(best.get(key, this), this)
         read += 1
     return best, read
 

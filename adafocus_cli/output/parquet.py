@@ -8,7 +8,7 @@ Then the journal goes away. While there is one, it has everything, and what FILE
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,9 @@ class ParquetStore(Store):
 
     def put(self, record: Record) -> None:
         self._lines.put(record)
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        return self._lines.prune(is_gone)
 
     def sync(self) -> None:
         self._lines.sync()

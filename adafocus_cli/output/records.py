@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.output.csv_rows import VIDEO_COLUMNS, Cell, row_of
+from adafocus_cli.output.escape import without_mark
 from adafocus_cli.output.json_records import dumps
 from adafocus_cli.output.source import Source
+from adafocus_cli.schema import path_fields, path_of
 
 Record = dict[str, Any]
 Mode = Literal["resume", "overwrite", "append"]
@@ -40,7 +42,8 @@ def copied(record: Record, source: Source) -> Record:
     """What was found for the same content under another name, saying so."""
     if is_flat(record):
         return {**record, "path": source.path, "copied_from": record["path"], **_source_field(source)}
-    video = {**record["video"], "path": source.path}
+    video = {name: value for name, value in record["video"].items() if name not in ("path", "path_bytes")}
+    video = {**path_fields(source.path), **video}
     return {**record, "video": video, "copied_from": path_of(record), "source": _source_field(source)}
 
 
@@ -48,8 +51,15 @@ def is_flat(record: Record) -> bool:
     return "path" in record
 
 
-def path_of(record: Record) -> str:
-    return str(record["path"] if is_flat(record) else record["video"]["path"])
+def listed_path(record: Record) -> str:
+    """The path of a record or of a row; a row's may have characters spelled out."""
+    return without_mark(str(record["path"])) if is_flat(record) else path_of(record)
+
+
+def with_plain_path(record: Record) -> Record:
+    """Earlier versions wrote a name that is not text in a way that strict readers refuse."""
+    fields = path_fields(str(record["video"]["path"]))
+    return {**record, "video": {**record["video"], **fields}} if len(fields) > 1 else record
 
 
 def flat(record: Record) -> dict[str, Cell]:
@@ -73,7 +83,7 @@ def row_and_record(record: Record) -> list[Cell]:
     if is_flat(record):
         raise UsageError("CSV has only a part of each record; give an output file that ends in .csv")
     row = flat(record)
-    values = [*(row.get(column) for column in COLUMNS), dumps(record)]
+    values = [*(row.get(column) for column in COLUMNS), dumps(with_plain_path(record))]
     return [plain_text(value) if isinstance(value, str) else value for value in values]
 
 
@@ -105,7 +115,7 @@ class Origin:
         digest, time = str(row.get("digest") or ""), row.get("mtime_ns") or 0
         fingerprint = f"{row.get('size')}:{time}:{digest}" if digest else ""
         settings = str(row.get("settings") or "")
-        return cls(str(row["path"]), row["status"] == "ok", settings, fingerprint, digest, int(time))
+        return cls(listed_path(record), row["status"] == "ok", settings, fingerprint, digest, int(time))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from typing import Any
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.records import Record, is_flat, path_of
+from adafocus_cli.output.records import Record, is_flat
 from adafocus_cli.output.tag_map import TagMap
+from adafocus_cli.schema import path_of
 
 # Players take these in SRT, which knows no escapes, for markup.
 _LOOKALIKES = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
@@ -48,6 +49,25 @@ class Source:
     @property
     def fingerprint(self) -> str:
         return f"{self.size}:{self.mtime_ns}:{self.digest}"
+
+
+def key_of(path: str) -> str:
+    """The same for all names of a file that differ only in the way to its folder, such as `a.mp4` and `./a.mp4`.
+
+    A link to a file is a file of its own; a link to a folder is that folder.
+    """
+    if is_remote(path):
+        return path
+    folder, name = os.path.split(path)
+    try:
+        return os.path.join(_real_folder(folder, os.getcwd()), name)  # noqa: PTH109, PTH118 (Path is slow)
+    except (OSError, ValueError):  # no such name can be
+        return path
+
+
+@lru_cache(4096)
+def _real_folder(folder: str, current: str) -> str:
+    return os.path.realpath(os.path.join(current, folder))  # noqa: PTH118
 
 
 def _digest(file: BinaryIO, size: int) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.output.records import Record
+from adafocus_cli.output.source import key_of
 
 
 class Known(NamedTuple):
@@ -26,6 +27,10 @@ class Known(NamedTuple):
 class Store(ABC):
     """The records of one run's settings; those of others stay as they are. Not thread-safe."""
 
+    def key(self, path: str) -> str:
+        """What tells the videos of the file from one another: the same for all names of one."""
+        return key_of(path)
+
     @abstractmethod
     def known(self, path: str) -> Known | None: ...
 
@@ -35,7 +40,11 @@ class Store(ABC):
 
     @abstractmethod
     def put(self, record: Record) -> None:
-        """Adds a record, in the place of one of the same path."""
+        """Adds a record, in the place of one of the same video."""
+
+    @abstractmethod
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        """Removes the records of such paths, with any settings; how many. What is not the exact path stays."""
 
     @abstractmethod
     def sync(self) -> None:

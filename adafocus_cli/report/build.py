@@ -6,6 +6,7 @@ The file is read several times, so that memory holds one page and a number for e
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,14 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.records import Origin
+from adafocus_cli.output.source import key_of
 from adafocus_cli.output.store import told
 from adafocus_cli.output.whole_records import no_record, whole_records
-from adafocus_cli.report.page import json_block, page
+from adafocus_cli.report.page import is_page, json_block, page
 from adafocus_cli.report.pictures import Picture, Pictures, find
 from adafocus_cli.report.summary import Summary
 from adafocus_cli.report.videos import Tagged, Video, video_of
@@ -62,6 +64,16 @@ def build(results: Path, output: Path, *, title: str, root: Path | None, thumbna
             progress(done, summary.videos)
     pages.finish()
     return Built(summary.videos, missing, tuple(pages.written))
+
+
+def check_replaceable(output: Path) -> None:
+    """Refuses to replace what is not a page of ours; of further pages, too."""
+    for path in (output, *output.parent.glob(f"{glob.escape(output.stem)}-page-*{output.suffix}")):
+        if path.is_file() and path.stat().st_size and not is_page(path):
+            raise UsageError(
+                f"{path} is there already, and was not written by adafocus report; give another file, or --overwrite "
+                "to replace it"
+            )
 
 
 class _Pages:
@@ -115,7 +127,7 @@ def _newest(results: Path) -> frozenset[int]:
     last: dict[tuple[str, str], int] = {}
     for place, record in enumerate(whole_records(results)):
         origin = Origin.of(record)
-        last[origin.path, sys.intern(origin.settings)] = place
+        last[key_of(origin.path), sys.intern(origin.settings)] = place
     return frozenset(last.values())
 
 

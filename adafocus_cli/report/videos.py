@@ -15,7 +15,7 @@ import numpy as np
 
 from adafocus_cli.output.escape import printable
 from adafocus_cli.output.records import Record
-from adafocus_cli.schema import Box
+from adafocus_cli.schema import Box, path_of
 from adafocus_cli.scores import softmax
 
 NO_LABEL = "no label"
@@ -94,7 +94,7 @@ def video_of(record: Record) -> Video:
 
 
 def _failed(record: Record) -> Failed:
-    path, error = str(record["video"]["path"]), record["error"]
+    path, error = path_of(record), record["error"]
     reason = printable(str(error["message"])).removeprefix(f"{printable(path)}: ")
     return Failed(path, printable(str(error["stage"])), reason)
 
@@ -105,7 +105,7 @@ def _tagged(record: Record) -> Tagged:
     looks = sorted(_look(entry) for entry in record["trajectory"])
     segments = [_segment(entry) for entry in record.get("segments") or ()]
     return Tagged(
-        path=str(video["path"]),
+        path=path_of(record),
         width=max(1, int(video["width"])),
         height=max(1, int(video["height"])),
         frames=int(video["frames"]),

@@ -7,15 +7,17 @@ import io
 import json
 import os
 import re
+import resource
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.csv_rows import TrajectoryWriter
 from adafocus_cli.output.formats import WRITERS
@@ -283,3 +285,48 @@ def test_results_without_a_place_in_time_can_be_shown() -> None:
     bare = replace(tagged(fps=None, duration=None), trajectory=())
     for kind in WRITERS.values():
         assert write(kind, bare)
+
+
+@contextmanager
+def write_to(path: Path, kind: type[Writer]) -> Iterator[Writer]:
+    with Sink.file(path) as sink, kind(sink, View()) as writer:
+        yield writer
+
+
+@contextmanager
+def full_disk_after(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", [WRITERS["json"], WRITERS["jsonl"], WRITERS["csv"], TrajectoryWriter])
+def test_a_full_disk_leaves_the_file_as_it_was_after_the_last_video(tmp_path: Path, kind: type[Writer]) -> None:
+    target = tmp_path / "tags"
+    whole: list[bytes] = []
+    told = f"cannot write to {target}: .*; what was written before it is complete"
+    with full_disk_after(10_000), pytest.raises(AdaFocusError, match=told), write_to(target, kind) as writer:  # noqa: PT012
+        while True:
+            writer.write(tagged(f"{len(whole)}.mp4"))
+            whole.append(target.read_bytes())
+    assert len(whole) > 2
+    assert target.read_bytes() == whole[-1]
+
+
+@pytest.mark.parametrize("kind", [WRITERS["json"], WRITERS["jsonl"], WRITERS["csv"], TrajectoryWriter])
+def test_a_disk_that_was_full_from_the_start_leaves_an_earlier_file(tmp_path: Path, kind: type[Writer]) -> None:
+    target = tmp_path / "tags"
+    target.write_text("[]")
+    told = "the file is as it was"
+    with full_disk_after(300), pytest.raises(AdaFocusError, match=told), write_to(target, kind) as writer:
+        writer.write(tagged())
+    assert target.read_text() == "[]"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_of_what_cannot_be_cut_nothing_is_promised() -> None:
+    with Sink.file(Path("/dev/full")) as sink, pytest.raises(AdaFocusError, match="may end in half a record"):
+        WRITERS["jsonl"](sink, View()).write(tagged())
