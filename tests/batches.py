@@ -13,7 +13,8 @@ from typing import Any
 
 from adafocus_cli.engine.local import tag_files
 from adafocus_cli.output.journal import record_file
-from adafocus_cli.output.records import Record, listed_path
+from adafocus_cli.output.records import listed_path
+from adafocus_cli.schema import Record
 from tests.conftest import without_timings
 from tests.tiny import tiny_tagger
 

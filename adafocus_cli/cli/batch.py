@@ -89,7 +89,7 @@ Append = Annotated[
         "--append", metavar="", rich_help_panel=options.OUTPUT, help="Add to FILE, even if its settings are others."
     ),
 ]
-Shard = Annotated[
+ShardOption = Annotated[
     str | None,
     typer.Option(
         metavar="K/N",
@@ -143,7 +143,7 @@ def batch(
     stride: options.Stride = None,
     files_from: options.FilesFrom = None,
     null: options.Null = False,
-    shard: Shard = None,
+    shard: ShardOption = None,
     watch: Watch = False,
     settle: Settle = 5.0,
     decoder: options.DecoderOption = "auto",
@@ -167,11 +167,11 @@ def batch(
 ) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    sources, part = Sources(tuple(inputs or ()), files_from, null), Part.named(shard or "1/1")
-    videos = _Videos(sources, part, settle if watch else None)
+    sources = Sources(tuple(inputs or ()), files_from, null)
+    videos = BatchVideos(sources, Shard.named(shard or "1/1"), settle if watch else None)
     pruned = Pruned.of(sources) if prune else None
     beside = sidecars.chosen(context.params, output)
-    target = _Target(output, failed, _mode(overwrite, append), logits, beside, pruned)
+    target = BatchOutput(output, failed, _mode(overwrite, append), logits, beside, pruned)
     target.check(weights, labels, exit_, files_from, *(inputs or ()))
     choice = options.ModelChoice.of(context.params)
     from adafocus_cli.engine.decoding import cores
@@ -189,11 +189,11 @@ def _mode(overwrite: bool, append: bool) -> Mode:
 
 
 def _run(
-    videos: _Videos,
+    videos: BatchVideos,
     choice: options.ModelChoice,
     engine: Engine,
     engine_options: Options,
-    target: _Target,
+    target: BatchOutput,
     terminal: Terminal,
 ) -> int:
     """Tags them all; the exit status."""
@@ -239,14 +239,14 @@ def _end(tally: Tally, seconds: float, stopped: bool, terminal: Terminal) -> int
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """One of several shares of all paths; which one a path is in depends on nothing but the path."""
 
     number: int
     count: int
 
     @classmethod
-    def named(cls, text: str) -> Part:
+    def named(cls, text: str) -> Shard:
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UsageError(f"--shard {text} is no part; give K/N with K from 1 to N, such as 3/16")
@@ -258,11 +258,11 @@ class Part:
 
 
 @dataclass(frozen=True)
-class _Videos:
-    """Which videos: those of a part, and, if they are watched, after how many seconds without a change."""
+class BatchVideos:
+    """Which videos: those of a shard, and, if they are watched, after how many seconds without a change."""
 
     sources: Sources
-    part: Part
+    shard: Shard
     settle: float | None
 
     def __post_init__(self) -> None:
@@ -273,16 +273,16 @@ class _Videos:
 
     @property
     def may_be_none(self) -> bool:
-        """A part may be empty, and so may the list of what failed."""
-        return self.part.count > 1 or self.sources.has_list
+        """A shard may be empty, and so may the list of what failed."""
+        return self.shard.count > 1 or self.sources.has_list
 
     def paths(self, stop: threading.Event, terminal: Terminal) -> Counted:
         if self.settle is None:
             found = once_each(self.sources.each(terminal))
-            return self.sources.counted(path for path in found if path in self.part)
+            return self.sources.counted(path for path in found if path in self.shard)
         unheard = Terminal(quiet=True)  # a folder may stay empty for long
         found = watched(lambda: once_each(self.sources.each(unheard)), stop, settle=self.settle)
-        return Counted(path for path in found if path in self.part)
+        return Counted(path for path in found if path in self.shard)
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class Pruned:
 
     def prune(self, journal: Journal, terminal: Terminal) -> int:
         """How many records were removed."""
-        from adafocus_cli.output.source import key_of
+        from adafocus_cli.output.records import key_of
 
         within = []
         for folder in self.folders:
@@ -312,7 +312,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class _Target:
+class BatchOutput:
     """Where records go, and those of failures once more."""
 
     output: Path
@@ -324,8 +324,7 @@ class _Target:
 
     def check(self, *read: str | Path | None) -> None:
         """Refuses what would be lost by writing, and names that say no format."""
-        from adafocus_cli.output.journal import check_name
-        from adafocus_cli.output.whole_records import check_replaceable
+        from adafocus_cli.output.journal import check_name, check_replaceable
 
         check_name(self.output)
         for path in (self.output, self.failed):
@@ -346,13 +345,11 @@ class _Target:
 
     def todo(self, journal: Journal, stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Todo:
         from adafocus_cli.engine.todo import Todo
-        from adafocus_cli.output.base import View
-        from adafocus_cli.output.json_records import JsonLinesWriter
-        from adafocus_cli.output.sink import Sink
+        from adafocus_cli.output.writers import JsonLinesWriter, Sink, WriterOptions
 
         writer = None
         if self.failed is not None:
-            writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), View())
+            writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), WriterOptions())
             writer.sink.write("")  # none have failed yet
 
         def take_failed(failure: Failure) -> None:

@@ -24,8 +24,8 @@ from adafocus_cli.output.escape import printable
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.local import Options
-    from adafocus_cli.output.base import View, Writer
     from adafocus_cli.output.sidecars import Sidecars
+    from adafocus_cli.output.writers import Writer, WriterOptions
     from adafocus_cli.schema import Failure, VideoResult
     from adafocus_cli.tagger import Tagger
 
@@ -120,12 +120,12 @@ def classify(
     sources = Sources(tuple(inputs or ()), files_from, null)
     choice = options.ModelChoice.of(context.params)
 
-    from adafocus_cli.output.base import View
+    from adafocus_cli.output.writers import WriterOptions
 
     engine_options = options.engine_options(context.params)
     read = (weights, labels, exit_, files_from, *(inputs or ()))
-    view = View(logits=logits, min_score=min_score, steps=verbose)
-    target = _Target(output, format_, trajectories, view, sources=read, overwrite=overwrite)
+    view = WriterOptions(logits=logits, min_score=min_score, steps=verbose)
+    target = ClassifyOutput(output, format_, trajectories, view, sources=read, overwrite=overwrite)
     beside = sidecars.chosen(context.params, target.output)
     if _tag(sources.counted(sources.each(terminal)), choice, engine_options, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
@@ -135,7 +135,7 @@ def _tag(
     paths: Counted,
     choice: options.ModelChoice,
     engine_options: Options,
-    target: _Target,
+    target: ClassifyOutput,
     beside: Sidecars | None,
     terminal: Terminal,
 ) -> int:
@@ -190,7 +190,7 @@ def _failure_line(failure: Failure) -> str:
     return failure.message if failure.message.startswith(path) else f"{path}: {failure.message}"
 
 
-class _Target:
+class ClassifyOutput:
     """Where results go, and as what."""
 
     def __init__(
@@ -198,13 +198,13 @@ class _Target:
         output: str | None,
         format_: options.Format | None,
         trajectories: Path | None,
-        view: View,
+        view: WriterOptions,
         *,
         sources: Sequence[str | Path | None],
         overwrite: bool,
     ) -> None:
         """`sources` are files that are read, and must not be written."""
-        from adafocus_cli.output.whole_records import check_replaceable
+        from adafocus_cli.output.journal import check_replaceable
 
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
@@ -234,9 +234,8 @@ class _Target:
         return "table" if sys.stdout.isatty() else "jsonl"
 
     def open(self, stack: ExitStack) -> Sequence[Writer]:
-        from adafocus_cli.output.csv_rows import TrajectoryWriter
-        from adafocus_cli.output.formats import WRITERS
-        from adafocus_cli.output.sink import Sink
+        from adafocus_cli.output.table import WRITERS
+        from adafocus_cli.output.writers import Sink, TrajectoryWriter
 
         sink = Sink.stdout() if self.output is None else Sink.file(self.output)
         writers = [stack.enter_context(WRITERS[self.format](stack.enter_context(sink), self._view))]

@@ -22,7 +22,6 @@ from typing import Protocol
 
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.schema import path_of
 from adafocus_cli.video.remote import StorageError, is_remote, listed
 
 VIDEO_EXTENSIONS = frozenset(
@@ -172,6 +171,8 @@ def _decoded(entry: bytes, *, null: bool) -> str:
 
 def _path_in(record: bytes) -> str:
     """The path of a record, so that a list of failures can be read again; what only looks like one is a path."""
+    from adafocus_cli.schema import path_of
+
     try:
         return path_of(json.loads(record))
     except (ValueError, KeyError, TypeError):
@@ -247,7 +248,7 @@ def is_same(path: Path, source: str | Path | None) -> bool:
 
 def once_each(paths: Iterable[str]) -> Iterator[str]:
     """Without those that are another name of a file that came before."""
-    from adafocus_cli.output.source import key_of
+    from adafocus_cli.output.records import key_of
 
     given: set[bytes] = set()
     for path in paths:

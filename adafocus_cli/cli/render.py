@@ -17,7 +17,7 @@ from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
-    from adafocus_cli.render.process import Record
+    from adafocus_cli.schema import Record
 
 HELP = """Draw into a video where the model looked, what it said, and what that cost.
 
@@ -141,7 +141,7 @@ def _tagged(given: dict[str, Any]) -> Record:
 
 def _found(results: Path, video: str) -> Record:
     """The last record of the video, under this path or another one that leads to the same file."""
-    from adafocus_cli.output.whole_records import whole_records
+    from adafocus_cli.output.journal import whole_records
     from adafocus_cli.schema import path_of
 
     if not results.is_file():

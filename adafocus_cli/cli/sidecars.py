@@ -51,8 +51,7 @@ Map = Annotated[
 
 def chosen(given: Mapping[str, Any], output: Path | None) -> Sidecars | None:
     """From a command's parameters, by their names; None if no such file is wanted."""
-    from adafocus_cli.output import tag_map
-    from adafocus_cli.output.sidecars import Sidecars
+    from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
 
     timed = [*filter(None, [given["subtitles"]]), *(["chapters"] if given["chapters"] else [])]
     kinds = (*timed, *(["xmp"] if given["xmp"] else []))
@@ -69,4 +68,4 @@ def chosen(given: Mapping[str, Any], output: Path | None) -> Sidecars | None:
     if given["sidecars_"] is None and output is None:
         raise UsageError("where shall the files beside the results go? give a folder with --sidecars")
     folder = given["sidecars_"] or (output or Path()).parent
-    return Sidecars(folder, kinds, tag_map.TagMap() if given["map_"] is None else tag_map.read(given["map_"]))
+    return Sidecars(folder, kinds, TagMap() if given["map_"] is None else read_tag_map(given["map_"]))

@@ -15,10 +15,9 @@ from typing import Any
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.output.line_formats import JsonLines
-from adafocus_cli.output.lines import LineFile, LineStore
-from adafocus_cli.output.records import COLUMNS, NUMBERS, Record, Settings, row_and_record
-from adafocus_cli.output.store import Known, Store
+from adafocus_cli.output.line_files import JsonLines, LineFile, LineStore
+from adafocus_cli.output.records import COLUMNS, NUMBERS, Known, RecordStore, RunSettings, row_and_record
+from adafocus_cli.schema import Record
 
 _AT_ONCE = 1000  # records
 
@@ -62,8 +61,8 @@ class ParquetFile:
         return self._arrow.schema([(name, types[NUMBERS.get(name, "TEXT")]) for name in (*COLUMNS, "record")])
 
 
-class ParquetStore(Store):
-    def __init__(self, file: ParquetFile, settings: Settings) -> None:
+class ParquetStore(RecordStore):
+    def __init__(self, file: ParquetFile, settings: RunSettings) -> None:
         self._file = file
         self._beside = LineFile(file.beside, JsonLines(), None)
         if settings.mode != "overwrite" and file.path.exists() and not self._beside.path.exists():

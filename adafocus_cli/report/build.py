@@ -19,10 +19,8 @@ from urllib.parse import quote
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.records import Origin
-from adafocus_cli.output.source import key_of
-from adafocus_cli.output.store import told
-from adafocus_cli.output.whole_records import no_record, whole_records
+from adafocus_cli.output.journal import no_record, whole_records
+from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
 from adafocus_cli.report.page import is_page, json_block, page
 from adafocus_cli.report.pictures import Picture, Pictures, find
 from adafocus_cli.report.summary import Summary
@@ -111,7 +109,7 @@ class _Pages:
             "next": quote(following.name) if following else None,
             "rows": self._rows,
         }
-        with told(path, "give another file after -o"), replacing(path) as file:
+        with as_our_errors(path, "give another file after -o"), replacing(path) as file:
             for piece in page(self._title, data, self._blocks):
                 file.write(piece.encode())
         self.written.append(path)
@@ -126,7 +124,7 @@ def _newest(results: Path) -> frozenset[int]:
     """The places of the records that count: the last one of a path, for each of the settings."""
     last: dict[tuple[str, str], int] = {}
     for place, record in enumerate(whole_records(results)):
-        origin = Origin.of(record)
+        origin = RecordOrigin.of(record)
         last[key_of(origin.path), sys.intern(origin.settings)] = place
     return frozenset(last.values())
 
@@ -158,7 +156,7 @@ def _row(video: Video) -> _Data:
         return {**row, "reason": video.reason, "failed": failed}
     return {
         **row,
-        "labels": [[label, round(score, 4)] for label, score in video.labels],
+        "labels": [[tag.label, round(tag.score, 4)] for tag in video.labels],
         "also": sorted({segment.label for segment in video.segments}),
         "gmacs": round(video.gmacs, 4),
         "share": round(video.share, 4),

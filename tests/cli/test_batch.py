@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from adafocus_cli.cli.batch import Part
+from adafocus_cli.cli.batch import Shard
 from adafocus_cli.cli.options import ModelChoice
-from adafocus_cli.cli.pace import duration
+from adafocus_cli.output.times import duration
 from tests.cli.conftest import Adafocus, Outcome
 from tests.clips import numbered_clip
 from tests.conftest import without_timings
@@ -93,11 +93,11 @@ def test_shards_share_the_videos_and_never_change(library):
         assert library.run("--shard", f"{number}/3", "--overwrite").code == 0
         parts.append(library.records())
     assert sorted(path for part in parts for path in part) == sorted(map(str, Path("videos").iterdir()))
-    assert [number for number in range(1, 17) if "videos/0.mp4" in Part(number, 16)] == [2]
+    assert [number for number in range(1, 17) if "videos/0.mp4" in Shard(number, 16)] == [2]
 
 
 def test_a_shard_without_videos_is_done(library):
-    (number,) = [number for number in range(1, 17) if "videos/0.mp4" in Part(number, 16)]
+    (number,) = [number for number in range(1, 17) if "videos/0.mp4" in Shard(number, 16)]
     assert library.run("--shard", f"{number % 16 + 1}/16", inputs=("videos/0.mp4",)).code == 0
 
 

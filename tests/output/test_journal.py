@@ -21,10 +21,8 @@ from typing import Any
 import pytest
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.base import View
-from adafocus_cli.output.csv_rows import CsvWriter
 from adafocus_cli.output.journal import Journal, Source, record_file
-from adafocus_cli.output.sink import Sink
+from adafocus_cli.output.writers import CsvWriter, Sink, WriterOptions
 from adafocus_cli.schema import path_of
 from tests.output.made_up import failed, tagged
 
@@ -252,7 +250,7 @@ def test_records_of_classify_can_be_appended_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
 def test_rows_of_classify_are_refused_for_they_have_fewer_columns(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"tags.{ending}"
-    with Sink.file(tmp_path / "plain.csv") as sink, CsvWriter(sink, View()) as writer:
+    with Sink.file(tmp_path / "plain.csv") as sink, CsvWriter(sink, WriterOptions()) as writer:
         writer.write(tagged())
     content = (tmp_path / "plain.csv").read_bytes()
     path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)

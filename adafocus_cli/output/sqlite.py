@@ -15,10 +15,17 @@ from pathlib import Path
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.output.records import COLUMNS, NUMBERS, Record, Settings, plain_text, row_and_record
-from adafocus_cli.output.source import key_of
-from adafocus_cli.output.store import Known, Store
-from adafocus_cli.schema import path_of
+from adafocus_cli.output.records import (
+    COLUMNS,
+    NUMBERS,
+    Known,
+    RecordStore,
+    RunSettings,
+    key_of,
+    plain_text,
+    row_and_record,
+)
+from adafocus_cli.schema import Record, path_of
 
 _BUSY_SECONDS = 60.0  # how long a reader may keep the database to itself
 
@@ -43,8 +50,8 @@ class DatabaseFile:
             connection.commit()
 
 
-class DatabaseStore(Store):
-    def __init__(self, path: Path, settings: Settings) -> None:
+class DatabaseStore(RecordStore):
+    def __init__(self, path: Path, settings: RunSettings) -> None:
         self._settings = settings
         self._connection = _connect(path)
         try:
