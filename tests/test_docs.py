@@ -28,8 +28,8 @@ from typer.main import get_command
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.app import app, run
 from adafocus_cli.library import catalogue, included
-from adafocus_cli.output.csv_rows import PATCH_COLUMNS, VIDEO_COLUMNS
 from adafocus_cli.output.records import ORIGIN_COLUMNS
+from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS
 from tests.clips import cut_off, numbered_clip
 from tests.output.made_up import failed, in_windows, tagged
 

@@ -170,7 +170,7 @@ def _parsed(option: str, given: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def _write(report: Report, output: Path | None, picture: Path | None) -> None:
     from adafocus_cli.files import replacing
-    from adafocus_cli.output.json_records import dumps
+    from adafocus_cli.output.writers import dumps
 
     if output is not None:
         with replacing(output) as file:
@@ -184,7 +184,7 @@ def _write(report: Report, output: Path | None, picture: Path | None) -> None:
 
 def _show(report: Report, format_: options.ReportFormat) -> None:
     if format_ == "json":
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         typer.echo(dumps(report.to_dict(), indent=2))
         return

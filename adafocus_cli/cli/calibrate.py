@@ -191,7 +191,7 @@ class _Finding:
 
     def show(self, format_: options.ReportFormat) -> None:
         if format_ == "json":
-            from adafocus_cli.output.json_records import dumps
+            from adafocus_cli.output.writers import dumps
 
             typer.echo(dumps(self._record(), indent=2))
             return

@@ -44,7 +44,7 @@ def doctor(
 
     report = diagnose()
     if format_ == "json":
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         typer.echo(dumps(report.to_dict(), indent=2))
     else:

@@ -149,7 +149,7 @@ class _Target:
 
     def write(self, report: Report, setting: Setting, seconds: float) -> None:
         from adafocus_cli.files import replacing
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         record = dumps(report.to_dict(setting, seconds=seconds), indent=2) + "\n"
         if self._output is not None:

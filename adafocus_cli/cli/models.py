@@ -271,7 +271,7 @@ def _note_installed(terminal: Terminal, store: Store, record: Record) -> None:
 
 
 def _print_json(record: Any) -> None:
-    from adafocus_cli.output.json_records import dumps
+    from adafocus_cli.output.writers import dumps
 
     typer.echo(dumps(record, indent=2))
 

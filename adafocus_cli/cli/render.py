@@ -18,7 +18,7 @@ from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
-    from adafocus_cli.render.process import Record
+    from adafocus_cli.schema import Record
     from adafocus_cli.tagger import Tagger
 
 HELP = """Draw into a video where the model looked, what it said, and what that cost.
@@ -135,8 +135,8 @@ def _tagged(video: str, model: ModelRequest, request: TagRequest) -> Record:
 
 def _found(results: Path, video: str) -> Record:
     """The last record of the video, under this path or another one that leads to the same file."""
-    from adafocus_cli.output.records import path_of
-    from adafocus_cli.output.whole_records import whole_records
+    from adafocus_cli.output.journal import whole_records
+    from adafocus_cli.schema import path_of
 
     if not results.is_file():
         raise UsageError(f"there is no file {results}; give records of classify or batch")

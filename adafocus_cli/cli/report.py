@@ -55,6 +55,7 @@ def report(
     context: typer.Context,
     results: Results,
     output: Output,
+    overwrite: options.Overwrite = False,
     title: Title = None,
     videos: Videos = None,
     thumbnails: Thumbnails = 4,
@@ -72,8 +73,10 @@ def report(
     if videos is not None and not videos.is_dir():
         raise UsageError(f"--videos {videos} is no folder; give the one that holds the videos")
 
-    from adafocus_cli.report.build import build
+    from adafocus_cli.report.build import build, check_replaceable
 
+    if not overwrite:
+        check_replaceable(output)
     with terminal.progress(into_stdout=False) as bar:
         built = build(
             results,

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
+from adafocus_cli.schema import Record
 from adafocus_cli.video.limits import Limits, check_file
 from adafocus_cli.video.process import VideoProcess
 
 KINDS = {".mp4": "mp4", ".m4v": "mp4", ".webm": "webm", ".gif": "gif"}
 
-Record = dict[str, Any]
 Progress = Callable[[int, int], None]
 
 

@@ -6,6 +6,7 @@ The file is read several times, so that memory holds one page and a number for e
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,12 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.records import Origin
-from adafocus_cli.output.store import told
-from adafocus_cli.output.whole_records import no_record, whole_records
-from adafocus_cli.report.page import json_block, page
+from adafocus_cli.output.journal import no_record, whole_records
+from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
+from adafocus_cli.report.page import is_page, json_block, page
 from adafocus_cli.report.pictures import Picture, Pictures, find
 from adafocus_cli.report.summary import Summary
 from adafocus_cli.report.videos import Tagged, Video, video_of
@@ -64,6 +64,16 @@ def build(results: Path, output: Path, *, title: str, root: Path | None, thumbna
     return Built(summary.videos, missing, tuple(pages.written))
 
 
+def check_replaceable(output: Path) -> None:
+    """Refuses to replace what is not a page of ours; of further pages, too."""
+    for path in (output, *output.parent.glob(f"{glob.escape(output.stem)}-page-*{output.suffix}")):
+        if path.is_file() and path.stat().st_size and not is_page(path):
+            raise UsageError(
+                f"{path} is there already, and was not written by adafocus report; give another file, or --overwrite "
+                "to replace it"
+            )
+
+
 class _Pages:
     """Videos come one by one; a page is written when it is full and another video comes."""
 
@@ -99,7 +109,7 @@ class _Pages:
             "next": quote(following.name) if following else None,
             "rows": self._rows,
         }
-        with told(path, "give another file after -o"), replacing(path) as file:
+        with as_our_errors(path, "give another file after -o"), replacing(path) as file:
             for piece in page(self._title, data, self._blocks):
                 file.write(piece.encode())
         self.written.append(path)
@@ -114,8 +124,8 @@ def _newest(results: Path) -> frozenset[int]:
     """The places of the records that count: the last one of a path, for each of the settings."""
     last: dict[tuple[str, str], int] = {}
     for place, record in enumerate(whole_records(results)):
-        origin = Origin.of(record)
-        last[origin.path, sys.intern(origin.settings)] = place
+        origin = RecordOrigin.of(record)
+        last[key_of(origin.path), sys.intern(origin.settings)] = place
     return frozenset(last.values())
 
 
@@ -146,7 +156,7 @@ def _row(video: Video) -> _Data:
         return {**row, "reason": video.reason, "failed": failed}
     return {
         **row,
-        "labels": [[label, round(score, 4)] for label, score in video.labels],
+        "labels": [[tag.label, round(tag.score, 4)] for tag in video.labels],
         "also": sorted({segment.label for segment in video.segments}),
         "gmacs": round(video.gmacs, 4),
         "share": round(video.share, 4),

@@ -35,6 +35,12 @@ def page(title: str, data: dict[str, Any], details: Iterable[str]) -> Iterator[s
     yield after
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file begins as our pages do."""
+    with path.open("rb") as file:
+        return file.read(len(_part("page.html"))).startswith(_part("page.html").partition("$policy")[0].encode())
+
+
 def json_block(name: str, data: Any) -> str:
     """An element that holds data; `name` is ours."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -69,3 +69,17 @@ def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus
         assert message in outcome.err
         assert outcome.err.count("\n") == 1
     assert not page.exists()
+
+
+def test_only_a_page_of_ours_is_replaced_without_being_asked_to(tmp_path: Path, adafocus: Adafocus) -> None:
+    write(tmp_path / "a.jsonl", "a.mp4")
+    for name in ("page.html", "page-page-2.html"):
+        page = tmp_path / name
+        page.write_text("<p>my notes</p>")
+        refused = adafocus("report", tmp_path / "a.jsonl", "-o", tmp_path / "page.html")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert f"{page} is there already" in refused.err
+        assert page.read_text() == "<p>my notes</p>"
+        assert adafocus("report", tmp_path / "a.jsonl", "-o", tmp_path / "page.html", "--overwrite").code == 0
+    (tmp_path / "page-page-2.html").unlink()
+    assert adafocus("report", tmp_path / "a.jsonl", "-o", tmp_path / "page.html").code == 0

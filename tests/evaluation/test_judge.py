@@ -12,7 +12,7 @@ from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.evaluation.judge import Judge
 from adafocus_cli.evaluation.report import Setting
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.output.json_records import dumps
+from adafocus_cli.output.writers import dumps
 from adafocus_cli.schema import Cost, Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
 
 NAMES = LabelSet(("a", "b", "c", "d", "e", "f", "g"), "names")

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.output.records import COLUMNS, NUMBERS, Record, Settings, plain_text, row_and_record
-from adafocus_cli.output.store import Known, Store
+from adafocus_cli.output.records import (
+    COLUMNS,
+    NUMBERS,
+    Known,
+    RecordStore,
+    RunSettings,
+    key_of,
+    plain_text,
+    row_and_record,
+)
+from adafocus_cli.schema import Record, path_of
 
 _BUSY_SECONDS = 60.0  # how long a reader may keep the database to itself
 
@@ -34,14 +43,15 @@ class DatabaseFile:
 
     def build(self, records: Iterable[Record]) -> None:
         with replacing(self.path) as file, closing(_connect(Path(file.name))) as connection:
+            connection.execute("PRAGMA journal_mode = OFF")  # what fails is thrown away
             _make_table(connection)
             for record in records:
                 _insert(connection, record)
             connection.commit()
 
 
-class DatabaseStore(Store):
-    def __init__(self, path: Path, settings: Settings) -> None:
+class DatabaseStore(RecordStore):
+    def __init__(self, path: Path, settings: RunSettings) -> None:
         self._settings = settings
         self._connection = _connect(path)
         try:
@@ -53,10 +63,14 @@ class DatabaseStore(Store):
             self._connection.close()
             raise
 
+    def key(self, path: str) -> str:
+        return key_of(plain_text(path))
+
     def known(self, path: str) -> Known | None:
         found = self._connection.execute(
-            "SELECT size, mtime_ns, digest, status FROM videos WHERE path = ? AND settings = ?",
-            (plain_text(path), self._settings.text),
+            "SELECT size, mtime_ns, digest, status FROM videos JOIN temp.names USING (path) "
+            "WHERE key = ? AND settings = ?",
+            (self.key(path), self._settings.text),
         ).fetchone()
         if found is None:
             return None
@@ -71,7 +85,26 @@ class DatabaseStore(Store):
         return json.loads(found[0]) if found else None
 
     def put(self, record: Record) -> None:
+        path = plain_text(path_of(record))
+        self._connection.execute(
+            "DELETE FROM videos WHERE settings = ? AND path != ? "
+            "AND path = (SELECT path FROM temp.names WHERE key = ?)",
+            (self._settings.text, path, key_of(path)),
+        )
         _insert(self._connection, record)
+        self._connection.execute("INSERT OR REPLACE INTO temp.names VALUES (?, ?)", (key_of(path), path))
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        rows = self._connection.execute(
+            r"SELECT path, settings, CASE WHEN instr(path, '\ud') THEN record END FROM videos"
+        )
+        gone = [
+            (path, settings)
+            for path, settings, record in rows
+            if is_gone(path if record is None else path_of(json.loads(record)))
+        ]
+        self._connection.executemany("DELETE FROM videos WHERE path = ? AND settings = ?", gone)
+        return len(gone)
 
     def sync(self) -> None:
         self._connection.commit()
@@ -88,7 +121,21 @@ class DatabaseStore(Store):
         _make_table(self._connection)
         for (text,) in self._connection.execute("SELECT DISTINCT settings FROM videos"):
             self._settings.are_those_of(text, path)
+        self._learn_names()
         self._connection.commit()
+
+    def _learn_names(self) -> None:
+        """Which row has which video, in a table that goes when the run ends; of several rows, the last counts."""
+        self._connection.execute("CREATE TEMP TABLE names (key TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID")
+        rows = self._connection.execute(
+            "SELECT path FROM videos WHERE settings = ? ORDER BY rowid", (self._settings.text,)
+        )
+        names = ((key_of(path), path) for (path,) in rows)
+        self._connection.executemany("INSERT OR REPLACE INTO temp.names VALUES (?, ?)", names)
+        self._connection.execute(
+            "DELETE FROM videos WHERE settings = ? AND path NOT IN (SELECT path FROM temp.names)",
+            (self._settings.text,),
+        )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from adafocus_cli.output.base import View
-from adafocus_cli.output.sink import Sink
-from adafocus_cli.output.table import TableWriter
-from adafocus_cli.output.when import when
+from adafocus_cli.output.table import TableWriter, segments_text
+from adafocus_cli.output.writers import Sink, WriterOptions
 from adafocus_cli.schema import Segment
 from tests.output.made_up import in_windows, tagged
 
 
 def table(result, path):
     with Sink.file(path) as sink:
-        TableWriter(sink, View()).write(result)
+        TableWriter(sink, WriterOptions()).write(result)
     return path.read_text()
 
 
@@ -25,7 +23,7 @@ def test_the_table_has_a_line_for_each_segment_and_no_arrows_of_a_long_film(tmp_
 
 
 def test_names_are_shown_safely_and_many_segments_are_counted():
-    text = when([Segment(60.0 * i, 60.0 * i + 60, "a\x1b[31m\nb", 0, 0.5) for i in range(100)]).plain
+    text = segments_text([Segment(60.0 * i, 60.0 * i + 60, "a\x1b[31m\nb", 0, 0.5) for i in range(100)]).plain
     assert text.startswith("0:00.0–1:00.0  a\\x1b[31m\\nb  50 %\n")
     assert text.splitlines()[-1] == "… and 80 more; --format json has them all"
     assert len(text.splitlines()) == 21
