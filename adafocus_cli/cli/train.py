@@ -216,7 +216,7 @@ def _train(
 ) -> None:
     from adafocus_cli.cli.train_view import view
     from adafocus_cli.training.settings import Resources, Settings
-    from adafocus_cli.training.team import Team
+    from adafocus_cli.training.distributed import Team
     from adafocus_cli.training.train import Surroundings, begin, go_on
 
     team = Team.of_environment()

@@ -16,7 +16,7 @@ from adafocus_cli.errors import AdaFocusError
 
 if TYPE_CHECKING:
     from adafocus_cli.training.fit import Tally
-    from adafocus_cli.training.folder import Epoch
+    from adafocus_cli.training.run_folder import Epoch
 
 _REFRESH = 0.5  # seconds; to read a loss waits for the device
 

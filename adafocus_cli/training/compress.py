@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.learner import Group, Learner, Progress, cross_entropy, parameters_of
-from adafocus_cli.training.look import answers
+from adafocus_cli.training.forward_pass import answers
 
 
 class Compress(Learner):

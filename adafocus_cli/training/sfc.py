@@ -21,7 +21,7 @@ from adafocus_cli.library.store import find_model
 from adafocus_cli.models import build, dense
 from adafocus_cli.models.sfc import LONG, SFC, around
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.training.folder import OWN_FILES
+from adafocus_cli.training.run_folder import OWN_FILES
 from adafocus_cli.training.settings import IMAGENET, SCRATCH, Settings, mix
 
 # Options that say how a network is made.

@@ -17,16 +17,16 @@ from adafocus_cli.engine.decoding import default_workers
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_precision
-from adafocus_cli.training import start
+from adafocus_cli.training import initial_model
 from adafocus_cli.training.clips import FrameCache
 from adafocus_cli.training.data import Data, ReadDataset, clips_of, find
 from adafocus_cli.training.fit import Fit, View
-from adafocus_cli.training.folder import FINAL, Position, Run, RunFolder
+from adafocus_cli.training.run_folder import FINAL, Position, Run, RunFolder
 from adafocus_cli.training.loading import Loader
 from adafocus_cli.training.settings import Resources, Settings
 from adafocus_cli.training.sfc import lay_beside
-from adafocus_cli.training.start import Say
-from adafocus_cli.training.team import Team
+from adafocus_cli.training.initial_model import Say
+from adafocus_cli.training.distributed import Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def begin(settings: Settings, around: Surroundings, *, command: str) -> Outcome:
     data = find(settings, around.read)
     with _machine(settings, around.resources, team) as device:
         with team.first_goes_first():  # others find what it has downloaded
-            model = start.begin(settings, data.labels, around.say)
+            model = initial_model.begin(settings, data.labels, around.say)
         run = Run(settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command)
         if team.first:
             RunFolder(around.folder).begin(run)
@@ -79,7 +79,7 @@ def go_on(asked: Mapping[str, Any], around: Surroundings) -> Outcome:
     with _machine(run.settings, around.resources, team) as device:
         if team.first:
             RunFolder(around.folder).cut_journal(position)
-        model = start.empty(run.spec, run.settings)
+        model = initial_model.empty(run.spec, run.settings)
         return _fit(run, model, data, around, team, device, position, learning)
 
 

@@ -27,7 +27,7 @@ from adafocus_cli.training.learner import (
     cross_entropy,
     parameters_of,
 )
-from adafocus_cli.training.look import Glance, full_precision
+from adafocus_cli.training.forward_pass import Glance, full_precision
 
 
 class EndToEnd(Learner):
