@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.learner import Group, Learner, Progress, cross_entropy, parameters_of
 from adafocus_cli.training.forward_pass import answers
+from adafocus_cli.training.learner import Group, Learner, Progress, cross_entropy, parameters_of
 
 
 class Compress(Learner):

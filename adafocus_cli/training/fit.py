@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.run_folder import BEST, LAST, Epoch, Position, Run, RunFolder
+from adafocus_cli.training.distributed import Team
+from adafocus_cli.training.forward_pass import answers
 from adafocus_cli.training.learner import Learner, Progress
 from adafocus_cli.training.loading import Batch, Loader
-from adafocus_cli.training.forward_pass import answers
 from adafocus_cli.training.recipes import Stage
+from adafocus_cli.training.run_folder import BEST, LAST, Epoch, Position, Run, RunFolder
 from adafocus_cli.training.settings import mix
-from adafocus_cli.training.distributed import Team
 
 
 class View(Protocol):

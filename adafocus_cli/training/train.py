@@ -20,13 +20,13 @@ from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_pre
 from adafocus_cli.training import initial_model
 from adafocus_cli.training.clips import FrameCache
 from adafocus_cli.training.data import Data, ReadDataset, clips_of, find
+from adafocus_cli.training.distributed import Team
 from adafocus_cli.training.fit import Fit, View
-from adafocus_cli.training.run_folder import FINAL, Position, Run, RunFolder
+from adafocus_cli.training.initial_model import Say
 from adafocus_cli.training.loading import Loader
+from adafocus_cli.training.run_folder import FINAL, Position, Run, RunFolder
 from adafocus_cli.training.settings import Resources, Settings
 from adafocus_cli.training.sfc import lay_beside
-from adafocus_cli.training.initial_model import Say
-from adafocus_cli.training.distributed import Team
 
 
 @dataclass(frozen=True, kw_only=True)

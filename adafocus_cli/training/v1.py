@@ -21,6 +21,7 @@ from adafocus_cli.models.v1_tsm import AdaFocusV1TSM
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.policies import recur
 from adafocus_cli.training import ppo
+from adafocus_cli.training.forward_pass import Glance, full_precision
 from adafocus_cli.training.learner import (
     Group,
     Learner,
@@ -30,7 +31,6 @@ from adafocus_cli.training.learner import (
     cross_entropy,
     parameters_of,
 )
-from adafocus_cli.training.forward_pass import Glance, full_precision
 
 # How far around the policy's place a clip's place is tried out, in 0…1; nearer, where networks learn at that place.
 _SPREAD, _NEARER = 0.25, 0.15

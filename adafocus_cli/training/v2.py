@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from adafocus_cli.models.base import Family, Gaze
 from adafocus_cli.nn import patches
 from adafocus_cli.nn.heads import pooled
+from adafocus_cli.training.forward_pass import Glance, full_precision
 from adafocus_cli.training.learner import (
     Group,
     Learner,
@@ -27,7 +28,6 @@ from adafocus_cli.training.learner import (
     cross_entropy,
     parameters_of,
 )
-from adafocus_cli.training.forward_pass import Glance, full_precision
 
 
 class EndToEnd(Learner):

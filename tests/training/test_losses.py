@@ -17,8 +17,8 @@ from torch.nn.functional import linear
 from adafocus_cli.models import build
 from adafocus_cli.nn.patches import boxes_at, sample
 from adafocus_cli.training import ppo
-from adafocus_cli.training.learner import Rates
 from adafocus_cli.training.forward_pass import Glance
+from adafocus_cli.training.learner import Rates
 from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
 from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 from tests.tiny import tiny_spec

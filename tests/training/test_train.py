@@ -15,8 +15,8 @@ from PIL import Image
 
 from adafocus_cli import Tagger, weights_file
 from adafocus_cli.cli.app import run
-from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.initial_model import _FILES
+from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.v2 import EndToEnd
 from tests.clips import cut_off
 
