@@ -215,8 +215,8 @@ def _train(
     values: dict[str, Any], given: set[str], folder: Path, terminal: Terminal, *, new: bool, curves: bool
 ) -> None:
     from adafocus_cli.cli.train_view import view
-    from adafocus_cli.training.distributed import Team
-    from adafocus_cli.training.settings import Resources, Settings
+    from adafocus_cli.training.fit import Team
+    from adafocus_cli.training.recipes import Resources, Settings
     from adafocus_cli.training.train import Surroundings, begin, go_on
 
     team = Team.of_environment()

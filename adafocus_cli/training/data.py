@@ -18,7 +18,7 @@ from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.evaluation.scenes import WORLD
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.clips import Augmentation, Clips, FileClips, FrameCache, Planned, SceneClips
-from adafocus_cli.training.settings import Resources, Settings
+from adafocus_cli.training.recipes import Resources, Settings
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.worlds import world
 

@@ -1,30 +1,100 @@
-"""The loop of a training: stages, epochs, steps; and after every epoch a look at clips that it does not learn from.
+"""The training loop: stages, epochs and steps, a validation after every epoch, and the processes that share it.
 
-Knows nothing of losses (learners do), of files of clips (the loader does), or of terminals.
-"""
+Started by `torchrun`, every process takes its share of each batch; gradients are averaged, and only the first process
+writes and shows."""
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.distributed import Team
+from adafocus_cli.training.clips import Batch, Loader, seed_for
 from adafocus_cli.training.forward_pass import answers
 from adafocus_cli.training.learner import Learner, Progress
-from adafocus_cli.training.loading import Batch, Loader
 from adafocus_cli.training.recipes import Stage
 from adafocus_cli.training.run_folder import BEST, LAST, Epoch, Position, Run, RunFolder
-from adafocus_cli.training.settings import mix
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Team:
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    """The number of this process on its machine."""
+
+    @classmethod
+    def of_environment(cls) -> Team:
+        """As torchrun says it."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        return cls(*(int(os.environ[name]) for name in names)) if all(map(os.environ.get, names)) else cls()
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def device(self, device: torch.device) -> torch.device:
+        """Each process its own of several."""
+        return torch.device(device.type, self.local) if self.size > 1 and device.type == "cuda" else device
+
+    @contextmanager
+    def together(self, device: torch.device) -> Iterator[None]:
+        if self.size == 1:
+            yield
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The others wait until it is done."""
+        if not self.first:
+            self.all_of(None)
+        yield
+        if self.first:
+            self.all_of(None)
+
+    def sharing(self, learner: nn.Module) -> nn.Module:
+        """The learner with gradients averaged over all processes; whatever can learn has one in every step."""
+        return learner if self.size == 1 else DistributedDataParallel(learner)
+
+    def without_sharing(self, learner: nn.Module) -> AbstractContextManager[None]:
+        """For steps whose gradients wait for those of the next."""
+        if isinstance(learner, DistributedDataParallel):
+            return cast("AbstractContextManager[None]", learner.no_sync())
+        return nullcontext()
+
+    def align(self, module: nn.Module) -> None:
+        """Batch norms as the first process has them: each has seen other clips."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                distributed.broadcast(buffer, 0)
+
+    def all_of(self, thing: _T) -> list[_T]:
+        """That of every process."""
+        if self.size == 1:
+            return [thing]
+        things: list[_T | None] = [None] * self.size
+        distributed.all_gather_object(things, thing)
+        return cast("list[_T]", things)
 
 
 class View(Protocol):
@@ -137,7 +207,7 @@ class Fit:
                 self._keep(at, line, unreadable)
 
     def _begin(self, number: int, stage: Stage) -> _Stage:
-        torch.manual_seed(mix("stage", self.run.settings.seed, number))
+        torch.manual_seed(seed_for("stage", self.run.settings.seed, number))
         self.model.requires_grad_(True)
         learner = stage.learner_of(self.model).to(self.device)
         at = _Stage(
@@ -161,7 +231,7 @@ class Fit:
         for step, batch in enumerate(self.loader.training(at.number, epoch)):
             unreadable |= batch.unreadable
             # No state of chance needs to be kept: it follows from the place in the run.
-            torch.manual_seed(mix("step", self.run.settings.seed, at.number, epoch, step, self.team.rank))
+            torch.manual_seed(seed_for("step", self.run.settings.seed, at.number, epoch, step, self.team.rank))
             due = (step + 1) % accumulate == 0
             progress = self._backward(at, batch, due=due)
             if due:

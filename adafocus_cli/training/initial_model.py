@@ -1,7 +1,4 @@
-"""The model that a run begins with: its sizes, and weights from where they were asked for.
-
-Knows nothing of data but how many classes there are and how they are called.
-"""
+"""The model that a run starts from: its sizes, and weights from where they were asked for."""
 
 from __future__ import annotations
 
@@ -17,17 +14,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adafocus_cli import checkpoint, weights_file
+from adafocus_cli import labels as label_lists
 from adafocus_cli.checkpoint import Checkpoint
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.files import sha256_of
 from adafocus_cli.library import download
 from adafocus_cli.library.store import Store, find_model
-from adafocus_cli.models import build, default_spec, family_named
+from adafocus_cli.models import build, default_spec, dense, family_named
 from adafocus_cli.models.base import Family
-from adafocus_cli.models.sfc import SFC
+from adafocus_cli.models.sfc import LONG, SFC, around
 from adafocus_cli.spec import Arch, ModelSpec, Network
-from adafocus_cli.training import sfc
-from adafocus_cli.training.settings import IMAGENET, SCRATCH, Settings, mix
+from adafocus_cli.training.clips import seed_for
+from adafocus_cli.training.recipes import IMAGENET, SCRATCH, Settings
+from adafocus_cli.training.run_folder import OWN_FILES
 
 # torchvision's, of the kind that the papers began with; a name ends with the beginning of its SHA-256.
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -44,14 +43,14 @@ Say = Callable[[str], None]
 def begin(settings: Settings, labels: tuple[str, ...], say: Say) -> Family:
     """The model, with weights that were asked for or are random by the seed."""
     if settings.the_recipe.family == SFC.name:
-        return sfc.begin(settings, labels)
+        return _begin_sfc(settings, labels)
     if settings.insertion is not None or settings.compression is not None:
         raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
     given = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
     spec = _spec(settings, len(labels), None if given is None else given.spec)
     if settings.init == IMAGENET:
         _check_published(spec, settings)
-    torch.manual_seed(mix("weights", settings.seed))
+    torch.manual_seed(seed_for("weights", settings.seed))
     model = empty(spec, settings)
     if given is not None:
         _take(model, given, labels, settings.init, say)
@@ -197,3 +196,56 @@ def _imagenet(arch: str, say: Say) -> Path:
             path.unlink()
             raise ModelError(f"{_TORCHVISION}{file} is not the file that it is known as; try again")
     return path
+
+
+# Options that say how a network is made.
+_OF_NETWORKS = (
+    *("glance", "focus", "glance_weights", "focus_weights"),
+    *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width", "dropout"),
+)
+
+
+def _begin_sfc(settings: Settings, labels: tuple[str, ...]) -> SFC:
+    """A new module in the network of the file after --init, which must know the very classes."""
+    for name in _OF_NETWORKS:
+        if getattr(settings, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is not for recipe sfc, whose network stays as it is; leave it out")
+    networks = ", ".join(family.name for family in dense.FAMILIES)
+    if settings.init in (SCRATCH, IMAGENET):
+        raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: of {networks}")
+    path = find_model(settings.init)
+    given = checkpoint.load(path)
+    if given.spec.family not in {family.name for family in dense.FAMILIES}:
+        raise UsageError(
+            f"--init {settings.init} is a model of {given.spec.family}; recipe sfc takes a network over whole clips "
+            f"({networks})"
+        )
+    known = _names_of(given)
+    if given.spec.classes != len(labels) or known not in (None, labels):
+        differ = " with other names or in another order" if given.spec.classes == len(labels) else ""
+        raise UsageError(
+            f"--init {settings.init} answers {given.spec.classes} classes and stays as it is, but {settings.data} has "
+            f"{len(labels)}{differ}; name all of its classes, in its order, with --labels"
+        )
+    spec = around(
+        given.spec,
+        insertion=settings.insertion or str(SFC.published.insertion),
+        compression=settings.compression or SFC.published.compression,
+        frames=settings.frames or LONG,
+    )
+    torch.manual_seed(seed_for("weights", settings.seed))
+    beside = f"network-{path.name}" if path.name in OWN_FILES else path.name
+    model = build(replace(spec, backbone=beside, backbone_sha256=sha256_of(path)))
+    assert isinstance(model, SFC), "the recipe's family"
+    if model.compress is None:
+        raise UsageError(f"--compression {spec.compression:g} keeps all of a clip, so there is nothing to learn")
+    model.load_state_dict(dict(given.tensors), strict=False)
+    return model
+
+
+def _names_of(given: Checkpoint) -> tuple[str, ...] | None:
+    if given.about is not None:
+        return given.about.labels
+    dataset = given.spec.dataset
+    return label_lists.packaged(dataset).names if dataset in label_lists.packaged_names() else None

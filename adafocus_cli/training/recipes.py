@@ -1,18 +1,17 @@
-"""What is trained in which order, and how fast: the published recipes and two of our own, by name.
+"""Recipes: what is trained in which order and how fast; and the settings of a run, which name one.
 
-The rates suit networks that begin with ImageNet weights, as the papers' do; others can be asked for.
-"""
+The rates suit networks that start from ImageNet weights, as the papers' do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.compress import Compress
 from adafocus_cli.training.learner import Learner, Rates
+from adafocus_cli.training.sfc import Compress
 from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
 from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 
@@ -171,3 +170,126 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="sfc", family="sfc", usual=_compress(lr=0.002), dropout=0.0, flips=False),
     )
 }
+
+
+SCRATCH, IMAGENET = "scratch", "imagenet"
+"""What `init` may say in place of a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Named as the options are; None leaves a choice to the recipe."""
+
+    # Labelled clips.
+    data: str
+    val: str | None = None
+    val_share: float = 0.2
+    root: str | None = None
+    labels: str | None = None
+    clips_per_epoch: int = 4096
+    val_clips: int = 512
+    flip: bool = True
+
+    # The model.
+    recipe: str = "v2-tsm"
+    init: str = "imagenet"
+    glance_weights: str | None = None
+    focus_weights: str | None = None
+    glance: str | None = None
+    focus: str | None = None
+    frames: int | None = None
+    focus_frames: int | None = None
+    frame_size: int | None = None
+    policy_channels: int | None = None
+    policy_width: int | None = None
+    classifier_width: int | None = None
+    insertion: str | None = None
+    compression: float | None = None
+
+    # How it learns.
+    epochs: str | None = None
+    lr: float | None = None
+    policy_lr: float | None = None
+    optimizer: Optimizer | None = None
+    weight_decay: float | None = None
+    dropout: float | None = None
+    batch_size: int = 32
+    accumulate: int = 1
+    precision: str = "auto"
+    seed: int = 0
+    processes: int = 1
+    threads: int | None = None
+    """They decide the order of sums on a processor, and so the last bits."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """Those among the values."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    def agreed(self, asked: Mapping[str, Any], folder: object) -> Settings:
+        """Itself, unless it is asked for something else."""
+        for name, value in asdict(self).items():
+            if name in asked and asked[name] != value:
+                option = name.upper() if name == "data" else f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"the run in {folder} was begun with {_said(option, value)}, not {asked[name]}; leave it out to "
+                    "go on, or begin another run with -o"
+                )
+        return self
+
+    @property
+    def the_recipe(self) -> Recipe:
+        if self.recipe not in RECIPES:
+            raise UsageError(f"no recipe {self.recipe!r}; there are {', '.join(RECIPES)}")
+        return RECIPES[self.recipe]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that take any time, one at least."""
+        stages = self.the_recipe.stages(
+            epochs=None if self.epochs is None else _counts(self.epochs),
+            lr=self.lr,
+            policy_lr=self.policy_lr,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+        )
+        taken = tuple(stage for stage in stages if stage.epochs)
+        if not taken:
+            raise UsageError(f"--epochs {self.epochs} leaves nothing to do; give at least one stage an epoch")
+        return taken
+
+    def on(self, processes: int) -> Settings:
+        if self.batch_size % processes:
+            raise UsageError(
+                f"--batch-size {self.batch_size} cannot be shared by {processes} processes; give a multiple of it"
+            )
+        return replace(self, processes=processes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run may use; the clips of an epoch and their order do not depend on it."""
+
+    device: str = "auto"
+    workers: int | None = None
+    cache_gb: float = 2.0
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    decode_timeout: float = 60.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Resources:
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [-1]
+    if min(counts) < 0:
+        raise UsageError(f"--epochs {text} is no number of epochs; give one for each stage, such as 50 or 50,50,10")
+    return counts
+
+
+def _said(option: str, value: object) -> str:
+    return f"no {option}" if value is None else f"{option} {value}"

@@ -7,6 +7,7 @@ folder is that of some epoch, and what is later in the journal is cut off when t
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,10 +19,11 @@ import torch
 
 from adafocus_cli import weights_file
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.files import replacing
+from adafocus_cli.files import replacing, sha256_of
+from adafocus_cli.library.store import find_model
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.training.settings import Settings
+from adafocus_cli.training.recipes import Settings
 from adafocus_cli.weights_file import About
 
 CHECKPOINT, JOURNAL = "last.pt", "log.jsonl"
@@ -89,6 +91,21 @@ class RunFolder:
             (self.path / JOURNAL).write_text(_line(asdict(run)), "utf-8")
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}; give another folder after -o") from error
+
+    def copy_backbone(self, settings: Settings, spec: ModelSpec) -> None:
+        """Puts the file of the network beside the small one that the run will write; linked, where that is possible."""
+        backbone, target = find_model(settings.init), self.path / str(spec.backbone)
+        if target.exists():
+            if sha256_of(target) != spec.backbone_sha256:
+                raise UsageError(f"{target} is there already and is not {backbone}; give another folder after -o")
+            return
+        try:
+            os.link(backbone, target)
+        except OSError:
+            try:
+                shutil.copyfile(backbone, target)
+            except OSError as error:
+                raise AdaFocusError(f"cannot copy {backbone} to {self.path}: {error.strerror}; make room") from error
 
     def read(self) -> tuple[Run, Position, dict[str, Any]]:
         """A run that was broken off: the last part is what `keep` was given of the learner."""

@@ -18,15 +18,12 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_precision
 from adafocus_cli.training import initial_model
-from adafocus_cli.training.clips import FrameCache
+from adafocus_cli.training.clips import FrameCache, Loader
 from adafocus_cli.training.data import Data, ReadDataset, clips_of, find
-from adafocus_cli.training.distributed import Team
-from adafocus_cli.training.fit import Fit, View
+from adafocus_cli.training.fit import Fit, Team, View
 from adafocus_cli.training.initial_model import Say
-from adafocus_cli.training.loading import Loader
+from adafocus_cli.training.recipes import Resources, Settings
 from adafocus_cli.training.run_folder import FINAL, Position, Run, RunFolder
-from adafocus_cli.training.settings import Resources, Settings
-from adafocus_cli.training.sfc import lay_beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +57,7 @@ def begin(settings: Settings, around: Surroundings, *, command: str) -> Outcome:
         if team.first:
             RunFolder(around.folder).begin(run)
             if run.spec.backbone is not None:
-                lay_beside(settings, run.spec, around.folder)
+                RunFolder(around.folder).copy_backbone(settings, run.spec)
         clips = f"{len(data.training)} clips to learn from, {len(data.validation)} to judge by"
         around.say(f"{model.name} on {device}: {len(data.labels)} classes, {clips}; {epochs}")
         return _fit(run, model, data, around, team, device)

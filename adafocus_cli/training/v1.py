@@ -1,8 +1,8 @@
-"""AdaFocus's three stages: networks on random patches, then the policy by reward, then the answers with the policy.
+"""The three stages of AdaFocus V1: networks on random patches, the policy by reward, the classifier with the policy.
 
-The policy's reward for a place is how much surer the model is of the true class than with a random patch of the same
-frame, all earlier looks being the same. After the first stage, all may also go on at once.
-"""
+The reward of a point is how much more confident the model is of the true class than with a random patch of the same
+frame, all earlier looks being the same. The policy learns by proximal policy optimisation (Schulman et al., 2017), one
+step a batch. After the first stage, all parts may also learn together."""
 
 from __future__ import annotations
 
@@ -20,17 +20,35 @@ from adafocus_cli.models.v1 import AdaFocusV1
 from adafocus_cli.models.v1_tsm import AdaFocusV1TSM
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.policies import recur
-from adafocus_cli.training import ppo
 from adafocus_cli.training.forward_pass import Glance, full_precision
-from adafocus_cli.training.learner import (
-    Group,
-    Learner,
-    Progress,
-    Rates,
-    answering_parts,
-    cross_entropy,
-    parameters_of,
-)
+from adafocus_cli.training.learner import Group, Learner, Progress, Rates, answering_parts, cross_entropy, parameters_of
+
+GAMMA = 0.7
+CLIP = 0.2
+VALUE_WEIGHT = 0.5
+ENTROPY_WEIGHT = 0.01
+
+
+def discounted_returns(rewards: Tensor, gamma: float = GAMMA) -> Tensor:
+    """What follows from each step: the rewards (b, t) from there on, later ones discounted."""
+    returns = rewards.clone()
+    for step in range(rewards.shape[1] - 2, -1, -1):
+        returns[:, step] += gamma * returns[:, step + 1]
+    return returns
+
+
+def standardised(values: Tensor) -> Tensor:
+    return (values - values.mean()) / (values.std() + 1e-5)
+
+
+def ppo_loss(log_probs: Tensor, before: Tensor, values: Tensor, returns: Tensor, entropy: Tensor) -> Tensor:
+    """All (b, t): log probabilities of the actions now and `before`, when they were taken; `values` guess returns."""
+    advantages = returns - values.detach()
+    ratio = (log_probs - before.detach()).exp()
+    clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
+    gain = (ratio * advantages).minimum(clipped * advantages).mean()
+    return -gain + VALUE_WEIGHT * F.mse_loss(values, returns) - ENTROPY_WEIGHT * entropy.mean()
+
 
 # How far around the policy's place a clip's place is tried out, in 0…1; nearer, where networks learn at that place.
 _SPREAD, _NEARER = 0.25, 0.15
@@ -108,9 +126,9 @@ class PolicyByReward(Learner):
         with torch.no_grad(), full_precision(chosen):
             instead = self._choices.one_other(seen, chosen.float(), random.float())
             rewards = _confidence(logits, targets) - _confidence(instead, targets)
-        returns = ppo.standardised(ppo.returns_of(rewards))
+        returns = standardised(discounted_returns(rewards))
         # One step a batch: the policy that acts is the one that learns.
-        loss = ppo.loss(choice.log_probs, choice.log_probs, choice.values, returns, choice.entropy)
+        loss = ppo_loss(choice.log_probs, choice.log_probs, choice.values, returns, choice.entropy)
         return loss, {"reward": rewards.mean(), "entropy": choice.entropy.detach().mean()}
 
     def groups(self) -> list[Group]:

@@ -16,10 +16,17 @@ from torch.nn.functional import linear
 
 from adafocus_cli.models import build
 from adafocus_cli.nn.patches import boxes_at, sample
-from adafocus_cli.training import ppo
 from adafocus_cli.training.forward_pass import Glance
 from adafocus_cli.training.learner import Rates
-from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
+from adafocus_cli.training.v1 import (
+    Answers,
+    PolicyByReward,
+    Together,
+    WarmUp,
+    discounted_returns,
+    ppo_loss,
+    standardised,
+)
 from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 from tests.tiny import tiny_spec
 
@@ -209,9 +216,9 @@ def test_ppo_is_that_of_plain_arithmetic():
         gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
     expected = -np.mean(gains) + 0.5 * np.mean((values - wanted) ** 2) - 0.01 * np.mean(entropy)
 
-    ours = ppo.standardised(ppo.returns_of(torch.tensor(rewards)))
+    ours = standardised(discounted_returns(torch.tensor(rewards)))
     np.testing.assert_allclose(ours, wanted, rtol=1e-12)
-    loss = ppo.loss(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy))
+    loss = ppo_loss(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy))
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from adafocus_cli.evaluation.data import Sample
-from adafocus_cli.training.clips import Augmentation, FileClips, FrameCache, Planned, SceneClips
-from adafocus_cli.training.loading import Loader
+from adafocus_cli.training.clips import Augmentation, FileClips, FrameCache, Loader, Planned, SceneClips
 from tests.tiny import tiny_spec
 
 PLANNED = Planned(replace(tiny_spec("adafocus-v2"), glance_frames=3, focus_frames=3))
