@@ -1,21 +1,27 @@
-"""`adafocus train`: teaches a tagger the classes of labelled videos.
-
-Parses, calls and shows; knows nothing of how a model learns.
-"""
+"""`adafocus train`: trains a model on labelled videos, and shows how the training goes: a live line, a line an epoch,
+TensorBoard curves."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from adafocus_cli.cli import labelled, options
-from adafocus_cli.cli.terminal import Terminal
-from adafocus_cli.errors import UsageError
+from adafocus_cli.cli.terminal import ProgressBar, Terminal
+from adafocus_cli.errors import AdaFocusError, UsageError
+
+if TYPE_CHECKING:
+    from adafocus_cli.training.fit import RunningMeans
+    from adafocus_cli.training.run_folder import Epoch
+
 
 HELP = """Teach a tagger your own classes, straight from video files.
 
@@ -214,31 +220,32 @@ def _folder(output: Path | None, resume: Path | None, data: str | None) -> Path:
 def _train(
     values: dict[str, Any], given: set[str], folder: Path, terminal: Terminal, *, new: bool, curves: bool
 ) -> None:
-    from adafocus_cli.cli.train_view import view
-    from adafocus_cli.training.fit import Team
-    from adafocus_cli.training.recipes import Resources, Settings
-    from adafocus_cli.training.train import Surroundings, begin, go_on
+    from adafocus_cli.training import train as runs
+    from adafocus_cli.training.fit import ProcessGroup
+    from adafocus_cli.training.recipes import Resources, TrainingSettings
 
-    team = Team.of_environment()
-    terminal.quiet = terminal.quiet or not team.first
-    with terminal.showing_log("adafocus"), view(terminal, folder if curves and team.first else None) as seen:
-        around = Surroundings(
+    processes = ProcessGroup.from_environment()
+    terminal.quiet = terminal.quiet or not processes.first
+    curves_folder = folder if curves and processes.first else None
+    with terminal.showing_log("adafocus"), _showing(terminal, curves_folder) as observer:
+        run_context = runs.RunContext(
             folder=folder,
             resources=Resources.of(values),
-            view=seen,
+            observer=observer,
             read=lambda data, root: labelled.read(data, root, terminal),
-            say=terminal.note,
+            notify=terminal.note,
         )
         try:
             if new:
-                outcome = begin(Settings.of(values), around, command=shlex.join(["adafocus", *sys.argv[1:]]))
+                command = shlex.join(["adafocus", *sys.argv[1:]])
+                outcome = runs.begin(TrainingSettings.of(values), run_context, command=command)
             else:
-                outcome = go_on({name: values[name] for name in given}, around)
+                outcome = runs.resume({name: values[name] for name in given}, run_context)
         except KeyboardInterrupt:
             if (folder / "last.pt").exists():
                 terminal.note(f"broken off; adafocus train --resume {folder} goes on after the last whole epoch")
             raise
-    best = outcome.position
+    best = outcome.progress
     terminal.note(
         f"{outcome.model} is right about {best.best:.1%} of the clips to judge by (epoch {best.best_epoch}); "
         f"adafocus classify VIDEO --weights {outcome.model}"
@@ -247,5 +254,79 @@ def _train(
         for reason in best.unreadable.values():
             terminal.warn(reason)
         terminal.note(f"{len(best.unreadable)} videos could not be read; the model has learnt from the others")
-        if team.size == 1:  # torchrun would take it for a failure
+        if processes.size == 1:  # torchrun would take it for a failure
             raise typer.Exit(options.SOME_FAILED)
+
+
+_REFRESH = 0.5  # seconds; to read a loss waits for the device
+
+
+@contextmanager
+def _showing(terminal: Terminal, curves: Path | None) -> Iterator[EpochLines]:
+    """Shows a run while it lasts; `curves` is the folder for TensorBoard."""
+    writer = None if curves is None else _writer(curves)
+    with terminal.progress(into_stdout=False) as bar:
+        try:
+            yield EpochLines(terminal, bar, writer)
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+class EpochLines:
+    """Shows a run on a terminal: a live line, and a line for every epoch."""
+
+    def __init__(self, terminal: Terminal, bar: ProgressBar, writer: Any) -> None:
+        self._terminal, self._bar, self._writer = terminal, bar, writer
+        self._epoch = self._best = ""
+        self._steps = self._left = 0
+        self._started = self._shown = 0.0
+
+    def epoch_started(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
+        self._epoch = f"{stage} {epoch}/{epochs}"
+        self._best = self._best if epoch > 1 else ""
+        self._steps, self._left = steps, epochs - epoch
+        self._started = time.monotonic()
+
+    def step_done(self, done: int, running: RunningMeans) -> None:
+        now = time.monotonic()
+        if now - self._shown < _REFRESH and done < self._steps:
+            return
+        self._shown = now
+        means = running.means()
+        per_step = (now - self._started) / done
+        left = _span(per_step * (self._steps * (1 + self._left) - done))
+        text = f"{self._epoch} · loss {means['loss']:.3f} · {means['accuracy']:.1%} right{self._best} · {left} left"
+        self._bar.show(text, done=done, total=self._steps)
+
+    def epoch_ended(self, epoch: Epoch, best: float) -> None:
+        self._best = f" · best {best:.1%}"
+        measures = "".join(f" · {name} {value:.3f}" for name, value in epoch.measures.items())
+        self._terminal.note(
+            f"{self._epoch}: loss {epoch.loss:.3f} · {epoch.accuracy:.1%} right{measures} · validation loss "
+            f"{epoch.val_loss:.3f} · {epoch.val_accuracy:.1%} right (best {best:.1%}) · {_span(epoch.seconds)}"
+        )
+        if self._writer is not None:
+            numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr, **epoch.measures}
+            validation = {"validation/loss": epoch.val_loss, "validation/accuracy": epoch.val_accuracy}
+            for name, value in {**{f"training/{n}": v for n, v in numbers.items()}, **validation}.items():
+                self._writer.add_scalar(f"{epoch.stage}/{name}", value, epoch.epoch)
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise AdaFocusError("--tensorboard needs a package that is not there; pip install tensorboard") from error
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _span(seconds: float) -> str:
+    """
+    >>> _span(42), _span(125), _span(7300)
+    ('42 s', '2 min', '2 h 1 min')
+    """
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

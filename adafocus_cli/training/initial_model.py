@@ -25,10 +25,10 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, SFC, around
 from adafocus_cli.spec import Arch, ModelSpec, Network
 from adafocus_cli.training.clips import seed_for
-from adafocus_cli.training.recipes import IMAGENET, SCRATCH, Settings
+from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
 
-# torchvision's, of the kind that the papers began with; a name ends with the beginning of its SHA-256.
+# The weights of torchvision that the papers started from; a name ends with the first digits of its SHA-256.
 _TORCHVISION = "https://download.pytorch.org/models/"
 _FILES: Mapping[str, str] = {
     "mobilenet_v2": "mobilenet_v2-b0353104.pth",
@@ -37,42 +37,42 @@ _FILES: Mapping[str, str] = {
 }
 _NETWORK = re.compile(r"(\w+)(?::(\d*\.?\d+))?(?:@(\d+))?")
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def begin(settings: Settings, labels: tuple[str, ...], say: Say) -> Family:
-    """The model, with weights that were asked for or are random by the seed."""
+def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -> Family:
+    """The model, with the weights that --init and its like name; the others are random, from the seed."""
     if settings.the_recipe.family == SFC.name:
         return _begin_sfc(settings, labels)
     if settings.insertion is not None or settings.compression is not None:
         raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
-    given = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
-    spec = _spec(settings, len(labels), None if given is None else given.spec)
+    source = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
+    spec = _spec(settings, len(labels), None if source is None else source.spec)
     if settings.init == IMAGENET:
-        _check_published(spec, settings)
+        _check_imagenet_has(spec, settings)
     torch.manual_seed(seed_for("weights", settings.seed))
     model = empty(spec, settings)
-    if given is not None:
-        _take(model, given, labels, settings.init, say)
+    if source is not None:
+        _load_fitting(model, source, labels, settings.init, notify)
     for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
         network: Network = getattr(spec, name)
         if file is not None:
-            _fill(model.get_submodule(f"{name}_net"), Path(file), name)
+            _load_network(model.get_submodule(f"{name}_net"), Path(file), name)
         elif settings.init == IMAGENET:
-            _fill(model.get_submodule(f"{name}_net"), _imagenet(network.arch, say), name)
+            _load_network(model.get_submodule(f"{name}_net"), _imagenet(network.arch, notify), name)
     return model
 
 
-def empty(spec: ModelSpec, settings: Settings) -> Family:
-    """A model of these sizes that is to be taught."""
+def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
+    """A model of these sizes, with random weights."""
     try:
         model = build(spec)
     except (RuntimeError, ValueError, ArithmeticError) as error:
-        raise UsageError(f"no {spec.family} model has these sizes ({error}); give others") from error
-    if not model.cuts_patches:  # it is taken from a file
+        raise UsageError(f"a {spec.family} model cannot have these sizes ({error}); give others") from error
+    if not model.cuts_patches:  # all its weights come from a file
         return model
     for part in model.modules():
-        if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision begins
+        if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision does
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
     model.glance_net.to(memory_format=torch.channels_last)
     model.focus_net.to(memory_format=torch.channels_last)
@@ -83,17 +83,17 @@ def empty(spec: ModelSpec, settings: Settings) -> Family:
 # Sizes.
 
 
-def _spec(settings: Settings, classes: int, given: ModelSpec | None) -> ModelSpec:
-    """The recipe's published sizes, or those of the model to begin with, with what was asked for."""
+def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) -> ModelSpec:
+    """The recipe's published sizes, or those of the --init model, changed by the options."""
     family = settings.the_recipe.family
     spec = default_spec(family)
-    if given is not None and given.family == family:
-        spec = given
-    elif given is not None:
-        spec = replace(spec, glance=given.glance, focus=given.focus, frame_size=given.frame_size)
+    if source is not None and source.family == family:
+        spec = source
+    elif source is not None:
+        spec = replace(spec, glance=source.glance, focus=source.focus, frame_size=source.frame_size)
     clip_wise = family_named(family).clip_wise
     if settings.focus_frames and not clip_wise:
-        raise UsageError(f"--focus-frames is for recipes on TSM; {settings.recipe} looks at every frame (--frames)")
+        raise UsageError(f"--focus-frames is for recipes with TSM; {settings.recipe} looks at every frame (--frames)")
     asked = {
         "glance": _network(settings.glance, spec.glance, "--glance"),
         "focus": _network(settings.focus, spec.focus, "--focus"),
@@ -120,37 +120,37 @@ def _network(text: str | None, usual: Network, option: str) -> Network | None:
     match = _NETWORK.fullmatch(text)
     if match is None or match[1] not in get_args(Arch) or not 0 < float(match[2] or 1) < 16 or int(match[3] or 1) < 1:
         raise UsageError(
-            f"{option} {text} is no network; give one of {', '.join(get_args(Arch))}, perhaps with a width and a "
-            "picture size, as in mobilenet_v2:0.5@112"
+            f"{option} {text} is not a network; give one of {', '.join(get_args(Arch))}, optionally with a width "
+            "and a picture size, as in mobilenet_v2:0.5@112"
         )
     return Network(match[1], int(match[3] or usual.size), float(match[2] or 1.0))  # type: ignore[arg-type]
 
 
-def _check_published(spec: ModelSpec, settings: Settings) -> None:
+def _check_imagenet_has(spec: ModelSpec, settings: TrainingSettings) -> None:
     for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
         network: Network = getattr(spec, name)
         if file is None and (network.arch not in _FILES or network.width != 1.0):
             raise UsageError(
-                f"--init imagenet has no {network.arch} of width {network.width:g}; give --init scratch, or weights of "
-                f"your own with --{name}-weights FILE"
+                f"--init imagenet has no {network.arch} of width {network.width:g}; give --init scratch, or your own "
+                f"weights with --{name}-weights FILE"
             )
 
 
 # Weights.
 
 
-def _take(model: Family, given: Checkpoint, labels: tuple[str, ...], source: str, say: Say) -> None:
-    """All tensors that fit; what tells other classes apart is learnt anew."""
+def _load_fitting(model: Family, source: Checkpoint, labels: tuple[str, ...], init: str, notify: Notify) -> None:
+    """Loads all tensors that fit; for other classes, without those of the classifier."""
     wanted = model.state_dict()
-    fitting = {n: t for n, t in given.tensors.items() if n in wanted and t.shape == wanted[n].shape}
-    if given.about is None or given.about.labels != labels:
+    fitting = {n: t for n, t in source.tensors.items() if n in wanted and t.shape == wanted[n].shape}
+    if source.about is None or source.about.labels != labels:
         for name in _answers(model.spec):
             fitting.pop(name, None)
     if not fitting:
-        raise UsageError(f"nothing of {source} ({given.spec.family}) fits a {model.name} model; give another --init")
+        raise UsageError(f"no tensor of {init} ({source.spec.family}) fits a {model.name} model; give another --init")
     model.load_state_dict(fitting, strict=False)
     new = sorted({name.split(".")[0] for name in wanted if name not in fitting})
-    say(f"{len(fitting)} of {len(wanted)} tensors are from {source}; new: {', '.join(new) or 'none'}")
+    notify(f"{len(fitting)} of {len(wanted)} tensors are from {init}; new: {', '.join(new) or 'none'}")
 
 
 def _answers(spec: ModelSpec) -> set[str]:
@@ -160,14 +160,14 @@ def _answers(spec: ModelSpec) -> set[str]:
     return {name for name, tensor in these.items() if tensor.shape != others[name].shape}
 
 
-def _fill(network: nn.Module, path: Path, name: str) -> None:
-    """All of a network, from a file with torchvision's names."""
+def _load_network(network: nn.Module, path: Path, name: str) -> None:
+    """Loads a whole network from a file with torchvision's names."""
     tensors, wanted = _tensors(path), network.state_dict()
     for key, tensor in wanted.items():
         if not key.endswith("num_batches_tracked") and getattr(tensors.get(key), "shape", None) != tensor.shape:
             raise ModelError(
-                f"{path} has no {key} of shape {'×'.join(map(str, tensor.shape))}; give the weights of the very "
-                f"network, under torchvision's names, or describe that of the file with --{name}"
+                f"{path} has no {key} of shape {'×'.join(map(str, tensor.shape))}; give weights of this "
+                f"network with torchvision's names, or describe the network of the file with --{name}"
             )
     network.load_state_dict({key: tensors.get(key, tensor) for key, tensor in wanted.items()})
 
@@ -183,69 +183,69 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
-def _imagenet(arch: str, say: Say) -> Path:
+def _imagenet(arch: str, notify: Notify) -> Path:
     """torchvision's file, downloaded once."""
     store, file = Store(), _FILES[arch]
     path = store.home / "imagenet" / file
     if not path.is_file():
         with store.writable():
             path.parent.mkdir(parents=True, exist_ok=True)
-        say(f"downloading {_TORCHVISION}{file}")
+        notify(f"downloading {_TORCHVISION}{file}")
         download.fetch(_TORCHVISION + file, path, otherwise="give --init scratch, or a file with --init FILE")
         if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
             path.unlink()
-            raise ModelError(f"{_TORCHVISION}{file} is not the file that it is known as; try again")
+            raise ModelError(f"{_TORCHVISION}{file} does not have the expected SHA-256; try again")
     return path
 
 
-# Options that say how a network is made.
+# Options that describe networks.
 _OF_NETWORKS = (
     *("glance", "focus", "glance_weights", "focus_weights"),
     *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width", "dropout"),
 )
 
 
-def _begin_sfc(settings: Settings, labels: tuple[str, ...]) -> SFC:
-    """A new module in the network of the file after --init, which must know the very classes."""
+def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
+    """A new compression module in the network of --init, which must have exactly the classes of the data."""
     for name in _OF_NETWORKS:
         if getattr(settings, name) is not None:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is not for recipe sfc, whose network stays as it is; leave it out")
+            raise UsageError(f"{option} does not apply to recipe sfc, whose network does not change; leave it out")
     networks = ", ".join(family.name for family in dense.FAMILIES)
     if settings.init in (SCRATCH, IMAGENET):
-        raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: of {networks}")
+        raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: {networks}")
     path = find_model(settings.init)
-    given = checkpoint.load(path)
-    if given.spec.family not in {family.name for family in dense.FAMILIES}:
+    source = checkpoint.load(path)
+    if source.spec.family not in {family.name for family in dense.FAMILIES}:
         raise UsageError(
-            f"--init {settings.init} is a model of {given.spec.family}; recipe sfc takes a network over whole clips "
+            f"--init {settings.init} is a {source.spec.family} model; recipe sfc needs a network over whole clips "
             f"({networks})"
         )
-    known = _names_of(given)
-    if given.spec.classes != len(labels) or known not in (None, labels):
-        differ = " with other names or in another order" if given.spec.classes == len(labels) else ""
+    source_labels = _labels_of(source)
+    if source.spec.classes != len(labels) or source_labels not in (None, labels):
+        differ = " with other names or in another order" if source.spec.classes == len(labels) else ""
         raise UsageError(
-            f"--init {settings.init} answers {given.spec.classes} classes and stays as it is, but {settings.data} has "
+            f"--init {settings.init} answers {source.spec.classes} classes and does not change, but {settings.data} has "
             f"{len(labels)}{differ}; name all of its classes, in its order, with --labels"
         )
     spec = around(
-        given.spec,
+        source.spec,
         insertion=settings.insertion or str(SFC.published.insertion),
         compression=settings.compression or SFC.published.compression,
         frames=settings.frames or LONG,
     )
     torch.manual_seed(seed_for("weights", settings.seed))
-    beside = f"network-{path.name}" if path.name in OWN_FILES else path.name
-    model = build(replace(spec, backbone=beside, backbone_sha256=sha256_of(path)))
+    backbone_name = f"network-{path.name}" if path.name in OWN_FILES else path.name
+    model = build(replace(spec, backbone=backbone_name, backbone_sha256=sha256_of(path)))
     assert isinstance(model, SFC), "the recipe's family"
     if model.compress is None:
-        raise UsageError(f"--compression {spec.compression:g} keeps all of a clip, so there is nothing to learn")
-    model.load_state_dict(dict(given.tensors), strict=False)
+        raise UsageError(f"--compression {spec.compression:g} compresses nothing, so there is nothing to train")
+    model.load_state_dict(dict(source.tensors), strict=False)
     return model
 
 
-def _names_of(given: Checkpoint) -> tuple[str, ...] | None:
-    if given.about is not None:
-        return given.about.labels
-    dataset = given.spec.dataset
+def _labels_of(source: Checkpoint) -> tuple[str, ...] | None:
+    if source.about is not None:
+        return source.about.labels
+    dataset = source.spec.dataset
     return label_lists.packaged(dataset).names if dataset in label_lists.packaged_names() else None

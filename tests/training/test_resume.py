@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adafocus_cli.cli import train_view
+from adafocus_cli.cli import train as train_command
 from adafocus_cli.cli.app import run
 from tests.training.conftest import SIZES, WORLD
 
@@ -61,14 +61,14 @@ class Interrupted:
     """Ctrl-C when this epoch of this stage begins."""
 
     def __init__(self, monkeypatch, stage, epoch):
-        usual = train_view.TrainView.begins
+        usual = train_command.EpochLines.epoch_started
 
-        def begins(view, stage_name, number, *more):
+        def epoch_started(view, stage_name, number, *more):
             if (stage_name, number) == (stage, epoch):
                 raise KeyboardInterrupt
             usual(view, stage_name, number, *more)
 
-        monkeypatch.setattr(train_view.TrainView, "begins", begins)
+        monkeypatch.setattr(train_command.EpochLines, "epoch_started", epoch_started)
 
 
 @pytest.mark.parametrize(("stage", "epoch"), [("policy", 2), ("answers", 1)])

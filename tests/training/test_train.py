@@ -45,9 +45,9 @@ def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
     assert [line["stage"] for line in lines] == stages
     about = weights_file.read_about(folder / "model.safetensors")
     assert about.spec.short_videos == ("evenly" if "tsm" in recipe else "first")
-    story = json.loads(about.training)
+    provenance = json.loads(about.training)
     best = max(line["val_accuracy"] for line in lines if line["stage"] == stages[-1])
-    assert (story["accuracy"], story["recipe"], about.name) == (best, recipe, "run")
+    assert (provenance["accuracy"], provenance["recipe"], about.name) == (best, recipe, "run")
     result = Tagger.load(folder / "model.safetensors", device="cpu").tag_video(videos / "low" / "0.mp4")
     assert {tag.label for tag in result.labels} == {"high", "low"}
     assert not list(folder.glob(".frames*"))
