@@ -163,6 +163,6 @@ def _check_known(training: Split, validation: Split, labels: Sequence[str]) -> N
         counts = Counter(sample.label for sample in validation.dataset.samples) if validation.dataset else Counter()
         label = sorted(unknown)[0]
         raise UsageError(
-            f"--val {validation.source} has the class {label!r} ({counts[label] or 'all'} clips), which {training.source} "
-            "does not have; remove it there, or add videos of it to the training data"
+            f"--val {validation.source} has the class {label!r} ({counts[label] or 'all'} clips), which "
+            f"{training.source} does not have; remove it there, or add videos of it to the training data"
         )

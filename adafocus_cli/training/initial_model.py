@@ -225,8 +225,8 @@ def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
     if source.spec.classes != len(labels) or source_labels not in (None, labels):
         differ = " with other names or in another order" if source.spec.classes == len(labels) else ""
         raise UsageError(
-            f"--init {settings.init} answers {source.spec.classes} classes and does not change, but {settings.data} has "
-            f"{len(labels)}{differ}; name all of its classes, in its order, with --labels"
+            f"--init {settings.init} answers {source.spec.classes} classes and does not change, but "
+            f"{settings.data} has {len(labels)}{differ}; name all of its classes, in its order, with --labels"
         )
     spec = around(
         source.spec,

@@ -50,7 +50,7 @@ def standardised(values: Tensor) -> Tensor:
 
 
 def ppo_loss(log_probs: Tensor, before: Tensor, values: Tensor, returns: Tensor, entropy: Tensor) -> Tensor:
-    """All (b, t): log probabilities of the actions now and `before`, when they were taken; `values` estimate returns."""
+    """All (b, t): log probabilities of the actions now and `before`, when taken; `values` estimate `returns`."""
     advantages = returns - values.detach()
     ratio = (log_probs - before.detach()).exp()
     clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
@@ -63,7 +63,7 @@ _SPREAD, _NEARER = 0.25, 0.15
 
 
 class WarmUp(Learner):
-    """Trains both networks and the classifier on random patches; networks with classifiers of their own also by these."""
+    """Trains both networks and the classifier on random patches; networks with own classifiers also by these."""
 
     def __init__(self, model: Family) -> None:
         super().__init__(model)
