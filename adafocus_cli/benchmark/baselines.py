@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from adafocus_cli.benchmark.rounds import Entrant, whole
+from adafocus_cli.benchmark.interleaved import Entrant, whole
 from adafocus_cli.benchmark.stages import finish
 from adafocus_cli.errors import UsageError
 from adafocus_cli.nn.networks import build_backbone

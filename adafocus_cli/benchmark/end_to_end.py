@@ -9,8 +9,8 @@ from itertools import cycle, islice
 
 import torch
 
-from adafocus_cli.benchmark.plain import PlainPath
-from adafocus_cli.benchmark.rounds import Entrant, Parts, whole
+from adafocus_cli.benchmark.interleaved import Entrant, Parts, whole
+from adafocus_cli.benchmark.reference import PlainPath
 from adafocus_cli.engine.local import Options, tag_as_they_come
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.schema import Failure, Result

@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from adafocus_cli.benchmark import videos
-from adafocus_cli.benchmark.alone import alone
+from adafocus_cli.benchmark.bench_model import Subject, Variant, find, name_of
 from adafocus_cli.benchmark.end_to_end import Batch, PlainWay
-from adafocus_cli.benchmark.plain import PlainPath
+from adafocus_cli.benchmark.interleaved import timed
+from adafocus_cli.benchmark.model_only import alone
+from adafocus_cli.benchmark.reference import PlainPath
 from adafocus_cli.benchmark.report import PLAIN, Report, Row, Setting
-from adafocus_cli.benchmark.rounds import timed
-from adafocus_cli.benchmark.subject import Subject, Variant, find, name_of
 from adafocus_cli.benchmark.sweep import curves
 from adafocus_cli.diagnose.machine import find_accelerators, look_at_machine
 from adafocus_cli.engine.local import Options

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import torch
 
-from adafocus_cli.benchmark.rounds import Entrant, Timing, ratio, whole
+from adafocus_cli.benchmark.interleaved import Entrant, Timing, ratio, whole
 from adafocus_cli.benchmark.stages import finish
 from adafocus_cli.runtime.pytorch import PRECISIONS
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adafocus_cli.benchmark.rounds import Timing, ratio
+from adafocus_cli.benchmark.interleaved import Timing, ratio
 
 SCHEMA = "adafocus-bench/1"
 PLAIN = "plain path"

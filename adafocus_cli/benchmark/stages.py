@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from adafocus_cli.benchmark.rounds import Entrant, Parts
-from adafocus_cli.benchmark.subject import noise
+from adafocus_cli.benchmark.bench_model import noise
+from adafocus_cli.benchmark.interleaved import Entrant, Parts
 from adafocus_cli.models.base import Gaze
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.tagger import Tagger

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from adafocus_cli.benchmark import videos
-from adafocus_cli.benchmark.plain import PlainPath
+from adafocus_cli.benchmark.bench_model import Subject, Variant, as_entrant, made_up
+from adafocus_cli.benchmark.interleaved import Entrant, timed
+from adafocus_cli.benchmark.reference import PlainPath
 from adafocus_cli.benchmark.report import PLAIN, Curve
-from adafocus_cli.benchmark.rounds import Entrant, timed
-from adafocus_cli.benchmark.subject import Subject, Variant, as_entrant, made_up
 from adafocus_cli.errors import ModelError
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec

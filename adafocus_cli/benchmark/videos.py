@@ -16,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
-from adafocus_cli.benchmark.rounds import Entrant, whole
+from adafocus_cli.benchmark.interleaved import Entrant, whole
 from adafocus_cli.diagnose.decoding import DECODERS
 from adafocus_cli.models.base import Family
 from adafocus_cli.video.process import VideoProcess

@@ -141,8 +141,8 @@ def bench(
         raise UsageError("there is no video in what was given; give videos or folders of them, or nothing")
 
     from adafocus_cli.benchmark import baselines as others
+    from adafocus_cli.benchmark.bench_model import Variant
     from adafocus_cli.benchmark.measure import Request, measure
-    from adafocus_cli.benchmark.subject import Variant
 
     request = Request(
         source=source,

@@ -11,9 +11,9 @@ from PIL import Image
 
 from adafocus_cli.benchmark import baselines, measure, peak, sweep
 from adafocus_cli.benchmark.baselines import Baseline
-from adafocus_cli.benchmark.plain import PlainPath
+from adafocus_cli.benchmark.bench_model import find, made_up, noise, spec_of
+from adafocus_cli.benchmark.reference import PlainPath
 from adafocus_cli.benchmark.stages import REST, STAGES, Stages
-from adafocus_cli.benchmark.subject import find, made_up, noise, spec_of
 from adafocus_cli.library import catalogue
 from adafocus_cli.models import FAMILIES
 from tests.clips import cut_off, numbered_clip

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adafocus_cli.benchmark.baselines import Baseline
+from adafocus_cli.benchmark.bench_model import as_entrant
+from adafocus_cli.benchmark.interleaved import Timing, timed
 from adafocus_cli.benchmark.peak import MatrixProduct, share
-from adafocus_cli.benchmark.plain import PlainPath
+from adafocus_cli.benchmark.reference import PlainPath
 from adafocus_cli.benchmark.report import PLAIN, Row
-from adafocus_cli.benchmark.rounds import Timing, timed
 from adafocus_cli.benchmark.stages import Stages
-from adafocus_cli.benchmark.subject import as_entrant
 from adafocus_cli.flops import cost_of
 from adafocus_cli.schema import Cost
 from adafocus_cli.tagger import Tagger

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adafocus_cli.benchmark.rounds import Entrant, whole
-from adafocus_cli.benchmark.subject import noise
+from adafocus_cli.benchmark.bench_model import noise
+from adafocus_cli.benchmark.interleaved import Entrant, whole
 from adafocus_cli.models.base import Family, Gaze, Memory
 from adafocus_cli.video.sampling import FramePlan
 

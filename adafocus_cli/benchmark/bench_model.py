@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from adafocus_cli import checkpoint, weights_file
-from adafocus_cli.benchmark.rounds import Entrant, whole
+from adafocus_cli.benchmark.interleaved import Entrant, whole
 from adafocus_cli.library import catalogue
 from adafocus_cli.library.catalogue import Entry
 from adafocus_cli.library.store import Store, find_model

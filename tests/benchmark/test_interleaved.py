@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from adafocus_cli.benchmark.interleaved import Entrant, Timing, timed
 from adafocus_cli.benchmark.peak import share
 from adafocus_cli.benchmark.report import PLAIN, Row
-from adafocus_cli.benchmark.rounds import Entrant, Timing, timed
 
 
 def timing(*seconds, part="all"):
