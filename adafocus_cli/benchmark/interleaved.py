@@ -10,6 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
+OnProgress = Callable[[str], None]
+"""Gets a line on what is being measured."""
 Parts = Mapping[str, float]
 """Seconds by part; together they are what the whole took."""
 
@@ -83,3 +87,8 @@ def whole(action: Callable[[], object]) -> Callable[[], Parts]:
         return {"all": time.perf_counter() - started}
 
     return run
+
+
+def finish(tensor: Tensor) -> None:
+    """Waits until it is calculated, which an accelerator else does while the caller goes on."""
+    tensor.flatten()[:1].cpu()

@@ -1,37 +1,37 @@
-"""The whole measurement: a model by itself and beside others, decoding, and both together.
+"""The whole measurement: the model by itself and beside others, decoding, both together, and the sweep.
 
-Each part is one run of rounds in which all that is compared in it takes turns.
-"""
+Each part is one interleaved run, in which everything that is compared takes turns. The sweep varies frames, patch size,
+batch and length of the video; models of other sizes have random weights, and what a device or a model cannot vary is
+left out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
-from adafocus_cli.benchmark import videos
-from adafocus_cli.benchmark.bench_model import Subject, Variant, find, name_of
-from adafocus_cli.benchmark.end_to_end import Batch, PlainWay
-from adafocus_cli.benchmark.interleaved import timed
+from adafocus_cli.benchmark.bench_model import Subject, Variant, as_entrant, find, made_up, name_of
+from adafocus_cli.benchmark.interleaved import Entrant, OnProgress, timed
 from adafocus_cli.benchmark.model_only import alone
 from adafocus_cli.benchmark.reference import PlainPath
-from adafocus_cli.benchmark.report import PLAIN, Report, Row, Setting
-from adafocus_cli.benchmark.sweep import curves
+from adafocus_cli.benchmark.report import PLAIN, Curve, Report, Row, Setting
+from adafocus_cli.benchmark.videos import Batch, PlainWay, make_video, readers
 from adafocus_cli.diagnose.machine import find_accelerators, look_at_machine
 from adafocus_cli.engine.local import Options
+from adafocus_cli.errors import ModelError
 from adafocus_cli.flops import cost_of
+from adafocus_cli.models.base import Family
+from adafocus_cli.spec import ModelSpec
 from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.process import VideoProcess
 
 _MADE_SECONDS, _MADE_TIMES = 10, 8
 _MOST_DECODED, _MOST_TAGGED = 5, 50
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,43 +48,50 @@ class Request:
     paths: tuple[str, ...]
 
 
-def measure(request: Request, tell: Tell) -> Report:
+def measure(request: Request, on_progress: OnProgress) -> Report:
     load, rounds = _load(), request.rounds
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="adafocus-bench-")))
-        tell("loading the model")
+        on_progress("loading the model")
         subject = find(request.source, request.patch_size, folder)
         taggers = {name_of(tagger): tagger for tagger in (variant.load(subject) for variant in request.variants)}
         some, *_ = taggers.values()
         plain = PlainPath(subject.family(), some.runtime.device)
         setting = _setting(subject, some, load, rounds)
-        by_itself = alone(taggers, plain, request.baselines, request.crops, rounds, tell)
-        tell("making a video")
-        paths = request.paths or (videos.make(folder / "made.mp4", seconds=_MADE_SECONDS),) * _MADE_TIMES
+        by_itself = alone(taggers, plain, request.baselines, request.crops, rounds, on_progress)
+        on_progress("making a video")
+        paths = request.paths or (make_video(folder / "made.mp4", seconds=_MADE_SECONDS),) * _MADE_TIMES
         return Report(
             setting=setting,
             peak=by_itself.peak,
             model_only=by_itself.rows,
             stages=by_itself.stages,
             videos=_described(request.paths),
-            decoding=_decoding(paths, plain, rounds, tell, stack),
-            end_to_end=_end_to_end(paths[:_MOST_TAGGED], taggers, plain, rounds, tell, stack),
-            curves=curves(subject, request.variants, rounds, folder, tell) if request.sweep else (),
+            decoding=_decoding(paths, plain, rounds, on_progress, stack),
+            end_to_end=_end_to_end(paths[:_MOST_TAGGED], taggers, plain, rounds, on_progress, stack),
+            curves=curves(subject, request.variants, rounds, folder, on_progress) if request.sweep else (),
         )
 
 
-def _decoding(paths: Sequence[str], plain: PlainPath, rounds: int, tell: Tell, stack: ExitStack) -> tuple[Row, ...]:
+def _decoding(
+    paths: Sequence[str], plain: PlainPath, rounds: int, on_progress: OnProgress, stack: ExitStack
+) -> tuple[Row, ...]:
     some = list(dict.fromkeys(paths))[:_MOST_DECODED]
-    timings = timed(videos.readers(some, plain.model, stack), rounds, tell)
+    timings = timed(readers(some, plain.model, stack), rounds, on_progress)
     return tuple(Row(name=name, timing=timing) for name, timing in timings.items())
 
 
 def _end_to_end(
-    paths: Sequence[str], taggers: Mapping[str, Tagger], plain: PlainPath, rounds: int, tell: Tell, stack: ExitStack
+    paths: Sequence[str],
+    taggers: Mapping[str, Tagger],
+    plain: PlainPath,
+    rounds: int,
+    on_progress: OnProgress,
+    stack: ExitStack,
 ) -> tuple[Row, ...]:
     way = PlainWay(stack.enter_context(VideoProcess()), plain, paths)
     batches = [Batch(tagger, paths, Options()).entrant(name) for name, tagger in taggers.items()]
-    timings = timed([way.entrant(PLAIN), *batches], rounds, tell)
+    timings = timed([way.entrant(PLAIN), *batches], rounds, on_progress)
     return tuple(Row.beside(PLAIN, name, timings, {}) for name in timings)
 
 
@@ -117,3 +124,93 @@ def _setting(subject: Subject, tagger: Tagger, load: float | None, rounds: int) 
         load=load,
         rounds=rounds,
     )
+
+
+_LENGTHS = (5, 20, 60)  # seconds
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+_PATCH_STEP = 32  # pixels, what one pixel of the networks' maps covers
+
+Point = dict[str, float]
+"""Seconds a video, by who was timed."""
+
+
+def curves(
+    subject: Subject, variants: Sequence[Variant], rounds: int, folder: Path, on_progress: OnProgress
+) -> tuple[Curve, ...]:
+    family = subject.family()
+    spec = replace(family.spec, dataset=None)
+
+    def sized(spec: ModelSpec) -> Point:
+        return _of_sizes(spec, variants, rounds, folder, on_progress)
+
+    def batched(clips: int) -> Point:
+        some = [replace(variant, batch_size=clips) for variant in variants]
+        return _of_batch(subject, some, rounds, on_progress)
+
+    count = spec.focus_frames
+    found = (
+        _curve("frames", "frames looked at", (count // 2, count, 2 * count), lambda n: sized(spec.with_frames(n))),
+        _curve("patch size", "px", _patch_sizes(family), lambda side: sized(spec.with_patch_size(side))),
+        _curve("batch", "videos at a time", _BATCHES, batched),
+        _curve(
+            "length", "s of video", _LENGTHS, lambda length: _of_length(length, subject, rounds, folder, on_progress)
+        ),
+    )
+    return tuple(curve for curve in found if curve is not None)
+
+
+def _curve(varied: str, unit: str, values: Iterable[int], measured: Callable[[int], Point]) -> Curve | None:
+    """None where there are not two values that are possible."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for value in values:
+        try:
+            point = measured(value)
+        except ModelError:  # no model of this family has such a size
+            continue
+        if not point:
+            break
+        for name, seconds in point.items():
+            lines.setdefault(name, []).append((value, seconds))
+    if not lines or min(map(len, lines.values())) < 2:
+        return None
+    return Curve(varied=varied, unit=unit, lines={name: tuple(points) for name, points in lines.items()})
+
+
+def _patch_sizes(family: Family) -> range:
+    """From less than half of the frame's side to all of it, for those that cut patches."""
+    side = family.spec.frame_size
+    return range(side // 2 // _PATCH_STEP * _PATCH_STEP, side + 1 if family.cuts_patches else 0, _PATCH_STEP)
+
+
+def _of_sizes(
+    spec: ModelSpec, variants: Sequence[Variant], rounds: int, folder: Path, on_progress: OnProgress
+) -> Point:
+    subject = made_up(spec, "sweep", folder)
+    taggers = [variant.load(subject) for variant in variants]
+    plain = PlainPath(subject.family(), taggers[0].runtime.device)
+    tell_size = f"{spec.focus_frames} patches of {spec.patch_size} px"
+    entrants = [plain.entrant(PLAIN), *(as_entrant(tagger) for tagger in taggers)]
+    return _medians(entrants, rounds, lambda text: on_progress(f"{tell_size}: {text}"))
+
+
+def _of_batch(subject: Subject, variants: Sequence[Variant], rounds: int, on_progress: OnProgress) -> Point:
+    """Nothing where a device takes another number of clips than it is told to."""
+    taggers = [variant.load(subject) for variant in variants]
+    entrants = [
+        as_entrant(tagger)
+        for tagger, variant in zip(taggers, variants, strict=True)
+        if tagger.runtime.lanes == variant.batch_size
+    ]
+    return _medians(entrants, rounds, on_progress)
+
+
+def _of_length(length: int, subject: Subject, rounds: int, folder: Path, on_progress: OnProgress) -> Point:
+    on_progress(f"a video of {length} s")
+    path = make_video(folder / f"{length}.mp4", seconds=length)
+    with ExitStack() as stack:
+        entrants = readers([path], subject.family(), stack)
+        return _medians(entrants, rounds, lambda text: on_progress(f"{length} s of video: {text}"))
+
+
+def _medians(entrants: Sequence[Entrant], rounds: int, on_progress: OnProgress) -> Point:
+    return {name: timing.median for name, timing in timed(entrants, rounds, on_progress).items()}

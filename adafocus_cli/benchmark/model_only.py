@@ -1,22 +1,110 @@
-"""A model without decoding: beside the plain path and others, by stage, and how near to what the machine can do."""
+"""A model without decoding: compared with the reference and other networks, by stage, and against the machine's peak.
+
+The peak is a product of two large matrices, which all networks are made of. Stages are timed by a runtime that times
+what the loop asks of it."""
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, cast
 
-from adafocus_cli.benchmark.baselines import Baseline
-from adafocus_cli.benchmark.bench_model import as_entrant
-from adafocus_cli.benchmark.interleaved import Timing, timed
-from adafocus_cli.benchmark.peak import MatrixProduct, share
-from adafocus_cli.benchmark.reference import PlainPath
+import torch
+from torch import Tensor
+
+from adafocus_cli.benchmark.bench_model import as_entrant, noise
+from adafocus_cli.benchmark.interleaved import Entrant, OnProgress, Parts, Timing, finish, ratio, timed, whole
+from adafocus_cli.benchmark.reference import Baseline, PlainPath
 from adafocus_cli.benchmark.report import PLAIN, Row
-from adafocus_cli.benchmark.stages import Stages
 from adafocus_cli.flops import cost_of
+from adafocus_cli.models.base import Gaze
+from adafocus_cli.runtime import Runtime
+from adafocus_cli.runtime.pytorch import PRECISIONS
 from adafocus_cli.schema import Cost
 from adafocus_cli.tagger import Tagger
 
-Tell = Callable[[str], None]
+_SMALLEST, _LARGEST = 512, 16384
+_SECONDS = 0.05  # of work: long beside what it takes to begin
+
+
+class MatrixProduct:
+    """Square, in a number format, and large enough to take a while."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        self.name = f"matrix product, {precision}"
+        self._device = device
+        self._format = PRECISIONS[precision]
+
+    def entrant(self) -> Entrant:
+        return Entrant(self.name, whole(lambda: finish(self._factor @ self._factor)))
+
+    def rates(self, timing: Timing) -> list[float]:
+        """10⁹ multiply-adds a second, in each round."""
+        gmacs = len(self._factor) ** 3 / 1e9
+        return [gmacs / seconds for seconds in timing.seconds()]
+
+    @cached_property
+    def _factor(self) -> torch.Tensor:
+        side = _SMALLEST
+        while True:
+            factor = torch.randn(side, side, device=self._device).to(self._format)
+            finish(factor @ factor)
+            started = time.perf_counter()
+            finish(factor @ factor)
+            if time.perf_counter() - started > _SECONDS or side == _LARGEST:
+                return factor
+            side *= 2
+
+
+def share(gmacs: float, seconds: Sequence[float], rates: Sequence[float]) -> float:
+    """How much of these rates so much work reached, done in so many seconds in the same rounds."""
+    return ratio([gmacs / each for each in seconds], rates)
+
+
+STAGES = ("upload", "glance", "locate", "patches", "focus", "classify")
+REST = "rest"
+
+
+class TimedRuntime:
+    """Does as the runtime that it stands for, and adds up what each stage takes."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._runtime, name)
+        return partial(self._timed, name, attribute) if name in STAGES else attribute
+
+    def _timed(self, name: str, stage: Callable[..., Tensor | Gaze], *arguments: Any) -> Tensor | Gaze:
+        started = time.perf_counter()
+        answer = stage(*arguments)
+        finish(answer.boxes if isinstance(answer, Gaze) else answer)
+        self.seconds[name] += time.perf_counter() - started
+        return answer
+
+
+class Stages:
+    """Clips through a model's loop, with seconds by stage; `rest` is what the loop does itself."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self._runtime = TimedRuntime(tagger.runtime)
+        self._tagger = Tagger(cast(Runtime, self._runtime), tagger.labels, lambda: tagger.model)
+        self._clips = [noise(tagger.family)] * tagger.runtime.lanes
+
+    def entrant(self, name: str) -> Entrant:
+        return Entrant(name, self.run, len(self._clips))
+
+    def run(self) -> Parts:
+        self._runtime.seconds.clear()
+        started = time.perf_counter()
+        self._tagger.tag(self._clips)
+        elapsed = time.perf_counter() - started
+        stages = {stage: self._runtime.seconds[stage] for stage in STAGES}
+        return {**stages, REST: elapsed - sum(stages.values())}
 
 
 @dataclass(frozen=True)
@@ -29,7 +117,12 @@ class Alone:
 
 
 def alone(
-    taggers: Mapping[str, Tagger], plain: PlainPath, baselines: Sequence[str], crops: bool, rounds: int, tell: Tell
+    taggers: Mapping[str, Tagger],
+    plain: PlainPath,
+    baselines: Sequence[str],
+    crops: bool,
+    rounds: int,
+    on_progress: OnProgress,
 ) -> Alone:
     """All in the same rounds, but the crops, which take so long that once is enough."""
     some, *_ = taggers.values()
@@ -43,7 +136,7 @@ def alone(
         *(other.entrant(lanes, frames) for other in others),
     ]
     stages = {name: Stages(tagger).entrant(f"{name}, by stage") for name, tagger in taggers.items()}
-    timings = timed([*compared, *stages.values(), *(each.entrant() for each in products.values())], rounds, tell)
+    timings = timed([*compared, *stages.values(), *(each.entrant() for each in products.values())], rounds, on_progress)
     rates = {precision: product.rates(timings[product.name]) for precision, product in products.items()}
 
     cost, shares = cost_of(some.spec), {}
@@ -54,7 +147,7 @@ def alone(
 
     if crops:
         slow = [other.crops(lanes) for other in others if other.sees_clips]
-        timings |= timed(slow, 1, tell, warm=False)
+        timings |= timed(slow, 1, on_progress, warm=False)
         compared += slow
     return Alone(
         rows=tuple(Row.beside(PLAIN, entrant.name, timings, shares) for entrant in compared),

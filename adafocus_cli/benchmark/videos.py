@@ -1,12 +1,12 @@
-"""Videos to measure with, and what decoding them takes.
+"""Videos to measure with: made ones, what decoding takes, and what it takes from file to answer.
 
-A video that is made here shows a moving scene, at the size and with the compression of what data sets hold.
-"""
+A made video shows a moving scene, with the size and the compression of common data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -15,10 +15,16 @@ from typing import Any
 
 import av
 import numpy as np
+import torch
 
-from adafocus_cli.benchmark.interleaved import Entrant, whole
+from adafocus_cli.benchmark.interleaved import Entrant, Parts, whole
+from adafocus_cli.benchmark.reference import PlainPath
 from adafocus_cli.diagnose.decoding import DECODERS
+from adafocus_cli.engine.local import Options, tag_as_they_come
+from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family
+from adafocus_cli.schema import Failure, Result
+from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import world
 
@@ -27,7 +33,7 @@ _ENCODERS = ("libx264", "libopenh264", "mpeg4")
 _MODULES = {"pyav": "av", "decord": "decord"}
 
 
-def make(path: Path, *, seconds: int) -> str:
+def make_video(path: Path, *, seconds: int) -> str:
     """A video of a scene that is shown forwards and backwards, again and again."""
     scene = world("motion").scene(0)
     there = scene.frames(range(scene.count))
@@ -74,3 +80,53 @@ def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Fami
             process.frames(video, sorted(first), framing=framing)
 
     return Entrant(name, whole(read), len(paths))
+
+
+class Batch:
+    """As `adafocus batch` tags. Of an endless row of videos a part is timed: those before it have filled what stands
+    between decoding and model, and those after it keep it full, so that nothing is had for free.
+    """
+
+    def __init__(self, tagger: Tagger, paths: Sequence[str], options: Options) -> None:
+        lanes = tagger.runtime.lanes
+        self._videos = lanes * -(-len(paths) // lanes)
+        self._before = lanes * -(-2 * options.workers // lanes)
+        self._tagger, self._paths, self._options = tagger, paths, options
+
+    def entrant(self, name: str) -> Entrant:
+        return Entrant(name, self._run, self._videos)
+
+    def _run(self) -> Parts:
+        threads = torch.get_num_threads()
+        try:
+            with closing(tag_as_they_come(cycle(self._paths), self._tagger, self._options)) as results:
+                _take(results, self._before)
+                started = time.perf_counter()
+                _take(results, self._videos)
+                return {"all": time.perf_counter() - started}
+        finally:
+            torch.set_num_threads(threads)  # a batch has its own idea of how many
+
+
+def _take(results: Iterator[Result], count: int) -> None:
+    for result in islice(results, count):
+        if isinstance(result, Failure):
+            raise AdaFocusError(f"{result.message} (what cannot be tagged has no speed; leave it out)")
+
+
+class PlainWay:
+    """The plain path behind a decoder that works while nothing else does."""
+
+    def __init__(self, process: VideoProcess, path: PlainPath, paths: Sequence[str]) -> None:
+        self._process, self._path, self._paths = process, path, paths
+
+    def entrant(self, name: str) -> Entrant:
+        return Entrant(name, whole(self._run), len(self._paths))
+
+    def _run(self) -> None:
+        model = self._path.model
+        for path in self._paths:
+            video = self._process.open(path)
+            plan = model.plan(video.info.frames)
+            frames = self._process.frames(video, plan.frames, framing=model.spec.framing)
+            self._path.answer(frames.pixels, plan)

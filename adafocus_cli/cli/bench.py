@@ -140,7 +140,7 @@ def bench(
     if videos and not paths:
         raise UsageError("there is no video in what was given; give videos or folders of them, or nothing")
 
-    from adafocus_cli.benchmark import baselines as others
+    from adafocus_cli.benchmark import reference
     from adafocus_cli.benchmark.bench_model import Variant
     from adafocus_cli.benchmark.measure import Request, measure
 
@@ -152,13 +152,13 @@ def bench(
             for precision in precisions
             for runtime in runtimes
         ),
-        baselines=others.chosen(baselines),
+        baselines=reference.chosen(baselines),
         crops=crops,
         rounds=rounds,
         sweep=sweep or picture is not None,
         paths=paths,
     )
-    if baselines is None and not others.has_torchvision():
+    if baselines is None and not reference.has_torchvision():
         terminal.note("torchvision is missing, so fewer networks are compared; pip install 'adafocus-cli[bench]'")
     with terminal.showing_log("adafocus"), terminal.progress(into_stdout=False) as bar:
         report = measure(request, lambda text: bar.show(text, done=0, total=None))
@@ -183,7 +183,7 @@ def _write(report: Report, output: Path | None, picture: Path | None) -> None:
         with replacing(output) as file:
             file.write((dumps(report.to_dict(), indent=2) + "\n").encode())
     if picture is not None:
-        from adafocus_cli.benchmark.picture import draw
+        from adafocus_cli.benchmark.report import draw
 
         with replacing(picture) as file:
             draw(report).save(file, "PNG")
@@ -197,6 +197,6 @@ def _show(report: Report, format_: options.ReportFormat) -> None:
         return
     from rich.console import Console
 
-    from adafocus_cli.benchmark.table import layout
+    from adafocus_cli.benchmark.report import layout
 
     Console(highlight=False).print(layout(report))

@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adafocus_cli.benchmark import baselines, measure, peak, sweep
-from adafocus_cli.benchmark.baselines import Baseline
+from adafocus_cli.benchmark import measure, model_only, reference
 from adafocus_cli.benchmark.bench_model import find, made_up, noise, spec_of
-from adafocus_cli.benchmark.reference import PlainPath
-from adafocus_cli.benchmark.stages import REST, STAGES, Stages
+from adafocus_cli.benchmark.model_only import REST, STAGES, Stages
+from adafocus_cli.benchmark.reference import Baseline, PlainPath
 from adafocus_cli.library import catalogue
 from adafocus_cli.models import FAMILIES
 from tests.clips import cut_off, numbered_clip
@@ -24,10 +23,10 @@ from tests.tiny import tiny_spec, tiny_tagger
 def short(monkeypatch, tmp_path):
     """As little work as shows what happens."""
     monkeypatch.setenv("ADAFOCUS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(peak, "_SECONDS", 0.0)
+    monkeypatch.setattr(model_only, "_SECONDS", 0.0)
     monkeypatch.setattr(measure, "_MADE_SECONDS", 1)
     monkeypatch.setattr(measure, "_MADE_TIMES", 2)
-    monkeypatch.setattr(sweep, "_LENGTHS", (1, 2))
+    monkeypatch.setattr(measure, "_LENGTHS", (1, 2))
 
 
 @pytest.fixture
@@ -153,7 +152,7 @@ def test_crops_go_through_in_as_many_views(monkeypatch):
             return views
 
     monkeypatch.setattr(Baseline, "_network", lambda self: Counting())
-    monkeypatch.setitem(baselines._CLIPS, "s3d", (2, 8))
+    monkeypatch.setitem(reference._CLIPS, "s3d", (2, 8))
     Baseline("s3d", "cpu", "fp32").crops(16).run()
     assert seen == [16, 14]
 
@@ -176,13 +175,13 @@ def test_errors_are_one_line(adafocus, arguments, part):
 
 
 def test_without_torchvision_its_networks_are_refused_and_missed(adafocus, tiny, monkeypatch):
-    monkeypatch.setattr(baselines, "has_torchvision", lambda: False)
+    monkeypatch.setattr(reference, "has_torchvision", lambda: False)
     outcome = adafocus("bench", "--baselines", "s3d")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert "pip install 'adafocus-cli[bench]'" in outcome.err
-    assert baselines.chosen(None) == ("resnet50",)
-    assert baselines.chosen("none") == ()
+    assert reference.chosen(None) == ("resnet50",)
+    assert reference.chosen("none") == ()
 
 
 def test_networks_of_torchvision_run():

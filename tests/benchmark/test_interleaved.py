@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adafocus_cli.benchmark.interleaved import Entrant, Timing, timed
-from adafocus_cli.benchmark.peak import share
+from adafocus_cli.benchmark.model_only import share
 from adafocus_cli.benchmark.report import PLAIN, Row
 
 
