@@ -1,6 +1,6 @@
-"""Things timed against one another: they take turns, so that a busy moment of the machine hits all of them alike.
+"""Interleaved timing: tasks take turns, so that a busy moment of the machine hits all of them alike.
 
-Ratios are therefore taken round by round. Knows nothing of what is timed.
+Ratios are therefore taken round by round.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor
 
 OnProgress = Callable[[str], None]
 """Gets a line on what is being measured."""
-Parts = Mapping[str, float]
-"""Seconds by part; together they are what the whole took."""
+SecondsByPart = Mapping[str, float]
+"""Seconds by part of a task; they add up to the whole."""
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """What is timed: `run` does the work on so many videos, to its very end."""
+class TimedTask:
+    """What is timed: `run` does the work on this number of videos and waits until it is done."""
 
     name: str
-    run: Callable[[], Parts]
+    run: Callable[[], SecondsByPart]
     videos: int = 1
 
 
@@ -31,10 +31,10 @@ class Entrant:
 class Timing:
     """Seconds a video, by part, in each round."""
 
-    rounds: tuple[Parts, ...]
+    rounds: tuple[SecondsByPart, ...]
 
     def seconds(self, *parts: str) -> list[float]:
-        """Of these parts together, or of all, in each round."""
+        """The seconds of these parts together, or of all, in each round."""
         return [sum(each[part] for part in parts or each) for each in self.rounds]
 
     @property
@@ -43,7 +43,7 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """How far apart the quarters of the rounds lie, as a share of the median."""
+        """The interquartile range of the rounds, as a share of the median."""
         if len(self.rounds) == 1:
             return 0.0
         lower, _, upper = statistics.quantiles(self.seconds(), n=4, method="inclusive")
@@ -51,37 +51,37 @@ class Timing:
 
     @property
     def parts(self) -> dict[str, float]:
-        """The median of each."""
+        """The median of each part."""
         return {part: statistics.median(self.seconds(part)) for part in self.rounds[0]}
 
 
-def ratio(some: Sequence[float], others: Sequence[float]) -> float:
+def ratio(values: Sequence[float], references: Sequence[float]) -> float:
     """
     >>> ratio([1.0, 6.0, 2.0], [2.0, 10.0, 4.0])
     0.5
     """
-    return statistics.median(one / other for one, other in zip(some, others, strict=True))
+    return statistics.median(value / reference for value, reference in zip(values, references, strict=True))
 
 
-def timed(
-    entrants: Sequence[Entrant], rounds: int, tell: Callable[[str], None], *, warm: bool = True
+def time_interleaved(
+    tasks: Sequence[TimedTask], rounds: int, tell: Callable[[str], None], *, warm: bool = True
 ) -> dict[str, Timing]:
     """By name. Every entrant once in every round; before the first, each once without being timed, to get warm."""
-    measured: dict[str, list[Parts]] = {entrant.name: [] for entrant in entrants}
+    measured: dict[str, list[SecondsByPart]] = {task.name: [] for task in tasks}
     for number in range(0 if warm else 1, rounds + 1):
-        for entrant in entrants:
-            tell(f"{entrant.name}, round {number} of {rounds}" if number else f"{entrant.name}, getting warm")
-            parts = entrant.run()
+        for task in tasks:
+            tell(f"{task.name}, round {number} of {rounds}" if number else f"{task.name}, warm-up")
+            parts = task.run()
             if number:
-                per_video = {part: seconds / entrant.videos for part, seconds in parts.items()}
-                measured[entrant.name].append(per_video)
+                per_video = {part: seconds / task.videos for part, seconds in parts.items()}
+                measured[task.name].append(per_video)
     return {name: Timing(tuple(taken)) for name, taken in measured.items()}
 
 
-def whole(action: Callable[[], object]) -> Callable[[], Parts]:
-    """As something to be timed that has no parts."""
+def in_one_part(action: Callable[[], object]) -> Callable[[], SecondsByPart]:
+    """The seconds of an action as a single part."""
 
-    def run() -> Parts:
+    def run() -> SecondsByPart:
         started = time.perf_counter()
         action()
         return {"all": time.perf_counter() - started}
@@ -89,6 +89,6 @@ def whole(action: Callable[[], object]) -> Callable[[], Parts]:
     return run
 
 
-def finish(tensor: Tensor) -> None:
-    """Waits until it is calculated, which an accelerator else does while the caller goes on."""
+def wait_for(tensor: Tensor) -> None:
+    """Waits until a tensor is computed: accelerators work asynchronously."""
     tensor.flatten()[:1].cpu()

@@ -15,10 +15,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from adafocus_cli.benchmark.bench_model import as_entrant, noise
-from adafocus_cli.benchmark.interleaved import Entrant, OnProgress, Parts, Timing, finish, ratio, timed, whole
-from adafocus_cli.benchmark.reference import Baseline, PlainPath
-from adafocus_cli.benchmark.report import PLAIN, Row
+from adafocus_cli.benchmark.bench_model import as_task, noise_clip
+from adafocus_cli.benchmark.interleaved import (
+    OnProgress,
+    SecondsByPart,
+    TimedTask,
+    Timing,
+    in_one_part,
+    ratio,
+    time_interleaved,
+    wait_for,
+)
+from adafocus_cli.benchmark.reference import Baseline, ReferenceModel
+from adafocus_cli.benchmark.report import REFERENCE, Row
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models.base import Gaze
 from adafocus_cli.runtime import Runtime
@@ -27,19 +36,19 @@ from adafocus_cli.schema import Cost
 from adafocus_cli.tagger import Tagger
 
 _SMALLEST, _LARGEST = 512, 16384
-_SECONDS = 0.05  # of work: long beside what it takes to begin
+_SECONDS = 0.05  # of work: long compared with the cost of a launch
 
 
 class MatrixProduct:
-    """Square, in a number format, and large enough to take a while."""
+    """A product of square matrices in a number format, large enough to take a while."""
 
     def __init__(self, device: str, precision: str) -> None:
         self.name = f"matrix product, {precision}"
         self._device = device
         self._format = PRECISIONS[precision]
 
-    def entrant(self) -> Entrant:
-        return Entrant(self.name, whole(lambda: finish(self._factor @ self._factor)))
+    def task(self) -> TimedTask:
+        return TimedTask(self.name, in_one_part(lambda: wait_for(self._factor @ self._factor)))
 
     def rates(self, timing: Timing) -> list[float]:
         """10⁹ multiply-adds a second, in each round."""
@@ -51,16 +60,16 @@ class MatrixProduct:
         side = _SMALLEST
         while True:
             factor = torch.randn(side, side, device=self._device).to(self._format)
-            finish(factor @ factor)
+            wait_for(factor @ factor)
             started = time.perf_counter()
-            finish(factor @ factor)
+            wait_for(factor @ factor)
             if time.perf_counter() - started > _SECONDS or side == _LARGEST:
                 return factor
             side *= 2
 
 
 def share(gmacs: float, seconds: Sequence[float], rates: Sequence[float]) -> float:
-    """How much of these rates so much work reached, done in so many seconds in the same rounds."""
+    """The share of the peak rates that this work reached, timed in the same rounds."""
     return ratio([gmacs / each for each in seconds], rates)
 
 
@@ -69,7 +78,7 @@ REST = "rest"
 
 
 class TimedRuntime:
-    """Does as the runtime that it stands for, and adds up what each stage takes."""
+    """Passes everything on to a runtime, and adds up the seconds of each stage."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -82,23 +91,23 @@ class TimedRuntime:
     def _timed(self, name: str, stage: Callable[..., Tensor | Gaze], *arguments: Any) -> Tensor | Gaze:
         started = time.perf_counter()
         answer = stage(*arguments)
-        finish(answer.boxes if isinstance(answer, Gaze) else answer)
+        wait_for(answer.boxes if isinstance(answer, Gaze) else answer)
         self.seconds[name] += time.perf_counter() - started
         return answer
 
 
-class Stages:
-    """Clips through a model's loop, with seconds by stage; `rest` is what the loop does itself."""
+class StageTimer:
+    """Times a batch through the loop by stage; `rest` is the loop itself."""
 
     def __init__(self, tagger: Tagger) -> None:
         self._runtime = TimedRuntime(tagger.runtime)
         self._tagger = Tagger(cast(Runtime, self._runtime), tagger.labels, lambda: tagger.model)
-        self._clips = [noise(tagger.family)] * tagger.runtime.lanes
+        self._clips = [noise_clip(tagger.family)] * tagger.runtime.lanes
 
-    def entrant(self, name: str) -> Entrant:
-        return Entrant(name, self.run, len(self._clips))
+    def task(self, name: str) -> TimedTask:
+        return TimedTask(name, self.run, len(self._clips))
 
-    def run(self) -> Parts:
+    def run(self) -> SecondsByPart:
         self._runtime.seconds.clear()
         started = time.perf_counter()
         self._tagger.tag(self._clips)
@@ -108,7 +117,7 @@ class Stages:
 
 
 @dataclass(frozen=True)
-class Alone:
+class ModelOnly:
     """`peak` is in 10⁹ multiply-adds a second, by precision."""
 
     rows: tuple[Row, ...]
@@ -116,27 +125,29 @@ class Alone:
     peak: Mapping[str, float]
 
 
-def alone(
+def measure_model_only(
     taggers: Mapping[str, Tagger],
-    plain: PlainPath,
+    reference: ReferenceModel,
     baselines: Sequence[str],
     crops: bool,
     rounds: int,
     on_progress: OnProgress,
-) -> Alone:
-    """All in the same rounds, but the crops, which take so long that once is enough."""
+) -> ModelOnly:
+    """Everything in the same rounds, except the crops, which take so long that they run once."""
     some, *_ = taggers.values()
     device, lanes, frames = some.runtime.device, some.runtime.lanes, some.spec.focus_frames
     precisions = dict.fromkeys(tagger.runtime.precision for tagger in taggers.values())
     products = {precision: MatrixProduct(device, precision) for precision in precisions}
-    others = [Baseline(name, device, precision) for precision in precisions for name in baselines]
+    networks = [Baseline(name, device, precision) for precision in precisions for name in baselines]
     compared = [
-        plain.entrant(PLAIN),
-        *(as_entrant(tagger) for tagger in taggers.values()),
-        *(other.entrant(lanes, frames) for other in others),
+        reference.task(REFERENCE),
+        *(as_task(tagger) for tagger in taggers.values()),
+        *(other.task(lanes, frames) for other in networks),
     ]
-    stages = {name: Stages(tagger).entrant(f"{name}, by stage") for name, tagger in taggers.items()}
-    timings = timed([*compared, *stages.values(), *(each.entrant() for each in products.values())], rounds, on_progress)
+    stages = {name: StageTimer(tagger).task(f"{name}, by stage") for name, tagger in taggers.items()}
+    timings = time_interleaved(
+        [*compared, *stages.values(), *(each.task() for each in products.values())], rounds, on_progress
+    )
     rates = {precision: product.rates(timings[product.name]) for precision, product in products.items()}
 
     cost, shares = cost_of(some.spec), {}
@@ -146,18 +157,18 @@ def alone(
         shares[stages[name].name] = _by_stage(cost, timings[stages[name].name], rate)
 
     if crops:
-        slow = [other.crops(lanes) for other in others if other.sees_clips]
-        timings |= timed(slow, 1, on_progress, warm=False)
+        slow = [other.crops(lanes) for other in networks if other.sees_clips]
+        timings |= time_interleaved(slow, 1, on_progress, warm=False)
         compared += slow
-    return Alone(
-        rows=tuple(Row.beside(PLAIN, entrant.name, timings, shares) for entrant in compared),
-        stages=tuple(Row.beside(PLAIN, entrant.name, timings, shares) for entrant in stages.values()),
+    return ModelOnly(
+        rows=tuple(Row.compared_with(REFERENCE, task.name, timings, shares) for task in compared),
+        stages=tuple(Row.compared_with(REFERENCE, task.name, timings, shares) for task in stages.values()),
         peak={precision: max(rate) for precision, rate in rates.items()},
     )
 
 
 def _by_stage(cost: Cost, timing: Timing, rates: Sequence[float]) -> dict[str, float]:
-    """Of the stages that the model has: networks over clips never look twice."""
+    """Of the stages that the model has: networks over whole clips have no focus."""
     work = {stage: cost.stages[stage] for stage in ("glance", "focus") if cost.stages[stage]}
     each = {stage: share(gmacs, timing.seconds(stage), rates) for stage, gmacs in work.items()}
     return {**each, "networks": share(sum(work.values()), timing.seconds(*work), rates)}

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adafocus_cli.benchmark.bench_model import noise
-from adafocus_cli.benchmark.interleaved import Entrant, finish, whole
+from adafocus_cli.benchmark.bench_model import noise_clip
+from adafocus_cli.benchmark.interleaved import TimedTask, in_one_part, wait_for
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family, Gaze, Memory
 from adafocus_cli.nn.networks import build_backbone
@@ -23,16 +23,18 @@ from adafocus_cli.spec import Network
 from adafocus_cli.video.sampling import FramePlan
 
 
-class PlainPath:
+class ReferenceModel:
+    """The model as its authors run it, one video at a time."""
+
     def __init__(self, model: Family, device: str) -> None:
         self.model = model.to(device)
         self._device = device
 
-    def entrant(self, name: str) -> Entrant:
-        """One clip."""
-        clip = noise(self.model)
+    def task(self, name: str) -> TimedTask:
+        """One clip of noise."""
+        clip = noise_clip(self.model)
         pixels = clip.pixels(range(len(clip.plan.frames)))
-        return Entrant(name, whole(lambda: self.answer(pixels, clip.plan)))
+        return TimedTask(name, in_one_part(lambda: self.answer(pixels, clip.plan)))
 
     @torch.inference_mode()
     def answer(self, pixels: np.ndarray, plan: FramePlan) -> Tensor:
@@ -58,34 +60,38 @@ class PlainPath:
         return self.model.patches(candidates[gaze.frames[0]], gaze.boxes[0])[None]
 
 
-# Frames and side of a clip, as torchvision says that its weights were judged.
+# Frames and side of a clip with which torchvision evaluates its weights.
 _CLIPS = {"r2plus1d_18": (16, 112), "s3d": (128, 224), "mvit_v2_s": (16, 224), "swin3d_t": (32, 224)}
 _DENSE, _SIDE = "resnet50", 224
 NAMES = (_DENSE, *_CLIPS)
-USUAL = (_DENSE, "r2plus1d_18")  # the others take seconds a clip on a processor
-CROPS = 30  # ten clips of three crops each, as papers judge a video
+USUAL = (_DENSE, "r2plus1d_18")  # the others take seconds a clip on a CPU
+CROPS = 30  # ten clips of three crops each, as papers evaluate a video
 
 
 @dataclass(frozen=True)
 class Baseline:
+    """Another network, with random weights."""
+
     name: str
     device: str
     precision: str
 
     @property
     def sees_clips(self) -> bool:
-        """Whether it sees clips, of which a video may be given many; else single frames."""
+        """Whether it takes clips, of which a video has many; else single frames."""
         return self.name != _DENSE
 
-    def entrant(self, videos: int, frames: int) -> Entrant:
-        """One clip a video, or so many whole frames."""
+    def task(self, videos: int, frames: int) -> TimedTask:
+        """One clip per video, or this number of whole frames."""
         views = videos if self.sees_clips else videos * frames
         what = "" if self.sees_clips else " on whole frames"
-        return Entrant(f"{self.name}{what}, {self.precision}", whole(self._over(views, at_once=views)), videos)
+        return TimedTask(f"{self.name}{what}, {self.precision}", in_one_part(self._over(views, at_once=views)), videos)
 
-    def crops(self, at_once: int) -> Entrant:
-        """Many views of one video."""
-        return Entrant(f"{self.name}, {CROPS} crops, {self.precision}", whole(self._over(CROPS, at_once=at_once)))
+    def crops(self, at_once: int) -> TimedTask:
+        """Thirty views of one video."""
+        return TimedTask(
+            f"{self.name}, {CROPS} crops, {self.precision}", in_one_part(self._over(CROPS, at_once=at_once))
+        )
 
     def _over(self, views: int, *, at_once: int) -> Callable[[], None]:
         network = self._network().eval().to(self.device)
@@ -98,7 +104,7 @@ class Baseline:
         def run() -> None:
             with torch.autocast(pixels.device.type, number, enabled=number != torch.float32):
                 for done in range(0, views, len(pixels)):
-                    finish(network(pixels[: views - done]))
+                    wait_for(network(pixels[: views - done]))
 
         return run
 
@@ -112,7 +118,7 @@ class Baseline:
 
 
 def chosen(names: str | None) -> tuple[str, ...]:
-    """What an option names: some, `all` or `none`; without it, what is usual and there."""
+    """The networks that --baselines names; None: the default, as far as torchvision is installed."""
     if names is None:
         return USUAL if has_torchvision() else (_DENSE,)
     if names == "none":
@@ -120,9 +126,9 @@ def chosen(names: str | None) -> tuple[str, ...]:
     some = NAMES if names == "all" else tuple(names.split(","))
     for name in some:
         if name not in NAMES:
-            raise UsageError(f"no baseline is called {name!r}; {', '.join(NAMES)}, all and none are known")
+            raise UsageError(f"there is no baseline {name!r}; choose from {', '.join(NAMES)}, all and none")
         if name in _CLIPS and not has_torchvision():
-            raise UsageError(f"{name} is of torchvision, which is missing; pip install 'adafocus-cli[bench]'")
+            raise UsageError(f"{name} needs torchvision; pip install 'adafocus-cli[bench]'")
     return some
 
 

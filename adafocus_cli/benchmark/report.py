@@ -20,12 +20,12 @@ from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis,
 from adafocus_cli.output.escape import printable
 
 SCHEMA = "adafocus-bench/1"
-PLAIN = "plain path"
+REFERENCE = "plain path"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What was measured, and on what; `load` is how busy the machine was before, in processes that want a core."""
+class BenchSetting:
+    """What was measured and on what machine; `load` is its load average before."""
 
     model: str
     made_up_weights: bool
@@ -53,8 +53,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Somebody's time. `ratio` is in units of the plain path's; `shares` say how much of the machine's peak was used,
-    by stage or as `all`."""
+    """The timing of one task. `ratio` is to the reference; `shares` are of the machine's peak, by stage or as `all`."""
 
     name: str
     timing: Timing
@@ -62,13 +61,13 @@ class Row:
     shares: Mapping[str, float] | None = None
 
     @classmethod
-    def beside(
+    def compared_with(
         cls, other: str, name: str, timings: Mapping[str, Timing], shares: Mapping[str, Mapping[str, float]]
     ) -> Row:
-        """Compared with another who took turns with it; or, if it was timed once, with his median."""
-        timing, plain = timings[name], timings[other]
-        together = len(timing.rounds) == len(plain.rounds)
-        against = ratio(timing.seconds(), plain.seconds()) if together else timing.median / plain.median
+        """Compared round by round with a task of the same run or, if timed only once, with its median."""
+        timing, reference = timings[name], timings[other]
+        together = len(timing.rounds) == len(reference.rounds)
+        against = ratio(timing.seconds(), reference.seconds()) if together else timing.median / reference.median
         return cls(name=name, timing=timing, ratio=against, shares=shares.get(name))
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Seconds over something that was varied; `lines` are points of each who was timed."""
+    """Seconds over something that was varied; `lines` are the points of each task."""
 
     varied: str
     unit: str
@@ -102,10 +101,10 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class BenchReport:
     """`peak` is in 10⁹ multiply-adds a second, by precision; `videos` says what was decoded."""
 
-    setting: Setting
+    setting: BenchSetting
     peak: Mapping[str, float]
     model_only: tuple[Row, ...]
     stages: tuple[Row, ...]
@@ -128,17 +127,17 @@ class Report:
         }
 
 
-def layout(report: Report) -> RenderableType:
+def layout(report: BenchReport) -> RenderableType:
     parts: list[RenderableType] = [_heading(report.setting)]
     parts += [
-        _title("A video that is decoded", "beside the plain path: as the authors run it"),
+        _title("The model only, on decoded frames", "compared with the plain path: as its authors run it"),
         _indented(_compared(report.model_only)),
     ]
     peaks = ", ".join(f"{gmacs:,.0f} GMACs/s in {precision}" for precision, gmacs in report.peak.items())
     parts.append(
-        _indented(Text(f"peak: a matrix product on this machine at the same time, up to {peaks}", style="dim"))
+        _indented(Text(f"peak: a matrix product on this machine in the same rounds, up to {peaks}", style="dim"))
     )
-    parts += [_title("Where its time goes", "ms, and the share of the peak"), _indented(_stages(report.stages))]
+    parts += [_title("Time by stage", "ms, and the share of the peak"), _indented(_stages(report.stages))]
     parts += [_title("Decoding", f"{report.videos}, one decoder at a time"), _indented(_compared(report.decoding))]
     parts += [_title("From file to answer", report.videos), _indented(_compared(report.end_to_end))]
     for curve in report.curves:
@@ -146,7 +145,7 @@ def layout(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _heading(setting: Setting) -> Text:
+def _heading(setting: BenchSetting) -> Text:
     text = Text(printable(setting.model), style="bold")
     text.append(f" on {setting.device}: {printable(setting.hardware)}, {setting.threads_in_words}", style="not bold")
     at_a_time = f"{setting.batch} at a time; " if setting.batch > 1 else ""
@@ -154,7 +153,7 @@ def _heading(setting: Setting) -> Text:
     details = f"{setting.gmacs:.2f} GMACs a video; {at_a_time}{rounds}"
     text.append(f"\n  {details}", style="dim")
     if setting.made_up_weights:
-        text.append("\n  not installed: its weights are made up, which the speed does not show", style="dim")
+        text.append("\n  not installed: measured with random weights, which does not change the speed", style="dim")
     if setting.busy:
         text.append(
             f"\n  The machine is busy (load {setting.load:.1f} on {setting.cores} cores): trust ratios, not seconds.",
@@ -164,7 +163,7 @@ def _heading(setting: Setting) -> Text:
 
 
 def _compared(rows: Sequence[Row]) -> Table:
-    """One line each, without columns that nobody has anything in."""
+    """One line per row, without empty columns."""
     table = _table("")
     ratios, shares = (any(getattr(row, name) for row in rows) for name in ("ratio", "shares"))
     columns = ("ms", "±", "videos/s", *(["× plain"] if ratios else []), *(["of peak"] if shares else []))
@@ -229,7 +228,7 @@ _KEY_LINE = 18
 _COLOURS: tuple[Colour, ...] = (BLUE, (200, 80, 30), (50, 140, 70), (130, 70, 160))
 
 
-def draw(report: Report) -> Image.Image:
+def draw(report: BenchReport) -> Image.Image:
     rows = -(-len(report.curves) // _COLUMNS)
     pen = Pen((WIDTH, _HEADING + rows * _ROW))
     setting = report.setting
@@ -244,13 +243,13 @@ def draw(report: Report) -> Image.Image:
 def _draw_curve(pen: Pen, curve: Curve, x: int, y: int) -> None:
     points = [point for line in curve.lines.values() for point in line]
     across = Axis.around((value for value, _ in points), x + _LEFT, x + WIDTH // _COLUMNS - _RIGHT, least=1)
-    # From zero, so that twice as high is twice as long.
+    # From zero, so that heights compare.
     up = Axis(0, 1.1 * max(seconds for _, seconds in points), y + _ROW - _BOTTOM, y + _TOP)
     pen.grid(across, up)
     pen.text(((across.start + across.end) / 2, up.start + 44), f"{curve.varied}, {curve.unit}", INK, FONT, "ms")
     ours = cycle(_COLOURS)
     for number, (name, line) in enumerate(curve.lines.items()):
-        colour = PALE if name == PLAIN else next(ours)
+        colour = PALE if name == REFERENCE else next(ours)
         places = [(across.at(value), up.at(seconds)) for value, seconds in line]
         pen.line(places, colour, 3)
         for place in places:

@@ -17,8 +17,8 @@ import av
 import numpy as np
 import torch
 
-from adafocus_cli.benchmark.interleaved import Entrant, Parts, whole
-from adafocus_cli.benchmark.reference import PlainPath
+from adafocus_cli.benchmark.interleaved import SecondsByPart, TimedTask, in_one_part
+from adafocus_cli.benchmark.reference import ReferenceModel
 from adafocus_cli.diagnose.decoding import DECODERS
 from adafocus_cli.engine.local import Options, tag_as_they_come
 from adafocus_cli.errors import AdaFocusError
@@ -34,7 +34,7 @@ _MODULES = {"pyav": "av", "decord": "decord"}
 
 
 def make_video(path: Path, *, seconds: int) -> str:
-    """A video of a scene that is shown forwards and backwards, again and again."""
+    """A video of a scene that is played forwards and backwards in a loop."""
     scene = world("motion").scene(0)
     there = scene.frames(range(scene.count))
     both_ways = [*there, *there[-2:0:-1]]
@@ -43,7 +43,7 @@ def make_video(path: Path, *, seconds: int) -> str:
 
 
 def encode(path: Path, pictures: Iterable[np.ndarray], *, fps: float, size: tuple[int, int]) -> None:
-    """Pictures of any size, as a video of this one."""
+    """Writes pictures of any size as a video of the given size."""
     encoder = next(name for name in _ENCODERS if _is_there(name))
     with av.open(str(path), "w", format="mp4") as output:
         stream: Any = output.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
@@ -62,14 +62,14 @@ def _is_there(encoder: str) -> bool:
         return False
 
 
-def readers(paths: Sequence[str], family: Family, stack: ExitStack) -> list[Entrant]:
-    """Every decoder that is there, in a process that ends with the stack."""
+def readers(paths: Sequence[str], family: Family, stack: ExitStack) -> list[TimedTask]:
+    """A task for every installed decoder, in a process that ends with the stack."""
     there = [decoder for decoder in DECODERS if find_spec(_MODULES[decoder])]
     return [_reader(stack.enter_context(VideoProcess(decoder=decoder)), decoder, paths, family) for decoder in there]
 
 
-def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Family) -> Entrant:
-    """Opens videos and decodes what a model looks at first."""
+def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Family) -> TimedTask:
+    """Opens videos and decodes the frames of a model's first turn."""
     (turn, *_), framing = family.turns(), family.spec.framing
 
     def read() -> None:
@@ -79,12 +79,12 @@ def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Fami
             first = {plan.frames[position] for position in family.frames_of(turn, plan)}
             process.frames(video, sorted(first), framing=framing)
 
-    return Entrant(name, whole(read), len(paths))
+    return TimedTask(name, in_one_part(read), len(paths))
 
 
-class Batch:
-    """As `adafocus batch` tags. Of an endless row of videos a part is timed: those before it have filled what stands
-    between decoding and model, and those after it keep it full, so that nothing is had for free.
+class BatchPipeline:
+    """Tags as `adafocus batch` does, with the videos repeated endlessly. Only a part is timed: the videos before it fill
+    the queues between decoding and model, those after it keep them full.
     """
 
     def __init__(self, tagger: Tagger, paths: Sequence[str], options: Options) -> None:
@@ -93,10 +93,10 @@ class Batch:
         self._before = lanes * -(-2 * options.workers // lanes)
         self._tagger, self._paths, self._options = tagger, paths, options
 
-    def entrant(self, name: str) -> Entrant:
-        return Entrant(name, self._run, self._videos)
+    def task(self, name: str) -> TimedTask:
+        return TimedTask(name, self._run, self._videos)
 
-    def _run(self) -> Parts:
+    def _run(self) -> SecondsByPart:
         threads = torch.get_num_threads()
         try:
             with closing(tag_as_they_come(cycle(self._paths), self._tagger, self._options)) as results:
@@ -105,23 +105,23 @@ class Batch:
                 _take(results, self._videos)
                 return {"all": time.perf_counter() - started}
         finally:
-            torch.set_num_threads(threads)  # a batch has its own idea of how many
+            torch.set_num_threads(threads)  # the batch sets its own
 
 
 def _take(results: Iterator[Result], count: int) -> None:
     for result in islice(results, count):
         if isinstance(result, Failure):
-            raise AdaFocusError(f"{result.message} (what cannot be tagged has no speed; leave it out)")
+            raise AdaFocusError(f"{result.message} (only videos that can be tagged can be measured; leave it out)")
 
 
-class PlainWay:
-    """The plain path behind a decoder that works while nothing else does."""
+class ReferencePipeline:
+    """Decoding and the reference model in turn, one video after the other."""
 
-    def __init__(self, process: VideoProcess, path: PlainPath, paths: Sequence[str]) -> None:
+    def __init__(self, process: VideoProcess, path: ReferenceModel, paths: Sequence[str]) -> None:
         self._process, self._path, self._paths = process, path, paths
 
-    def entrant(self, name: str) -> Entrant:
-        return Entrant(name, whole(self._run), len(self._paths))
+    def task(self, name: str) -> TimedTask:
+        return TimedTask(name, in_one_part(self._run), len(self._paths))
 
     def _run(self) -> None:
         model = self._path.model
