@@ -66,7 +66,7 @@ def ratio(values: Sequence[float], references: Sequence[float]) -> float:
 def time_interleaved(
     tasks: Sequence[TimedTask], rounds: int, tell: Callable[[str], None], *, warm: bool = True
 ) -> dict[str, Timing]:
-    """By name. Every entrant once in every round; before the first, each once without being timed, to get warm."""
+    """Timings by name. Every task runs once in every round; before that, each once untimed, as a warm-up."""
     measured: dict[str, list[SecondsByPart]] = {task.name: [] for task in tasks}
     for number in range(0 if warm else 1, rounds + 1):
         for task in tasks:

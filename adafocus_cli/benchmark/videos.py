@@ -83,8 +83,8 @@ def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Fami
 
 
 class BatchPipeline:
-    """Tags as `adafocus batch` does, with the videos repeated endlessly. Only a part is timed: the videos before it fill
-    the queues between decoding and model, those after it keep them full.
+    """Tags as `adafocus batch` does, with the videos repeated endlessly. Only a part is timed: the videos before it
+    fill the queues between decoding and model, those after it keep them full.
     """
 
     def __init__(self, tagger: Tagger, paths: Sequence[str], options: Options) -> None:

@@ -147,8 +147,7 @@ def add(
 ) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library.catalogue import check_name
-    from adafocus_cli.library.included import check_replaceable
+    from adafocus_cli.library.catalogue import check_name, check_replaceable
     from adafocus_cli.library.store import Store
 
     check_replaceable(name)
@@ -174,7 +173,7 @@ def verify(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_states
-    from adafocus_cli.library import included
+    from adafocus_cli.library.catalogue import INCLUDED
     from adafocus_cli.library.store import Store
 
     store = Store()
@@ -183,7 +182,7 @@ def verify(
     for name in names or ():
         if store.record_of(name) is None:
             _check_known(name, _catalogue(None), store)
-    states = {name: store.state_of(name) for name in names or (*included.NAMES, *store.installed())}
+    states = {name: store.state_of(name) for name in names or (*INCLUDED, *store.installed())}
     if format_ == "json":
         _print_json([{"name": name, "state": state} for name, state in states.items()])
     else:
@@ -211,7 +210,7 @@ def convert(
     if output.suffix != ".safetensors":
         raise UsageError(f"{output} is not named like a safetensors file; end its name with .safetensors")
     from adafocus_cli.library.catalogue import check_name
-    from adafocus_cli.library.conversion import convert_file
+    from adafocus_cli.library.install import convert_file
     from adafocus_cli.models import family_named
 
     entry = _catalogue(catalogue).find(check_name(name)) if name else None
@@ -225,10 +224,10 @@ def convert(
 def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library import catalogue, included
+    from adafocus_cli.library import catalogue
     from adafocus_cli.library.store import Store
 
-    included.check_replaceable(name)
+    catalogue.check_replaceable(name)
     entries, store = catalogue.packaged(), Store()
     if not store.has(name):
         _check_known(name, entries, store)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli import labels as label_lists
-from adafocus_cli.library import included
+from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import gmacs_digits, in_gmacs
 from adafocus_cli.spec import sees_whole_frames
@@ -118,7 +118,7 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
 
 def _status(record: dict[str, Any]) -> Text:
     if record["installed"]:
-        return INCLUDED if record["name"] in included.NAMES else INSTALLED
+        return INCLUDED if record["name"] in INCLUDED_MODELS else INSTALLED
     return PULL if record.get("url") else BY_HAND
 
 
@@ -227,7 +227,7 @@ def print_states(states: Mapping[str, State]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, state in states.items():
         text, style = _STATES[state]
-        if state != "intact" and name in included.NAMES:
+        if state != "intact" and name in INCLUDED_MODELS:
             text = "✗ not as it came with adafocus; install that again"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
     Console(highlight=False).print(table)

@@ -1,7 +1,7 @@
-"""The published models, and where to get them: read from the package, or from a file or URL of the same form.
+"""The catalogue: models that were published or come with adafocus, and where to get them.
 
-Knows nothing of what is installed, nor of how a file is downloaded or read.
-"""
+Read from the package, or from a file or URL of the same form. Files may only come from HTTPS addresses, or from plain
+HTTP on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,60 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import ModelError, UsageError
-from adafocus_cli.library import included
-from adafocus_cli.library.addresses import is_safe
 from adafocus_cli.spec import ModelSpec
+
+INCLUDED = ("motion",)
+
+_PACKAGE = Path(__file__).parents[1]
+# An installed package has them inside, a copy of the repository beside it.
+_FOLDERS = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
+
+
+def included_path(name: str) -> Path:
+    """The file of a model of that name, whether it is there or not."""
+    places = [folder / f"{name}.safetensors" for folder in _FOLDERS]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def check_replaceable(name: str) -> None:
+    if name in INCLUDED:
+        raise UsageError(f"{name} comes with adafocus, and can neither be replaced nor removed; choose another name")
+
+
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+
+
+def is_safe(address: str) -> bool:
+    """
+    >>> is_safe("https://example.org/a"), is_safe("http://example.org/a"), is_safe("http://localhost:80/a")
+    (True, False, True)
+    """
+    if not (address.isascii() and address.isprintable()) or " " in address:
+        return False
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if parts.username is not None:
+        return False  # it would be shown in messages
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _THIS_MACHINE))
+
+
+def place_of(address: str) -> str:
+    """The part that says with whom one speaks.
+
+    >>> place_of("http://example.org/a?token=1")
+    'http://example.org'
+    """
+    return "/".join(address.split("/", 3)[:3])
+
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -96,7 +142,7 @@ class Entry:
     @property
     def how_to_get(self) -> str:
         """The next step for somebody who does not have it, as the end of a sentence."""
-        if self.name in included.NAMES:
+        if self.name in INCLUDED:
             return "it comes with adafocus, so install that again"
         if self.url is not None:
             return f"get it with: adafocus models pull {self.name}"

@@ -1,26 +1,132 @@
-"""Puts models into the store: from a download or a file, strictly loaded before they are kept.
+"""Converts checkpoint files into our own format, and installs models from a download or a file.
 
-Knows nothing of terminals; whoever calls shows the progress.
-"""
+Every checkpoint is strictly loaded before anything is written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from torch import Tensor
+
+from adafocus_cli import checkpoint, weights_file
+from adafocus_cli import labels as label_lists
+from adafocus_cli.checkpoint import Checkpoint
 from adafocus_cli.errors import ModelError
-from adafocus_cli.files import sha256_of
-from adafocus_cli.library import download, included
-from adafocus_cli.library.catalogue import Entry
-from adafocus_cli.library.conversion import convert
+from adafocus_cli.files import replacing, sha256_of
+from adafocus_cli.labels import LabelSet
+from adafocus_cli.library import download
+from adafocus_cli.library.catalogue import Entry, check_replaceable
 from adafocus_cli.library.download import Progress
 from adafocus_cli.library.store import Record, Store
 from adafocus_cli.models import family_named
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.weights_file import About, Writable
+
+
+@dataclass(frozen=True)
+class Converted:
+    about: About
+    tensors: Mapping[str, Tensor]
+
+    def write(self, file: Writable) -> None:
+        weights_file.write(file, self.about, self.tensors)
+
+
+def convert(
+    source: Path,
+    *,
+    name: str | None = None,
+    entry: Entry | None = None,
+    patch_size: int | None = None,
+    labels: str | None = None,
+    source_sha256: str,
+) -> Converted:
+    """`entry` is what a catalogue says of this very file."""
+    if entry is not None:
+        patch_size = _agreed_patch_size(source, entry, patch_size)
+        _check_frames(source, entry)
+    loaded = checkpoint.load(source, patch_size=patch_size, changes=entry.changes if entry else None)
+    names = _labels(labels, entry, loaded)
+    spec = _with_dataset(loaded.spec, labels)
+    first = loaded.about  # a file of our own passes on from what it was made, so that it stays the same model
+    about = About(
+        spec=spec,
+        name=name,
+        labels=names.names if names else None,
+        labels_source=names.source if names else None,
+        source=first.source if first and first.source_sha256 else source.name,
+        training=first.training if first else None,
+        source_sha256=(first and first.source_sha256) or source_sha256,
+    )
+    return Converted(about, loaded.tensors)
+
+
+def convert_file(
+    source: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    entry: Entry | None = None,
+    patch_size: int | None = None,
+    labels: str | None = None,
+) -> About:
+    """Writes `target`, which takes its place only when all of it is there."""
+    converted = convert(
+        source, name=name, entry=entry, patch_size=patch_size, labels=labels, source_sha256=sha256_of(source)
+    )
+    try:
+        with replacing(target) as file:
+            converted.write(file)
+    except OSError as error:
+        raise ModelError(f"cannot write {target}: {error.strerror}; give another file after --output") from error
+    return converted.about
+
+
+def _agreed_patch_size(source: Path, entry: Entry, asked: int | None) -> int | None:
+    """The catalogue's; a file or an option that says otherwise is about another model."""
+    for size, who in ((asked, "--patch-size is"), (checkpoint.patch_size_in(source), f"{source.name} is of")):
+        if size and entry.patch_size and size != entry.patch_size:
+            raise ModelError(
+                f"{entry.name} has patches of {entry.patch_size} pixels, but {who} {size}; "
+                "take the file of that model, or give it a name that is not in the catalogue"
+            )
+    return entry.patch_size or asked
+
+
+def _check_frames(source: Path, entry: Entry) -> None:
+    told = checkpoint.frames_in(source)
+    meant = entry.spec.get("glance_frames"), entry.spec.get("focus_frames")
+    if told and entry.family == "uni-adafocus-tsm" and told != meant:
+        raise ModelError(
+            f"{entry.name} looks at {meant[1]} frames, but {source.name} is of {told[1]}; take the file of that model"
+        )
+
+
+def _labels(asked: str | None, entry: Entry | None, loaded: Checkpoint) -> LabelSet | None:
+    """Those asked for, else the catalogue's, else the file's own, else its data set's."""
+    spec = loaded.spec
+    if asked is not None:
+        return label_lists.resolve(asked, dataset=None, classes=spec.classes)
+    names = entry.label_set() if entry else None
+    names = names or (loaded.about.label_set if loaded.about else None)
+    if names is None and spec.dataset in label_lists.packaged_names():
+        names = label_lists.packaged(str(spec.dataset))
+    return names.checked(spec.classes) if names else None
+
+
+def _with_dataset(spec: ModelSpec, labels: str | None) -> ModelSpec:
+    """Who asks for the list of a data set says which data set it is."""
+    if spec.dataset is None and labels in label_lists.packaged_names() and not Path(str(labels)).exists():
+        return replace(spec, dataset=labels)
+    return spec
 
 
 def pull(store: Store, entry: Entry, *, accept_changed: bool = False, on_progress: Progress) -> Record:
     """Downloads and installs a published model; a download that broke off is continued."""
-    included.check_replaceable(entry.name)
+    check_replaceable(entry.name)
     if entry.url is None:
         raise ModelError(f"{entry.name} is on a page that only a browser can use; {entry.by_hand}")
     with store.exclusively(entry.name):

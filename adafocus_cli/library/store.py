@@ -21,8 +21,8 @@ import platformdirs
 
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.files import HashingFile, replacing, sha256_of
-from adafocus_cli.library import catalogue, included
-from adafocus_cli.library.catalogue import Entry, check_name
+from adafocus_cli.library import catalogue
+from adafocus_cli.library.catalogue import INCLUDED, Entry, check_name, included_path
 
 HOME_VARIABLE = "ADAFOCUS_HOME"
 SUFFIX = ".safetensors"
@@ -58,7 +58,7 @@ class Store:
         self.downloads = self.home / "downloads"
 
     def path_of(self, name: str) -> Path:
-        return included.path_of(name) if name in included.NAMES else self.models / (check_name(name) + SUFFIX)
+        return included_path(name) if name in INCLUDED else self.models / (check_name(name) + SUFFIX)
 
     def record_of(self, name: str) -> Record | None:
         """What was recorded of a model, which may have been removed since."""
@@ -98,7 +98,7 @@ class Store:
         return "intact" if same else "changed"
 
     def _expected_hash(self, name: str) -> str | None:
-        if name in included.NAMES:
+        if name in INCLUDED:
             return catalogue.packaged()[name].sha256
         record = self.record_of(name)
         return record.sha256 if record else None

@@ -8,12 +8,12 @@ import pytest
 
 from adafocus_cli import labels
 from adafocus_cli.errors import AdaFocusError
-from adafocus_cli.library import catalogue, included
+from adafocus_cli.library import catalogue
 from adafocus_cli.models import FAMILIES, default_spec, dense
 from adafocus_cli.spec import ModelSpec
 
 ALL = catalogue.packaged().entries
-ENTRIES = [entry for entry in ALL if entry.name not in included.NAMES]
+ENTRIES = [entry for entry in ALL if entry.name not in catalogue.INCLUDED]
 CLASSES = {
     "activitynet": 200,
     "fcvid": 239,
