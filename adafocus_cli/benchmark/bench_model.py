@@ -11,8 +11,8 @@ import torch
 from adafocus_cli import checkpoint, weights_file
 from adafocus_cli.benchmark.interleaved import TimedTask, in_one_part
 from adafocus_cli.library import catalogue
-from adafocus_cli.library.catalogue import Entry
-from adafocus_cli.library.store import Store, find_model
+from adafocus_cli.library.catalogue import CatalogueEntry
+from adafocus_cli.library.store import ModelStore, find_model
 from adafocus_cli.loop import Clip
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family
@@ -59,12 +59,12 @@ class BenchModel:
 def find_bench_model(source: str, patch_size: int | None, folder: Path) -> BenchModel:
     """A model by file or name; one of the catalogue that is not installed gets random weights, in the folder."""
     entry = catalogue.packaged().find(source)
-    if entry is None or Store().has(source) or Path(source).is_file():
+    if entry is None or ModelStore().has(source) or Path(source).is_file():
         return BenchModel(name=source, path=find_model(source), patch_size=patch_size)
     return with_random_weights(spec_of(entry, patch_size), source, folder)
 
 
-def spec_of(entry: Entry, patch_size: int | None) -> ModelSpec:
+def spec_of(entry: CatalogueEntry, patch_size: int | None) -> ModelSpec:
     """The spec that the published file would have."""
     labels = entry.label_set()
     spec = default_spec(entry.family, patch_size=patch_size or entry.patch_size)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adafocus_cli.cli.terminal import Terminal
     from adafocus_cli.library.catalogue import Catalogue
     from adafocus_cli.library.download import Progress
-    from adafocus_cli.library.store import Record, Store
+    from adafocus_cli.library.store import InstalledModel, ModelStore
 
 NOTHING_INTACT = 1
 SOME_CHANGED = 3
@@ -78,9 +78,9 @@ def list_(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import list_record, print_list
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    entries, store = _catalogue(catalogue), Store()
+    entries, store = _catalogue(catalogue), ModelStore()
     if format_ == "json":
         _print_json(list_record(entries, store))
     else:
@@ -97,9 +97,9 @@ def show(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_model, show_record
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    entries, store = _catalogue(catalogue), Store()
+    entries, store = _catalogue(catalogue), ModelStore()
     _check_known(name, entries, store)
     if format_ == "json":
         _print_json(show_record(name, entries, store))
@@ -118,9 +118,9 @@ def pull(
 ) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    entry, store = _catalogue(catalogue)[name], Store()
+    entry, store = _catalogue(catalogue)[name], ModelStore()
     if not accept_changed and store.has(name) and store.state_of(name) == "intact":
         terminal.note(f"{name} is installed already, and intact")
         return
@@ -148,11 +148,11 @@ def add(
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     from adafocus_cli.library.catalogue import check_name, check_replaceable
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
     check_replaceable(name)
     source = _existing(file)
-    entry, store = _catalogue(catalogue).find(check_name(name)), Store()
+    entry, store = _catalogue(catalogue).find(check_name(name)), ModelStore()
     if store.has(name) and not accept_changed and store.state_of(name) == "intact":
         raise ModelError(f"{name} is installed already; remove it first: adafocus models remove {name}")
     from adafocus_cli.library import install
@@ -174,9 +174,9 @@ def verify(
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_states
     from adafocus_cli.library.catalogue import INCLUDED
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    store = Store()
+    store = ModelStore()
     if all_ == bool(names):
         raise UsageError("say which models to verify: names, or --all")
     for name in names or ():
@@ -225,10 +225,10 @@ def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, ver
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     from adafocus_cli.library import catalogue
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
     catalogue.check_replaceable(name)
-    entries, store = catalogue.packaged(), Store()
+    entries, store = catalogue.packaged(), ModelStore()
     if not store.has(name):
         _check_known(name, entries, store)
         with store.exclusively(name):
@@ -257,14 +257,14 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _check_known(name: str, entries: Catalogue, store: Store) -> None:
+def _check_known(name: str, entries: Catalogue, store: ModelStore) -> None:
     from adafocus_cli.library.catalogue import unknown
 
     if entries.find(name) is None and name not in store.installed():
         raise unknown(name, [*store.installed(), *entries.by_name])
 
 
-def _note_installed(terminal: Terminal, store: Store, record: Record) -> None:
+def _note_installed(terminal: Terminal, store: ModelStore, record: InstalledModel) -> None:
     terminal.note(f"{record.name} is installed; use it with --model {record.name}")
     terminal.detail(f"file {store.path_of(record.name)}, SHA-256 of the original {record.source_sha256}")
 

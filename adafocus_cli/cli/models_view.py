@@ -21,8 +21,8 @@ from adafocus_cli.schema import gmacs_digits, in_gmacs
 from adafocus_cli.spec import sees_whole_frames
 
 if TYPE_CHECKING:
-    from adafocus_cli.library.catalogue import Catalogue, Entry
-    from adafocus_cli.library.store import Record, State, Store
+    from adafocus_cli.library.catalogue import Catalogue, CatalogueEntry
+    from adafocus_cli.library.store import FileState, InstalledModel, ModelStore
 
 INSTALLED = Text("✓ installed", style="green")
 INCLUDED = Text("✓ included", style="green")
@@ -43,14 +43,14 @@ _STATES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def list_record(entries: Catalogue, store: Store) -> list[dict[str, Any]]:
+def list_record(entries: Catalogue, store: ModelStore) -> list[dict[str, Any]]:
     installed = store.installed()
     published = [{**_published(entry), "installed": store.has(entry.name)} for entry in entries.entries]
     own = [_installed_only(store, name) for name in installed if entries.find(name) is None]
     return [*published, *own]
 
 
-def show_record(name: str, entries: Catalogue, store: Store) -> dict[str, Any]:
+def show_record(name: str, entries: Catalogue, store: ModelStore) -> dict[str, Any]:
     entry = entries.find(name)
     described = _published(entry) if entry else _installed_only(store, name)
     record = store.record_of(name)
@@ -65,17 +65,17 @@ def show_record(name: str, entries: Catalogue, store: Store) -> dict[str, Any]:
     }
 
 
-def _published(entry: Entry) -> dict[str, Any]:
+def _published(entry: CatalogueEntry) -> dict[str, Any]:
     return {**asdict(entry), "spec": dict(entry.spec)}
 
 
-def _installed_only(store: Store, name: str) -> dict[str, Any]:
+def _installed_only(store: ModelStore, name: str) -> dict[str, Any]:
     record = store.record_of(name)
     known = {field: getattr(record, field, None) for field in ("family", "dataset", "patch_size", "labels")}
     return {"name": name, **known, "metric": None, "accuracy": None, "gmacs": None, "installed": True}
 
 
-def print_list(entries: Catalogue, store: Store) -> None:
+def print_list(entries: Catalogue, store: ModelStore) -> None:
     """One table a data set."""
     console = Console(highlight=False)
     records = list_record(entries, store)
@@ -126,7 +126,7 @@ def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:
     return Text("–", style="dim") if value is None else Text(write(value))
 
 
-def print_model(name: str, entries: Catalogue, store: Store) -> None:
+def print_model(name: str, entries: Catalogue, store: ModelStore) -> None:
     console = Console(highlight=False)
     entry, record = entries.find(name), store.record_of(name)
     console.print(Text(name, style="bold cyan"))
@@ -142,7 +142,7 @@ def _row(title: str, text: str, width: int) -> Text:
     return Text.assemble((title.ljust(_MARGIN), "dim"), f"\n{margin}".join(lines))
 
 
-def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
+def _entry_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
     yield "family", entry.family
     yield "data set", _dataset(entry.dataset)
     yield "patches", _patches(entry.patch_size, entry.family)
@@ -165,7 +165,7 @@ def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
         yield "note", entry.note
 
 
-def _published_file_rows(entry: Entry) -> Iterable[tuple[str, str]]:
+def _published_file_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
     yield "file", entry.file
     if entry.url:
         yield "address", entry.url
@@ -175,7 +175,7 @@ def _published_file_rows(entry: Entry) -> Iterable[tuple[str, str]]:
         yield "SHA-256", f"{entry.sha256} (of the published file, says the catalogue)"
 
 
-def _own_rows(store: Store, name: str) -> Iterable[tuple[str, str]]:
+def _own_rows(store: ModelStore, name: str) -> Iterable[tuple[str, str]]:
     record = store.record_of(name)
     if record is None:
         return
@@ -209,7 +209,7 @@ def _label_rows(labels: str | None) -> Iterable[tuple[str, str]]:
 
 
 def _installation_rows(
-    name: str, entry: Entry | None, record: Record | None, store: Store
+    name: str, entry: CatalogueEntry | None, record: InstalledModel | None, store: ModelStore
 ) -> Iterable[tuple[str, str]]:
     if store.has(name):
         yield "installed", str(store.path_of(name))
@@ -223,11 +223,11 @@ def _installation_rows(
         yield "SHA-256", f"{record.source_sha256} (first seen {record.added[:10]})"
 
 
-def print_states(states: Mapping[str, State]) -> None:
+def print_states(states: Mapping[str, FileState]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, state in states.items():
         text, style = _STATES[state]
         if state != "intact" and name in INCLUDED_MODELS:
-            text = "✗ not as it came with adafocus; install that again"
+            text = "✗ changed since adafocus was installed; reinstall adafocus"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
     Console(highlight=False).print(table)

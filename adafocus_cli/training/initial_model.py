@@ -19,7 +19,7 @@ from adafocus_cli.checkpoint import Checkpoint
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.files import sha256_of
 from adafocus_cli.library import download
-from adafocus_cli.library.store import Store, find_model
+from adafocus_cli.library.store import ModelStore, find_model
 from adafocus_cli.models import build, default_spec, dense, family_named
 from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, SFC, around
@@ -185,7 +185,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 def _imagenet(arch: str, notify: Notify) -> Path:
     """torchvision's file, downloaded once."""
-    store, file = Store(), _FILES[arch]
+    store, file = ModelStore(), _FILES[arch]
     path = store.home / "imagenet" / file
     if not path.is_file():
         with store.writable():
