@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from adafocus_cli.worlds.outlines import outline
-from adafocus_cli.worlds.textures import palette, texture
+from adafocus_cli.worlds.textures import outline, palette, texture
 
 Filling = Callable[[np.random.Generator, int], Tensor]
 # So much brighter or darker than what is behind it is an object at least, of 255.
@@ -56,7 +55,7 @@ def lay(picture: Tensor, item: Tensor, x: float, y: float, *, scale: float = 1.0
     part.mul_(1 - seen[..., 3:]).add_(seen[..., :3])
 
 
-def seen_filling(chance: np.random.Generator, side: int) -> Tensor:
+def training_filling(chance: np.random.Generator, side: int) -> Tensor:
     """Plain, blending from one colour to another, striped, or a texture."""
     kind = chance.integers(5)
     if kind > 2:
