@@ -28,7 +28,7 @@ from adafocus_cli.benchmark.model_only import measure_model_only
 from adafocus_cli.benchmark.reference import ReferenceModel
 from adafocus_cli.benchmark.report import REFERENCE, BenchReport, BenchSetting, Curve, Row
 from adafocus_cli.benchmark.videos import BatchPipeline, ReferencePipeline, make_video, readers
-from adafocus_cli.diagnose.machine import find_accelerators, look_at_machine
+from adafocus_cli.diagnose.checks import find_accelerators, look_at_machine
 from adafocus_cli.engine.local import Options
 from adafocus_cli.errors import ModelError
 from adafocus_cli.flops import cost_of

@@ -19,7 +19,7 @@ import torch
 
 from adafocus_cli.benchmark.interleaved import SecondsByPart, TimedTask, in_one_part
 from adafocus_cli.benchmark.reference import ReferenceModel
-from adafocus_cli.diagnose.decoding import DECODERS
+from adafocus_cli.diagnose.checks import DECODERS
 from adafocus_cli.engine.local import Options, tag_as_they_come
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family

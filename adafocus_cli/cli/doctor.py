@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from adafocus_cli.diagnose import Report
+    from adafocus_cli.diagnose import DoctorReport
 
 NOT_READY = 1
 
@@ -53,7 +53,7 @@ def doctor(
         raise typer.Exit(NOT_READY)
 
 
-def _show(report: Report) -> None:
+def _show(report: DoctorReport) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -68,7 +68,7 @@ def _show(report: Report) -> None:
     _show_advice(console, report)
 
 
-def _show_advice(console: Console, report: Report) -> None:
+def _show_advice(console: Console, report: DoctorReport) -> None:
     from rich.text import Text
 
     for advice in report.advice:
@@ -79,7 +79,7 @@ def _show_advice(console: Console, report: Report) -> None:
         console.print(Text("✗ Videos cannot be tagged here yet.", style="bold red"))
 
 
-def _versions(report: Report) -> Table:
+def _versions(report: DoctorReport) -> Table:
     from adafocus_cli.diagnose import OPTIONAL
 
     table = _grid()
@@ -91,7 +91,7 @@ def _versions(report: Report) -> Table:
     return table
 
 
-def _machine(report: Report) -> Table:
+def _machine(report: DoctorReport) -> Table:
     machine = report.machine
     table = _grid()
     table.add_row("system", machine.system)
@@ -108,7 +108,7 @@ def _machine(report: Report) -> Table:
     return table
 
 
-def _decoding(report: Report) -> Table:
+def _decoding(report: DoctorReport) -> Table:
     from rich.text import Text
 
     table = _grid()

@@ -8,13 +8,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adafocus_cli.diagnose.decoding import CodecCheck, check_codecs
-from adafocus_cli.diagnose.machine import Accelerator, Machine, find_accelerators, has_nvidia_driver, look_at_machine
-from adafocus_cli.diagnose.versions import OPTIONAL, REQUIRED, import_problem, installed_versions
+from adafocus_cli.diagnose.checks import (
+    OPTIONAL,
+    REQUIRED,
+    Accelerator,
+    CodecCheck,
+    Machine,
+    check_codecs,
+    find_accelerators,
+    has_nvidia_driver,
+    import_problem,
+    installed_versions,
+    look_at_machine,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class DoctorReport:
     """`advice` says what to do, the most urgent first; `ready` is whether videos can be tagged at all."""
 
     versions: dict[str, str | None]
@@ -28,14 +38,14 @@ class Report:
         return {"schema": "adafocus-doctor/1", **asdict(self)}
 
 
-def diagnose() -> Report:
+def diagnose() -> DoctorReport:
     versions = installed_versions()
     problems = {name: problem for name in REQUIRED if (problem := import_problem(name)) is not None}
     torch_works = "torch" not in problems
     accelerators = find_accelerators() if torch_works else ()
     codecs = () if "av" in problems else check_codecs()
     readable = any(result == "ok" for check in codecs for result in check.decoders.values())
-    return Report(
+    return DoctorReport(
         versions=versions,
         machine=look_at_machine(),
         accelerators=accelerators,

@@ -72,7 +72,7 @@ def render(
 
 
 class _Renderer(VideoProcess):
-    _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.render.worker")
+    _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.render.server")
 
     def run(self, path: str, job: dict[str, Any], progress: Progress) -> None:
         state, _ = self._ask("open", path, "pyav", {"job": job})

@@ -17,9 +17,8 @@ from PIL import Image
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.render.canvas import Canvas, Colours
-from adafocus_cli.render.film import Film, Gif, SoundFilm, Source
-from adafocus_cli.render.marks import Marks
+from adafocus_cli.render.film import Film, FilmSource, Gif, SoundFilm
+from adafocus_cli.render.marks import Canvas, Colours, Marks
 from adafocus_cli.render.process import OutputError
 from adafocus_cli.render.story import Story
 from adafocus_cli.video.limits import Deadline, Limits, shown
@@ -31,7 +30,7 @@ _QUALITY = 92  # of pictures
 
 
 @dataclass(frozen=True)
-class Job:
+class RenderJob:
     """What to make of a video: a film, pictures in a folder, or both; paths are absolute."""
 
     record: dict[str, Any]
@@ -42,7 +41,7 @@ class Job:
 
 
 class Rendering:
-    def __init__(self, job: Job, path: str, name: str, limits: Limits, deadline: Deadline) -> None:
+    def __init__(self, job: RenderJob, path: str, name: str, limits: Limits, deadline: Deadline) -> None:
         self._job = job
         self._name = name
         self._story = Story.of(job.record)
@@ -128,7 +127,7 @@ class Rendering:
         aspect = stream.sample_aspect_ratio or None
         if aspect and self._reader.turn.swapped:
             aspect = 1 / aspect
-        source = Source(
+        source = FilmSource(
             info.width, info.height, info.frames, rate, stream.time_base if timed else 1 / rate, began, aspect
         )
         with self._telling(self._job.output):

@@ -19,14 +19,14 @@ _ROUNDED = 0.001
 
 
 @dataclass(frozen=True)
-class Look:
+class FilmLook:
     time: float
     frame: int
     box: Box
 
 
 @dataclass(frozen=True)
-class Span:
+class LabelSpan:
     """From when to when a label holds, in seconds."""
 
     start: float
@@ -40,9 +40,9 @@ class Story:
 
     width: int
     height: int
-    looks: tuple[Look, ...]
+    looks: tuple[FilmLook, ...]
     label: Tag | None
-    spans: tuple[Span, ...]
+    spans: tuple[LabelSpan, ...]
     glance_gmacs: float
     gmacs: float
     full_gmacs: float
@@ -58,7 +58,7 @@ class Story:
     def _of(cls, record: Mapping[str, Any]) -> Story:
         video, cost = record["video"], record["cost"]
         labels = [_tag(entry) for entry in record["labels"]]
-        spans = [Span(float(s["start"]), float(s["end"]), _tag(s)) for s in record.get("segments", ())]
+        spans = [LabelSpan(float(s["start"]), float(s["end"]), _tag(s)) for s in record.get("segments", ())]
         return cls(
             width=int(video["width"]),
             height=int(video["height"]),
@@ -114,6 +114,6 @@ def _tag(entry: Mapping[str, Any]) -> Tag:
     return Tag(str(entry["label"]), int(entry["index"]), float(entry["score"]))
 
 
-def _look(entry: Mapping[str, Any]) -> Look:
+def _look(entry: Mapping[str, Any]) -> FilmLook:
     left, top, right, bottom = (float(value) for value in entry["box"])
-    return Look(float(entry["time"]), int(entry["frame"]), (left, top, right, bottom))
+    return FilmLook(float(entry["time"]), int(entry["frame"]), (left, top, right, bottom))

@@ -32,7 +32,7 @@ _QUALITIES = (72, 55, 40, 25, 10)
 _LIMITS = Limits(seconds=20)
 
 
-class Picture(NamedTuple):
+class PagePicture(NamedTuple):
     """A frame as a data address; `look` is its place among the looks, -1 if it is of none."""
 
     time: float
@@ -40,14 +40,14 @@ class Picture(NamedTuple):
     address: str
 
 
-class Pictures:
+class PagePictures:
     """Decodes several videos at a time, in processes of their own."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._pool = ProcessPool(default_workers(), name="pictures", limits=_LIMITS)
 
-    def __enter__(self) -> Pictures:
+    def __enter__(self) -> PagePictures:
         return self
 
     def __exit__(
@@ -55,12 +55,12 @@ class Pictures:
     ) -> None:
         self._pool.close()
 
-    def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[Picture, ...]]:
+    def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[PagePicture, ...]]:
         """Of each video, in this order; none where it is not to be found."""
         for job in [self._pool.submit(self._of_one, video, file) for video, file in videos]:
             yield job.result()
 
-    def _of_one(self, video: Video, file: Path | None) -> tuple[Picture, ...]:
+    def _of_one(self, video: Video, file: Path | None) -> tuple[PagePicture, ...]:
         if file is None or not isinstance(video, Tagged) or not self._count:
             return ()
         try:
@@ -69,14 +69,14 @@ class Pictures:
             return ()
 
 
-def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[Picture, ...]:
+def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[PagePicture, ...]:
     opened = process.open(file)
     if (opened.info.width, opened.info.height) != (video.width, video.height):
         return ()  # another video by now
     places = _places(video, opened.info.frames, count)
     frames = process.frames(opened, [frame for frame, _ in places], framing=Framing(SIDE, squeezed=True))
     return tuple(
-        Picture(round(time, 3), look, _address(pixels, video))
+        PagePicture(round(time, 3), look, _address(pixels, video))
         for pixels, time, (_, look) in zip(frames.pixels, frames.times, places, strict=True)
     )
 

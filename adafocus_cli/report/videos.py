@@ -24,7 +24,7 @@ MOST_LOOKS = 600
 MOST_SEGMENTS = 400
 
 
-class Look(NamedTuple):
+class PageLook(NamedTuple):
     time: float
     frame: int
     box: Box
@@ -35,7 +35,7 @@ class Score(NamedTuple):
     score: float
 
 
-class Segment(NamedTuple):
+class PageSegment(NamedTuple):
     start: float
     end: float
     label: str
@@ -61,9 +61,9 @@ class Tagged:
     full_gmacs: float
     exit_step: int
     exit_of: int
-    looks: tuple[Look, ...]
+    looks: tuple[PageLook, ...]
     look_count: int
-    segments: tuple[Segment, ...]
+    segments: tuple[PageSegment, ...]
 
     @property
     def best(self) -> str:
@@ -126,14 +126,14 @@ def _tagged(record: Record) -> Tagged:
     )
 
 
-def _look(entry: Mapping[str, Any]) -> Look:
+def _look(entry: Mapping[str, Any]) -> PageLook:
     left, top, right, bottom = (_number(value) for value in entry["box"])
-    return Look(_number(entry["time"]), int(entry["frame"]), (left, top, right, bottom))
+    return PageLook(_number(entry["time"]), int(entry["frame"]), (left, top, right, bottom))
 
 
-def _segment(entry: Mapping[str, Any]) -> Segment:
+def _segment(entry: Mapping[str, Any]) -> PageSegment:
     label = printable(str(entry["label"]))
-    return Segment(_number(entry["start"]), _number(entry["end"]), label, _number(entry["score"]))
+    return PageSegment(_number(entry["start"]), _number(entry["end"]), label, _number(entry["score"]))
 
 
 def _scores_by_step(logits: Any, indices: Sequence[int]) -> tuple[tuple[float, ...], ...]:
