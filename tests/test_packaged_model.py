@@ -100,7 +100,7 @@ def test_it_is_listed_verified_and_needs_no_download(capsys):
     assert run(["models", "verify", "--all", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"name": DEFAULT_MODEL, "state": "intact"}]
     assert run(["models", "pull", DEFAULT_MODEL]) == 0
-    assert "installed already, and intact" in capsys.readouterr().err
+    assert "already installed and intact" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not has_encoder("libx264"), reason="this PyAV has no libx264 encoder")

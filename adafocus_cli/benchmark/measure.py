@@ -28,7 +28,7 @@ from adafocus_cli.benchmark.model_only import measure_model_only
 from adafocus_cli.benchmark.reference import ReferenceModel
 from adafocus_cli.benchmark.report import REFERENCE, BenchReport, BenchSetting, Curve, Row
 from adafocus_cli.benchmark.videos import BatchPipeline, ReferencePipeline, make_video, readers
-from adafocus_cli.diagnose.checks import find_accelerators, look_at_machine
+from adafocus_cli.diagnose.checks import describe_machine, find_accelerators
 from adafocus_cli.engine.local import Options
 from adafocus_cli.errors import ModelError
 from adafocus_cli.flops import cost_of
@@ -113,7 +113,7 @@ def _load() -> float | None:
 
 
 def _describe_setting(model: BenchModel, tagger: Tagger, load: float | None, rounds: int) -> BenchSetting:
-    runtime, spec, machine = tagger.runtime, tagger.spec, look_at_machine()
+    runtime, spec, machine = tagger.runtime, tagger.spec, describe_machine()
     accelerators = [found.name for found in find_accelerators() if found.device.startswith(runtime.device)]
     return BenchSetting(
         model=model.name,

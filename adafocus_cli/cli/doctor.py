@@ -1,7 +1,4 @@
-"""`adafocus doctor`: what works on this machine, and what to do about what does not.
-
-Knows nothing of how that is found out (diagnose/).
-"""
+"""`adafocus doctor`: shows what works on this machine, and what to do about what does not."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ if TYPE_CHECKING:
 
 NOT_READY = 1
 
-HELP = """Say what works on this machine, and what to install for what does not.
+HELP = """Check what works on this machine, and what to install for what does not.
 
-Tiny clips of many codecs are made and decoded, to see that the right frames come back. Takes a few seconds."""
+Tiny clips of many codecs are encoded and decoded, to check that the right frames come back. Takes a few seconds."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -104,7 +101,7 @@ def _machine(report: DoctorReport) -> Table:
         memory = f", {accelerator.memory_gib} GiB" if accelerator.memory_gib is not None else ""
         table.add_row(accelerator.device, f"{accelerator.name}{memory}{', bf16' if accelerator.bf16 else ''}")
     if not report.accelerators:
-        table.add_row("gpu", "[dim]none; the processor does it all[/dim]")
+        table.add_row("gpu", "[dim]none; models run on the CPU[/dim]")
     return table
 
 
@@ -114,12 +111,12 @@ def _decoding(report: DoctorReport) -> Table:
     table = _grid()
     for check in report.codecs:
         if not check.tested:
-            table.add_row(check.codec, "[dim]not tried: no encoder here makes a clip[/dim]")
+            table.add_row(check.codec, "[dim]not tested: no encoder for a test clip[/dim]")
             continue
         parts = [_verdict(name, result) for name, result in check.decoders.items()]
         table.add_row(check.codec, Text("   ").join(parts))
     if not report.codecs:
-        table.add_row("", "[red]not tried: PyAV cannot be loaded[/red]")
+        table.add_row("", "[red]not tested: PyAV cannot be loaded[/red]")
     return table
 
 

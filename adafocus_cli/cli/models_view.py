@@ -1,7 +1,4 @@
-"""How models are shown: the list, one model, and what verifying found; for people and as plain values.
-
-Knows nothing of how they are got or installed.
-"""
+"""The output of `adafocus models`: the list, one model, and the states of installed ones; as tables and as values."""
 
 from __future__ import annotations
 
@@ -32,13 +29,13 @@ BY_HAND = Text("by hand", style="dim")
 CONVENTION = (
     "Accuracy and cost as published. GMACs are 10⁹ multiply-adds a video without decoding; papers call them FLOPs."
 )
-NEXT_STEPS = "adafocus models show NAME says more · pull NAME downloads · by hand: show NAME says how"
+NEXT_STEPS = "adafocus models show NAME: details · pull NAME: download · by hand: show NAME says how"
 
 _MARGIN = 11
 
 _STATES: Mapping[str, tuple[str, str]] = {
     "intact": ("✓ intact", "green"),
-    "changed": ("✗ changed since it was installed; remove it and get it again", "red"),
+    "changed": ("✗ changed since it was installed; remove it and install it again", "red"),
     "missing": ("✗ not installed", "red"),
 }
 
@@ -76,7 +73,7 @@ def _installed_only(store: ModelStore, name: str) -> dict[str, Any]:
 
 
 def print_list(entries: Catalogue, store: ModelStore) -> None:
-    """One table a data set."""
+    """Prints one table per data set."""
     console = Console(highlight=False)
     records = list_record(entries, store)
     for dataset in dict.fromkeys(record["dataset"] for record in records):
@@ -149,7 +146,7 @@ def _entry_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
     glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
     if glance and focus:
         chosen = f", chosen among {candidates} frames" if candidates else ""
-        yield "frames", f"{glance} glanced at, {focus} careful looks{chosen}"
+        yield "frames", f"{glance} for the glance, {focus} looks{chosen}"
     if entry.accuracy is not None:
         yield "accuracy", f"{entry.accuracy:.1f} {entry.metric or ''}"
     if entry.gmacs is not None:
@@ -190,7 +187,7 @@ def _patches(size: int | None, family: str) -> str:
     if size is not None:
         return f"{size} × {size} px"
     # A list of one's own may leave to the file how large they are.
-    return "none, it sees whole frames" if sees_whole_frames(family) else "none named"
+    return "none, it uses whole frames" if sees_whole_frames(family) else "not given"
 
 
 def _dataset(name: str | None) -> str:
@@ -205,7 +202,7 @@ def _label_rows(labels: str | None) -> Iterable[tuple[str, str]]:
         return
     origin = label_lists.origin(str(labels))
     yield "labels", f"{labels}, {len(label_lists.packaged(str(labels)))} names, {origin.order}"
-    yield "", f"sureness of the order: {origin.sureness}; {origin.reason}"
+    yield "", f"certainty of the order: {origin.sureness}; {origin.reason}"
 
 
 def _installation_rows(

@@ -52,13 +52,13 @@ def import_problem(name: str) -> str | None:
     """Why a package cannot be loaded; None if it can."""
     try:
         import_module(name)
-    except Exception as error:  # a broken native library raises whatever it likes
+    except Exception as error:  # a broken native library may raise anything
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
 
 def _ffmpeg_in_av() -> str | None:
-    """The FFmpeg that PyAV brings along."""
+    """The version of FFmpeg inside PyAV."""
     try:
         import av
     except Exception:  # as above
@@ -66,7 +66,7 @@ def _ffmpeg_in_av() -> str | None:
     return str(getattr(av, "ffmpeg_version_info", "")) or None
 
 
-# Those that make a difference to a convolution or a matrix product.
+# CPU features that speed up convolutions or matrix products.
 _TELLING_FEATURES = (
     *("avx2", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve"),
@@ -94,7 +94,7 @@ class Accelerator:
     bf16: bool
 
 
-def look_at_machine() -> Machine:
+def describe_machine() -> Machine:
     cpu, features = _cpu_on_mac() if platform.system() == "Darwin" else _cpu_on_linux()
     return Machine(
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
@@ -165,10 +165,10 @@ def _memory_gib() -> float | None:
 
 
 def _torch_kernels() -> str | None:
-    """The instructions that torch's own kernels were chosen for."""
+    """The instruction set of the kernels that torch has chosen."""
     try:
         import torch
-    except Exception:  # a broken native library raises whatever it likes
+    except Exception:  # a broken native library may raise anything
         return None
     return str(torch.backends.cpu.get_cpu_capability())
 
@@ -180,7 +180,7 @@ _MODULES = {"pyav": "av", "decord": "decord"}
 
 @dataclass(frozen=True)
 class _CodecClip:
-    """How to make a clip of a codec: the encoders to try, and a container that it is found in."""
+    """How to make a clip of a codec: the encoders to try, and a usual container."""
 
     codec: str
     encoders: tuple[str, ...]
@@ -266,7 +266,7 @@ def _make(codec_clip: _CodecClip, folder: Path) -> tuple[str | None, Path]:
     for encoder in codec_clip.encoders:
         try:
             _encode(path, encoder, dict(codec_clip.options))
-        except Exception:  # whatever an encoder dislikes, the next one is tried
+        except Exception:  # if an encoder fails, the next one is tried
             continue
         return encoder, path
     return None, path
@@ -276,7 +276,7 @@ def _encode(path: Path, encoder: str, options: dict[str, str]) -> None:
     import av
 
     av.logging.set_level(av.logging.PANIC)
-    os.environ.setdefault("SVT_LOG", "0")  # an encoder that would write to the terminal by itself
+    os.environ.setdefault("SVT_LOG", "0")  # else this encoder writes to the terminal
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=Fraction(25), options=options)
         stream.width, stream.height = _WIDTH, _HEIGHT

@@ -88,7 +88,7 @@ def _copied(stream: Any, output: Any) -> _Track:
         if packet is None:
             return
         if packet.dts is not None:
-            if last is not None and packet.dts <= last:  # some files repeat a time, which no file may
+            if last is not None and packet.dts <= last:  # some files repeat a time, which is not allowed
                 packet.dts = last + 1
                 packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else None
             last = packet.dts
@@ -143,7 +143,7 @@ _PALETTE_FRAMES = 64
 
 @dataclass(frozen=True)
 class FilmSource:
-    """What a film takes over from its video; `start` is the time of its first frame, in units of `time_base`.
+    """What a film keeps of its video; `start` is the time of its first frame, in units of `time_base`.
 
     `began` is the moment, in seconds of the container, from which both pictures and sound are counted.
     """
@@ -183,7 +183,7 @@ class Film(ABC):
             stream = self.output.add_stream(encoder, rate=self.source.rate, options=options)
         except av.codec.codec.UnknownCodecError:
             raise AdaFocusError(
-                f"this PyAV has no encoder {encoder}; pip install --force-reinstall av, or write another kind of file"
+                f"this PyAV has no encoder {encoder}; pip install --force-reinstall av, or write another format"
             ) from None
         stream.codec_context.time_base = time_base
         return stream
@@ -226,7 +226,7 @@ class SoundFilm(Film):
 
 
 class Gif(Film):
-    """Looks at all frames twice: its colours are chosen before it is written."""
+    """Takes all frames twice: once for the palette, once to be written."""
 
     def __init__(self, target: str, kind: str, source: FilmSource) -> None:
         super().__init__(target, kind, source, {})

@@ -22,12 +22,12 @@ from adafocus_cli.video.turn import Turn
 
 Colour = tuple[int, int, int]
 _BT709, _UNSAID, _FULL_RANGE = 1, 2, 2
-_HD = 720  # from this height on, players take colours that are not named for BT.709
+_HD = 720  # from this height on, players assume BT.709 for unspecified colours
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How a video writes its colours, so that ours look the same in all of them."""
+    """How a video encodes its colours, so that ours look the same in every video."""
 
     matrix: int
     full_range: bool
@@ -65,7 +65,7 @@ class Layer:
         return cls(alpha, alpha[..., None] * colours.planes_of(rgba[..., :3]))
 
     def over(self, canvas: Canvas, left: int, top: int) -> None:
-        """Lays it over a canvas; the place is even, too. What hangs out is cut off."""
+        """Draws the layer on a canvas, at even coordinates; what is outside is cut off."""
         for plane, (alpha, ink) in zip(canvas.planes, self._planes, strict=True):
             half = 1 if plane is canvas.planes[0] else 2
             x, y = left // half, top // half
@@ -119,7 +119,7 @@ def _halved(values: np.ndarray) -> np.ndarray:
 
 WHITE, ACCENT, SHADE = (255, 255, 255), (255, 176, 32), (12, 14, 20)
 _FAINT, _EMPTY = (205, 210, 220), (92, 97, 110)
-_GROWING = 0.3  # seconds in which the meter takes in a look, and the corners settle after it
+_GROWING = 0.3  # seconds in which the meter grows by a look, and the corners get thin again
 _LONGEST_NAME = 40
 
 
@@ -140,7 +140,7 @@ class Scale:
 
 
 class Marks:
-    """Draws on the frames of one video, of which `width` and `height` are those that are shown."""
+    """Draws on the frames of one video, which are shown with `width` and `height`."""
 
     def __init__(self, story: Story, width: int, height: int, colours: Colours) -> None:
         self._story = story
@@ -159,7 +159,7 @@ class Marks:
             self._draw_box(canvas, self._on_canvas(box), fresh)
 
     def _free_place(self) -> int:
-        """Below, unless the panel hides less of what was looked at above."""
+        """Below, unless the panel would hide less of the looks above."""
         above = self._scale.margin
         below = _even(self._size[1] - self._panel.height - 1) - self._scale.margin
 
@@ -199,7 +199,7 @@ class Marks:
 
 
 class _Panel:
-    """The label with its score; below, the meter. Drawn anew only when something in it changes."""
+    """The label with its score; below, the meter. Redrawn only when something in it changes."""
 
     def __init__(self, story: Story, scale: Scale, width: int, colours: Colours) -> None:
         self._story, self._scale, self._colours = story, scale, colours

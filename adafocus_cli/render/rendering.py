@@ -1,4 +1,4 @@
-"""From an open video and its record to files: frame by frame, a part at a time, in the child process."""
+"""Renders an open video with its record to files, frame by frame and a part at a time, in the child process."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Rendering:
         return not self._looks and self._film is None
 
     def go_on(self, deadline: Deadline) -> None:
-        """Some more of it."""
+        """Renders for about half a second."""
         until = time.monotonic() + _PART_SECONDS
         while time.monotonic() < until and not self.over:
             if self._film is not None:
@@ -90,7 +90,7 @@ class Rendering:
         self._film = self._marks = None
 
     def _save(self, count: int, look: Any, deadline: Deadline) -> None:
-        """The picture of one look, as it was seen then."""
+        """Saves the picture of one look."""
         info = self._reader.info
         number = min(max(look.frame, 0), info.frames - 1)
         canvas = self._drawn(

@@ -1,7 +1,7 @@
-"""The child that renders: one video, a part of it for each request.
+"""The child's side of rendering: one video, a part of it for each request.
 
 Run as `python -m adafocus_cli.render.server PARENT_PID MEMORY_BYTES`, with the limits and the protocol of the child
-that decodes; only this one writes files, too.
+that decodes; but it also writes files.
 """
 
 from __future__ import annotations

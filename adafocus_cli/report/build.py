@@ -86,7 +86,7 @@ class Summary:
 
 
 ON_A_PAGE = 1000
-_PAGE_BYTES = 56_000_000  # a page with very much in it ends before it has a thousand videos
+_PAGE_BYTES = 56_000_000  # a page with very long records ends before it has a thousand videos
 _AT_ONCE = 100  # videos that are given to the decoding processes together
 
 Progress = Callable[[int, int], None]
@@ -95,7 +95,7 @@ _JsonData = dict[str, Any]
 
 @dataclass(frozen=True)
 class BuiltPages:
-    """What came of it; `missing` counts tagged videos whose files were not found."""
+    """The pages that were written; `missing` counts tagged videos whose files were not found."""
 
     videos: int
     missing: int
@@ -125,7 +125,7 @@ def build(
 
 
 class _Pages:
-    """Videos come one by one; a page is written when it is full and another video comes."""
+    """Collects videos; a page is written when it is full and another video comes."""
 
     def __init__(self, output: Path, title: str, summary: Summary) -> None:
         self.written: list[Path] = []
@@ -198,7 +198,7 @@ def _with_pictures(
 
 
 def _row(video: Video) -> _JsonData:
-    """What searching, filtering and sorting need of a video."""
+    """The data of a video for search, filters and order."""
     name = PurePath(video.path).name
     row = {"name": printable(name), "folder": printable(video.path[: -len(name)].rstrip("/\\"))}
     if not isinstance(video, Tagged):
@@ -217,7 +217,7 @@ def _row(video: Video) -> _JsonData:
 
 
 def _detail(video: Video, file: Path | None, pictures: tuple[PagePicture, ...], folder: Path) -> _JsonData:
-    """What the card and the player need."""
+    """The data of a video for its card and the player."""
     if not isinstance(video, Tagged):
         return {}
     return {

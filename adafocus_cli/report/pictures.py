@@ -1,6 +1,6 @@
 """Key frames of videos as small pictures inside the page, and where the page finds the videos.
 
-Files are opened only in decoding processes with limits; one that cannot be read has no pictures, and costs no other.
+Files are only opened in decoding processes with limits; one that cannot be read has no pictures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LIMITS = Limits(seconds=20)
 
 
 class PagePicture(NamedTuple):
-    """A frame as a data address; `look` is its place among the looks, -1 if it is of none."""
+    """A frame as a data address; `look` is the index of its look, -1 if there is none."""
 
     time: float
     look: int
@@ -56,7 +56,7 @@ class PagePictures:
         self._pool.close()
 
     def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[PagePicture, ...]]:
-        """Of each video, in this order; none where it is not to be found."""
+        """The pictures of each video, in this order; none if its file was not found."""
         for job in [self._pool.submit(self._of_one, video, file) for video, file in videos]:
             yield job.result()
 
@@ -72,7 +72,7 @@ class PagePictures:
 def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[PagePicture, ...]:
     opened = process.open(file)
     if (opened.info.width, opened.info.height) != (video.width, video.height):
-        return ()  # another video by now
+        return ()  # it has been replaced by another video
     places = _places(video, opened.info.frames, count)
     frames = process.frames(opened, [frame for frame, _ in places], framing=Framing(SIDE, squeezed=True))
     return tuple(
@@ -103,7 +103,7 @@ def _address(pixels: np.ndarray, video: Tagged) -> str:
 
 
 def find(path: str, root: Path | None) -> Path | None:
-    """The file of a record: where it says, or below `root` by as much of its path as is there."""
+    """The file of a record: its path or, below `root`, the longest end of its path that exists."""
     if is_remote(path) or "\0" in path:
         return None
     if root is None:
@@ -116,5 +116,5 @@ def find(path: str, root: Path | None) -> Path | None:
 def _file(path: Path) -> Path | None:
     try:
         return path if path.is_file() else None
-    except OSError:  # such as a name too long
+    except OSError:  # such as a name that is too long
         return None

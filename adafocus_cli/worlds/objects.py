@@ -1,7 +1,4 @@
-"""Things with an outline, a filling, maybe an edge and a shadow, and how they are laid on a picture.
-
-Knows nothing of motion.
-"""
+"""Objects with an outline, a filling, maybe an edge and a shadow, and how they are drawn on a picture."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_it_says_so_in_words_and_by_its_exit_status(
     assert outcome.code == (0 if ready else 1)
     assert ("✓ Videos can be tagged here." in outcome.out) is ready
     assert ("torch cannot be loaded" in outcome.out) is not ready
-    assert "not tried" in outcome.out
+    assert "not tested" in outcome.out
 
 
 def test_a_wrong_frame_shows() -> None:
