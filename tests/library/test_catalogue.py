@@ -96,7 +96,7 @@ def test_every_packaged_list_says_how_sure_it_is(name):
         ("[1, 2", "not YAML"),
         ("groups: 3", "is not a catalogue"),
         ("groups: [{family: x}]", "without `models:`"),
-        ("groups: [{models: [3]}]", "no mapping"),
+        ("groups: [{models: [3]}]", "is not a mapping"),
         ("groups: [{models: [{name: a}]}]", "needs at least"),
         ("groups: [{models: [{name: ../a, family: f, file: x}]}]", "cannot be a model's name"),
         ("groups: [{models: [{name: a, family: f, file: ../x}]}]", "not the plain name"),
