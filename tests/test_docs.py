@@ -142,7 +142,7 @@ def tiny_file(family: str, path: Path, **about: Any) -> None:
 def template(tmp_path_factory):
     """Everything that the pages name, and two installed models."""
     from adafocus_cli.library import install
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
     top = tmp_path_factory.mktemp("docs")
     numbered_clip(top / "video.mp4", frames=280, size=(340, 256), fps=28, options={"preset": "ultrafast"})
@@ -155,7 +155,7 @@ def template(tmp_path_factory):
     shutil.copytree(ROOT / "examples", top / "examples")
     tiny_file("adafocus-v1", top / "128s3_checkpoint.pth.tar")
     tiny_file("adafocus-v2", top / "best.pth.tar")
-    store = Store(top / "home")
+    store = ModelStore(top / "home")
     for name in (MODEL, "sports-p128"):
         install.add(store, top / "best.pth.tar", name, None, labels="activitynet")
     shutil.copy(store.path_of(MODEL), top / "best.safetensors")
@@ -175,11 +175,11 @@ def folder(template, tmp_path, monkeypatch):
 
 
 def write_shown_files(page: Path, folder: Path) -> None:
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
     for block in blocks_of(page):
         if block.file:
-            record = Store().record_of(MODEL)
+            record = ModelStore().record_of(MODEL)
             (folder / block.file).write_text(block.text.replace("0" * 64, record.source_sha256))
 
 

@@ -1,7 +1,7 @@
-"""One page as HTML: what is shown as JSON, which a script that comes with it turns into text and shapes.
+"""One page as HTML: its data as JSON, which the page's script turns into text and shapes.
 
 Nothing of a record becomes markup: JSON has its `<` escaped, the script only makes text nodes, and the page's policy
-lets no other script run and no address but the page's own folder be asked. Knows nothing of records.
+lets no other script run and no address but the page's own folder be asked.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus
         ((tmp_path / "missing.jsonl", "-o", page), "there is no file"),
         ((tmp_path / "a.jsonl", "-o", tmp_path / "a.jsonl"), "ends in .html"),
         ((tmp_path / "a.jsonl", "-o", tmp_path / "nowhere/a.html"), "there is no folder"),
-        ((tmp_path / "a.jsonl", "-o", page, "--videos", tmp_path / "nowhere"), "is no folder"),
+        ((tmp_path / "a.jsonl", "-o", page, "--videos", tmp_path / "nowhere"), "is not a folder"),
         (
             (tmp_path / "a.jsonl", "-o", tmp_path / "taken.html"),
             "Is a directory; give another file",

@@ -1,7 +1,6 @@
-"""One look at a batch of clips, in pieces that a learner can change: glance, where to look, patches, answers.
+"""The stages of a family over a training batch, step by step: glance, where to look, patches, answers.
 
-The stages are the family's own; only the two networks run in reduced precision, as they do when they tag. Knows nothing
-of losses.
+Only the two networks run in reduced precision, as they do when they tag.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from torch import Tensor
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.patches import boxes_at
 
-# Of any video that is longer than a model's samples, the same positions are glanced at and looked at.
+# A number of frames that is larger than any plan; all such plans have the same positions.
 _LONG = 10_000
 
 
 @dataclass(frozen=True)
-class Glance:
-    """What was seen of a batch: the glance's maps, and the frames to be looked at, uint8, both in looking order."""
+class ForwardPass:
+    """The glance's maps of a batch, and the frames to be looked at, uint8, both in looking order."""
 
     model: Family
     turn: Turn
@@ -30,30 +29,30 @@ class Glance:
     frames: Tensor
 
     @classmethod
-    def at(cls, model: Family, pixels: Tensor) -> Glance:
+    def of(cls, model: Family, pixels: Tensor) -> ForwardPass:
         """`pixels` (b, n, s, s, 3) are the frames of the model's plan, uint8."""
         (turn,) = model.turns()
         plan = model.plan(_LONG)
         glanced = [plan.glance[i] for i in turn.glance]
         looked = [plan.focus[i] for i in _looks(model, turn)]
-        maps = model.glance(model.normalised(_at(pixels, glanced)))
-        return cls(model, turn, maps.float(), _at(pixels, looked))
+        maps = model.glance(model.normalised(_frames_at(pixels, glanced)))
+        return cls(model, turn, maps.float(), _frames_at(pixels, looked))
 
-    def learned(self) -> Gaze:
-        """Where the policy looks; it learns from the maps without changing them."""
+    def policy_gaze(self) -> Gaze:
+        """Where the policy looks; no gradient goes back into the maps."""
         with full_precision(self.maps):
             return self.model.locate(self.turn, self.maps.detach(), {})
 
-    def at_random(self) -> Gaze:
-        """Uniform: a place for each frame or, where networks exchange features between frames, one for the clip."""
+    def random_gaze(self) -> Gaze:
+        """Uniform: a point for each frame or, where networks exchange features between frames, one for the clip."""
         clips, looks = len(self.maps), len(self.turn.looks)
-        return self.at_places(torch.rand(clips, 1 if self.model.clip_wise else looks, 2))
+        return self.gaze_at(torch.rand(clips, 1 if self.model.clip_wise else looks, 2))
 
-    def at_places(self, places: Tensor) -> Gaze:
-        """Places (b, looks or 1, 2) as (row, col) in 0…1."""
+    def gaze_at(self, points: Tensor) -> Gaze:
+        """Points (b, looks or 1, 2) as (row, col) in 0…1."""
         spec = self.model.spec
         boxes = boxes_at(
-            places.to(self.maps.device), spec.frame_size, spec.patch_size, whole_pixels=self.model.whole_pixels
+            points.to(self.maps.device), spec.frame_size, spec.patch_size, whole_pixels=self.model.whole_pixels
         )
         frames = torch.tensor(_looks(self.model, self.turn), device=boxes.device).expand(len(boxes), -1)
         return Gaze(frames, boxes.expand(-1, frames.shape[1], -1))
@@ -64,8 +63,8 @@ class Glance:
             patches = self.model.patches(self.frames.flatten(0, 1), gaze.boxes.flatten(0, 1))
         return self.model.focus(patches.view(*gaze.boxes.shape[:2], *patches.shape[1:]))
 
-    def whole(self) -> Tensor:
-        """The focus network's maps of whole frames, as it makes them when it tags; nothing can be learned from them."""
+    def whole_frame_maps(self) -> Tensor:
+        """The focus network's maps of whole frames, in evaluation mode and without gradient."""
         network = self.model.focus_net
         learning = network.training
         network.eval()
@@ -81,33 +80,33 @@ class Glance:
             return self.model.classify(self.turn, self.maps, focused.float(), memory)
 
 
-def _at(pixels: Tensor, positions: list[int]) -> Tensor:
+def _frames_at(pixels: Tensor, positions: list[int]) -> Tensor:
     return pixels.index_select(1, torch.tensor(positions, device=pixels.device))
 
 
 def _looks(model: Family, turn: Turn) -> tuple[int, ...]:
-    """The frames, by their places in the plan's focus, that are looked at, in the order of the looks."""
+    """The frames that are looked at, as positions in the plan's focus, in the order of the looks."""
     return tuple(turn.looks) if model.clip_wise else turn.glance
 
 
 def answers(model: Family, pixels: Tensor) -> Tensor:
-    """All of it: uint8 frames (b, n, s, s, 3) of the model's plan → logits (b, answers, classes)."""
+    """All stages: uint8 frames (b, n, s, s, 3) of the model's plan → logits (b, answers, classes)."""
     if not model.cuts_patches:
-        return _answers_of_features(model, pixels)
-    seen = Glance.at(model, pixels)
-    return seen.answers(seen.focus(seen.learned()))
+        return _answers_without_patches(model, pixels)
+    forward_pass = ForwardPass.of(model, pixels)
+    return forward_pass.answers(forward_pass.focus(forward_pass.policy_gaze()))
 
 
-def _answers_of_features(model: Family, pixels: Tensor) -> Tensor:
+def _answers_without_patches(model: Family, pixels: Tensor) -> Tensor:
     (turn,) = model.turns()
-    seen = model.glance(model.normalised(pixels)).float()
+    glance_maps = model.glance(model.normalised(pixels)).float()
     memory: Memory = {}
-    with full_precision(seen):
-        gaze = model.locate(turn, seen, memory)
-    assert gaze.features is not None, "what sees no patches sees features"
+    with full_precision(glance_maps):
+        gaze = model.locate(turn, glance_maps, memory)
+    assert gaze.features is not None, "a family without patches gives features"
     focused = model.focus(gaze.features)
-    with full_precision(seen):
-        return model.classify(turn, seen, focused.float(), memory)
+    with full_precision(glance_maps):
+        return model.classify(turn, glance_maps, focused.float(), memory)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from adafocus_cli.evaluation.data import Sample
-from adafocus_cli.training.clips import Augmentation, FileClips, FrameCache, Planned, SceneClips
-from adafocus_cli.training.loading import Loader
+from adafocus_cli.training.clips import Augmentation, FileClips, FrameCache, Loader, PlannedFrames, SceneClips
 from tests.tiny import tiny_spec
 
-PLANNED = Planned(replace(tiny_spec("adafocus-v2"), glance_frames=3, focus_frames=3))
+PLANNED = PlannedFrames(replace(tiny_spec("adafocus-v2"), glance_frames=3, focus_frames=3))
 
 
 def clips_of(videos, **more):
@@ -92,7 +91,7 @@ def test_frames_are_decoded_once(videos, tmp_path):
 
 def test_frames_that_the_plan_names_twice_are_there_twice(videos):
     spec = replace(PLANNED.spec, glance_frames=6, focus_frames=6)
-    clips = replace(clips_of(videos), planned=Planned(spec))
+    clips = replace(clips_of(videos), planned=PlannedFrames(spec))
     pixels = clips.read(0, ()).pixels  # of four frames
     clips.close()
     assert len(pixels) == 6

@@ -1,12 +1,13 @@
-"""What a run leaves in its folder: a journal, a checkpoint to go on from, and files of the model.
+"""The folder of a run: its journal, the checkpoint to resume from, and the files of the model.
 
-Every file takes its place only when all of it is written, and the checkpoint comes last: whatever ends a run, the
-folder is that of some epoch, and what is later in the journal is cut off when the run goes on.
+Files are replaced only when the new one is complete, and the checkpoint comes last: whenever a run ends, the folder is
+that of a whole epoch. Later lines of the journal are dropped when the run is resumed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,10 +19,11 @@ import torch
 
 from adafocus_cli import weights_file
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.files import replacing
+from adafocus_cli.files import replacing, sha256_of
+from adafocus_cli.library.store import find_model
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.training.settings import Settings
+from adafocus_cli.training.recipes import TrainingSettings
 from adafocus_cli.weights_file import About
 
 CHECKPOINT, JOURNAL = "last.pt", "log.jsonl"
@@ -31,14 +33,14 @@ _FORMAT = "adafocus-training/1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What does not change from the beginning to the end of a run."""
+class TrainingRun:
+    """What stays the same during a run."""
 
-    settings: Settings
+    settings: TrainingSettings
     spec: ModelSpec
     labels: tuple[str, ...]
     clips: Mapping[str, int]
-    """How many there are to learn from, and to be judged by."""
+    """How many there are for training and for validation."""
     command: str
 
 
@@ -56,12 +58,12 @@ class Epoch:
     val_accuracy: float
     seconds: float
     unreadable: tuple[str, ...]
-    """Videos that were found so in this epoch."""
+    """Videos that could not be read, found in this epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Position:
-    """How far a run has come: so many epochs of a stage, the best of them, and the videos that cannot be read."""
+class RunProgress:
+    """How far a run has got: the stage and its epochs, the best of them, and the videos that cannot be read."""
 
     stage: int = 0
     epochs: int = 0
@@ -77,12 +79,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    # A new run, and one that goes on.
+    # Start and resume.
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: TrainingRun) -> None:
         if (self.path / CHECKPOINT).exists():
             raise UsageError(
-                f"{self.path} has a run already; go on with it by --resume {self.path}, or give another folder"
+                f"{self.path} has a run already; resume it with --resume {self.path}, or give another folder"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -90,50 +92,67 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}; give another folder after -o") from error
 
-    def read(self) -> tuple[Run, Position, dict[str, Any]]:
-        """A run that was broken off: the last part is what `keep` was given of the learner."""
+    def copy_backbone(self, settings: TrainingSettings, spec: ModelSpec) -> None:
+        """Puts the file of the network beside the small one that the run will write; linked, where that is possible."""
+        backbone, target = find_model(settings.init), self.path / str(spec.backbone)
+        if target.exists():
+            if sha256_of(target) != spec.backbone_sha256:
+                raise UsageError(f"{target} exists and is not {backbone}; give another folder after -o")
+            return
+        try:
+            os.link(backbone, target)
+        except OSError:
+            try:
+                shutil.copyfile(backbone, target)
+            except OSError as error:
+                raise AdaFocusError(f"cannot copy {backbone} to {self.path}: {error.strerror}; make room") from error
+
+    def read(self) -> tuple[TrainingRun, RunProgress, dict[str, Any]]:
+        """A run that was interrupted: the run, its progress, and the state of its learner."""
         path = self.path / CHECKPOINT
         if not path.is_file():
-            raise UsageError(f"there is no run in {self.path}, for it has no {CHECKPOINT}; begin one with -o instead")
+            raise UsageError(f"there is no run in {self.path} (no {CHECKPOINT}); start one with -o instead")
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             if content["format"] != _FORMAT:
-                raise AdaFocusError(f"{path} is of another version of adafocus; begin a new run")
-            run, position = content["run"], Position(**content["position"])
-            run["settings"] = Settings(**run["settings"])
+                raise AdaFocusError(f"{path} is of another version of adafocus; start a new run")
+            run, progress = content["run"], RunProgress(**content["position"])
+            run["settings"] = TrainingSettings(**run["settings"])
             run["spec"] = ModelSpec.from_dict(run["spec"])
             run["labels"] = tuple(run["labels"])
-            return Run(**run), position, content["learning"]
+            return TrainingRun(**run), progress, content["learning"]
         except (KeyError, TypeError, ValueError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise AdaFocusError(f"{path} is damaged; begin a new run, from {BEST} with --init if it is good") from error
+            raise AdaFocusError(
+                f"{path} is damaged; start a new run, with --init {BEST} if that file is intact"
+            ) from error
 
-    def cut_journal(self, position: Position) -> None:
-        """What came after the checkpoint comes again."""
+    def truncate_journal(self, progress: RunProgress) -> None:
+        """Drops the lines after the checkpoint, whose epochs are trained again."""
         path = self.path / JOURNAL
         lines = path.read_text("utf-8").splitlines(keepends=True)
         with replacing(path) as file:
-            file.write("".join(lines[: 1 + position.lines]).encode())
+            file.write("".join(lines[: 1 + progress.lines]).encode())
 
     # After every epoch.
 
-    def note(self, epoch: Epoch) -> None:
+    def log_epoch(self, epoch: Epoch) -> None:
         with (self.path / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(_line(asdict(epoch)))
 
-    def keep(self, run: Run, position: Position, learning: Mapping[str, Any]) -> None:
-        content = {"format": _FORMAT, "run": _plain(run), "position": _plain(position), "learning": dict(learning)}
+    def save_checkpoint(self, run: TrainingRun, progress: RunProgress, learning: Mapping[str, Any]) -> None:
+        content = {"format": _FORMAT, "run": _plain(run), "position": _plain(progress), "learning": dict(learning)}
         self._write(CHECKPOINT, lambda file: torch.save(content, file))
 
-    def write_model(self, name: str, run: Run, model: Family, position: Position, epoch: Epoch) -> None:
-        """A file that every command takes after --weights; it says how it came about."""
+    def write_model(self, name: str, run: TrainingRun, model: Family, progress: RunProgress, epoch: Epoch) -> None:
+        """A file for --weights that says how it was trained."""
         settings = run.settings
-        story = {
+        provenance = {
             "command": run.command,
             "recipe": settings.recipe,
             "seed": settings.seed,
             "data": {"source": settings.data, "classes": len(run.labels), **run.clips},
             "stage": epoch.stage,
-            "epochs": position.epochs,
+            "epochs": progress.epochs,
             "accuracy": epoch.val_accuracy,
         }
         about = About(
@@ -141,7 +160,7 @@ class RunFolder:
             name=self.path.resolve().name,
             labels=run.labels,
             labels_source="training",
-            training=json.dumps(story),
+            training=json.dumps(provenance),
         )
         tensors = model.state_dict()
         if run.spec.backbone is not None:
@@ -149,7 +168,7 @@ class RunFolder:
         self._write(name, lambda file: weights_file.write(file, about, tensors))
 
     def finish(self) -> Path:
-        """The best model of the last stage is the result."""
+        """Copies the best model of the last stage to the final name."""
         final = self.path / FINAL
         with (self.path / BEST).open("rb") as best, replacing(final) as file:
             shutil.copyfileobj(best, file)
@@ -161,14 +180,14 @@ class RunFolder:
                 write(file)
         except OSError as error:
             raise AdaFocusError(
-                f"cannot write {self.path / name}: {error.strerror or error}; make room, then go on with "
+                f"cannot write {self.path / name}: {error.strerror or error}; make room, then resume with "
                 f"--resume {self.path}"
             ) from error
 
 
-def _plain(thing: Run | Position) -> dict[str, Any]:
-    """As the restricted unpickler reads it."""
-    return dict(json.loads(json.dumps(asdict(thing))))
+def _plain(values: TrainingRun | RunProgress) -> dict[str, Any]:
+    """Plain values, which the restricted unpickler reads."""
+    return dict(json.loads(json.dumps(asdict(values))))
 
 
 def _line(values: Mapping[str, Any]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adafocus_cli.benchmark.peak import share
-from adafocus_cli.benchmark.report import PLAIN, Row
-from adafocus_cli.benchmark.rounds import Entrant, Timing, timed
+from adafocus_cli.benchmark.interleaved import TimedTask, Timing, time_interleaved
+from adafocus_cli.benchmark.model_only import share
+from adafocus_cli.benchmark.report import REFERENCE, Row
 
 
 def timing(*seconds, part="all"):
@@ -17,23 +17,23 @@ def test_everybody_takes_a_turn_in_every_round_and_the_first_does_not_count():
     seconds = {"a": iter((100.0, 1.0, 2.0)), "b": iter((100.0, 6.0, 8.0))}
     order = []
 
-    def entrant(name, videos):
-        return Entrant(name, lambda: order.append(name) or {"all": next(seconds[name])}, videos)
+    def task(name, videos):
+        return TimedTask(name, lambda: order.append(name) or {"all": next(seconds[name])}, videos)
 
-    timings = timed([entrant("a", 1), entrant("b", 2)], 2, lambda text: None)
+    timings = time_interleaved([task("a", 1), task("b", 2)], 2, lambda text: None)
     assert order == ["a", "b"] * 3
     assert timings["a"].seconds() == [1, 2]
     assert timings["b"].seconds() == [3, 4], "of one video"
 
 
 def test_a_busy_moment_that_hits_both_does_not_show_in_the_ratio():
-    timings = {PLAIN: timing(1.0, 1.0, 9.0, 1.0), "ours": timing(0.25, 0.25, 2.25, 0.25)}
-    assert Row.beside(PLAIN, "ours", timings, {}).ratio == 0.25
+    timings = {REFERENCE: timing(1.0, 1.0, 9.0, 1.0), "ours": timing(0.25, 0.25, 2.25, 0.25)}
+    assert Row.compared_with(REFERENCE, "ours", timings, {}).ratio == 0.25
 
 
 def test_what_was_timed_once_is_compared_with_the_median():
-    timings = {PLAIN: timing(1.0, 2.0, 4.0), "slow": timing(30.0)}
-    row = Row.beside(PLAIN, "slow", timings, {})
+    timings = {REFERENCE: timing(1.0, 2.0, 4.0), "slow": timing(30.0)}
+    row = Row.compared_with(REFERENCE, "slow", timings, {})
     assert row.ratio == 15
     assert row.timing.spread == 0
 
