@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from adafocus_cli import checkpoint
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.exits import ExitRule, read_thresholds, schedule
+from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.labels import LabelSet
@@ -197,8 +198,7 @@ class Tagger:
             raise UsageError(f"--max-gmacs {max_gmacs:g} is no cost; give a number above 0")
         if exits is None:
             return ExitRule(max_gmacs=max_gmacs)
-        thresholds, group = read_thresholds(Path(exits), self.model)
-        return ExitRule(thresholds=thresholds, max_gmacs=max_gmacs, group=group)
+        return replace(read_rule(Path(exits), self.model), max_gmacs=max_gmacs)
 
     def loop(self, rule: ExitRule) -> Loop:
         return Loop(self.runtime, schedule(self.family, self._meter, rule), rule)

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -60,7 +60,23 @@ Group = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=options.EXITS,
-        help="How many looks pass between exits; fewer save more, more keep an accelerator busier.",
+        help="How many looks pass between exits; 1 as the authors have it, more keep an accelerator busier.",
+    ),
+]
+Law = Annotated[
+    Literal["auto", "dense"],
+    typer.Option(
+        rich_help_panel=options.EXITS,
+        help="How many videos leave where: auto is the law of the model's authors with their ratios, dense the same "
+        "with more ratios, for budgets between theirs.",
+    ),
+]
+CriterionOption = Annotated[
+    Literal["logit", "entropy"],
+    typer.Option(
+        "--criterion",
+        rich_help_panel=options.EXITS,
+        help="How sure an answer is: its largest logit, or the entropy of its softmax, the lower the surer.",
     ),
 ]
 Seed = Annotated[
@@ -103,7 +119,9 @@ def calibrate(
     precision: options.PrecisionOption = "auto",
     runtime: options.RuntimeOption = "auto",
     batch_size: options.BatchSize = None,
-    group: Group = 4,
+    group: Group = 1,
+    law: Law = "auto",
+    criterion: CriterionOption = "logit",
     decoder: options.DecoderOption = "auto",
     decode_timeout: options.DecodeTimeout = 60.0,
     workers: options.Workers = None,
@@ -121,23 +139,43 @@ def calibrate(
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
     from adafocus_cli.evaluation.calibration import Calibrator, Gathering
+    from adafocus_cli.evaluation.metrics import paper_metric
     from adafocus_cli.flops import CostMeter
 
     engine_options = options.engine_options(context.params)
     started = time.monotonic()
     tagger = choice.load()
-    calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted)
+    calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted, law=law)
     for budget in wanted:
         if budget >= calibrator.full_gmacs:
             all_of_it = f"the {calibrator.full_gmacs:.4g} GMACs of everything"
             terminal.note(f"a budget of {budget:g} GMACs allows {all_of_it}; nothing is skipped")
-    gathering = Gathering(dataset, tagger.labels.names)
+    metric = paper_metric(tagger.model, tagger.labels) or "top-1"
+    gathering = Gathering(dataset, tagger.labels.names, criterion=criterion, metric=metric)
     failures = _gather(gathering, calibrator, dataset, tagger, engine_options, terminal)
     calibration = calibrator.calibrate(*gathering.halves(seed))
-    finding = _Finding(calibration, tagger, data, available, seed, failures, time.monotonic() - started)
+    _note_budgets_without_a_law(calibration, law, terminal)
+    finding = _Finding(calibration, tagger, data, available, seed, law, failures, time.monotonic() - started)
     finding.write(output, picture)
     finding.show(format_)
     labelled.end_with(failures, dataset, terminal)
+
+
+def _note_budgets_without_a_law(calibration: Calibration, law: str, terminal: Terminal) -> None:
+    """Where the laws cost more than a budget, or all of them much less."""
+    costs = [point.gmacs for point in calibration.fitted_laws]
+    hint = "; --law dense has more of them" if law == "auto" else ""
+    for choice in calibration.choices:
+        if choice.ratio == 0:
+            terminal.note(
+                f"a budget of {choice.budget:g} GMACs is below the cheapest law, {min(costs):.4g} on the half that is "
+                f"fitted on, so every video is left at the first exit{hint}"
+            )
+        elif choice.ratio is not None and choice.budget > 1.05 * max(costs):
+            terminal.note(
+                f"a budget of {choice.budget:g} GMACs is above the costliest law, {max(costs):.4g} on the half that is "
+                f"fitted on, so less is spent{hint}"
+            )
 
 
 def _parsed(budgets: str) -> list[float]:
@@ -186,6 +224,7 @@ class _Finding:
     data: str
     available: int
     seed: int
+    law: str
     failures: tuple[Failure, ...]
     seconds: float
 
@@ -197,8 +236,13 @@ class _Finding:
             output.mkdir(exist_ok=True)
             for choice in self.calibration.choices:
                 with replacing(output / _file_name(choice.budget)) as file:
-                    group = self.calibration.group
-                    write_thresholds(Path(file.name), self.tagger.model, choice.thresholds, group=group)
+                    write_thresholds(
+                        Path(file.name),
+                        self.tagger.model,
+                        choice.thresholds,
+                        criterion=self.calibration.criterion,
+                        group=self.calibration.group,
+                    )
         if picture is not None:
             from adafocus_cli.evaluation.curve import draw
 
@@ -215,7 +259,7 @@ class _Finding:
 
         from adafocus_cli.evaluation.calibration_table import layout
 
-        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data))
+        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data, self.failures))
 
     def _record(self) -> dict[str, Any]:
         return {
@@ -224,6 +268,7 @@ class _Finding:
             "data": self.data,
             "available": self.available,
             "seed": self.seed,
+            "law": self.law,
             "videos": {
                 "fitted_on": self.calibration.fitted_on,
                 "checked_on": self.calibration.checked_on,

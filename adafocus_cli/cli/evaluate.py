@@ -139,8 +139,9 @@ def evaluate(
 def _judged(dataset: Dataset, tagger: Tagger, engine_options: Options, terminal: Terminal) -> tuple[Report, float]:
     """The report, and how many seconds it took."""
     from adafocus_cli.evaluation.judge import Judge
+    from adafocus_cli.evaluation.metrics import paper_metric
 
-    judge = Judge(dataset, tagger.labels)
+    judge = Judge(dataset, tagger.labels, metric=paper_metric(tagger.model, tagger.labels))
     started = time.monotonic()
     labelled.tag(dataset, tagger, engine_options, terminal, take=judge.add)
     report = judge.report()
