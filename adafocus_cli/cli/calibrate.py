@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 SCHEMA = "adafocus-calibration/1"
 HELP = """Fit thresholds for leaving videos early, one set for each budget, and say what that does to accuracy.
 
-Half of the videos are for fitting, the others for checking. Use videos that the model was not trained on."""
+Half of the videos are for fitting, the others for checking. Use videos that the model was not trained on. \
+How many videos leave at which exit follows the law of the model's authors, whose ratio is chosen by the measure that \
+their paper prints for the data set."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
