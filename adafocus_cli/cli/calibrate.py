@@ -66,11 +66,11 @@ Group = Annotated[
     ),
 ]
 Law = Annotated[
-    Literal["auto", "dense"],
+    Literal["auto", "wide"],
     typer.Option(
         rich_help_panel=options.EXITS,
-        help="How many videos leave where: auto is the law of the model's authors with their ratios, dense the same "
-        "with more ratios, for budgets between theirs.",
+        help="How many videos leave where: auto is the law of the model's authors within their range of ratios, wide "
+        "the same beyond it.",
     ),
 ]
 CriterionOption = Annotated[
@@ -166,7 +166,7 @@ def calibrate(
 def _note_budgets_without_a_law(calibration: Calibration, law: str, terminal: Terminal) -> None:
     """Where the laws cost more than a budget, or all of them much less."""
     costs = [point.gmacs for point in calibration.fitted_laws]
-    hint = "; --law dense has more of them" if law == "auto" else ""
+    hint = "; --law wide reaches further" if law == "auto" else ""
     for choice in calibration.choices:
         if choice.ratio == 0:
             terminal.note(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -60,14 +61,28 @@ AUTHORS_LAWS: Mapping[str, ExitLaw] = {
     "uni-adafocus-tsm": ExitLaw(tuple(p / 100 for p in (*range(1, 400), 4e3, 4e4, 4e5, 4e6))),
 }
 
-LawName = Literal["auto", "dense"]
-_DENSE_RATIOS = tuple(2 ** (p / 16) for p in range(-112, 113))  # 2 ** ±7, so that 16 exits stay within float32
+LawName = Literal["auto", "wide"]
+_FINE = 16  # ratios between one and its double
+_WIDEST = 2.0**7  # so that the powers of 17 exits stay within float32
 
 
 def law_of(family: str, name: LawName) -> ExitLaw:
-    """The authors' (`auto`), or the same shares for many more ratios."""
+    """The authors', with finer steps between their ratios, for budgets that lie there; `wide` goes beyond them, too."""
     law = AUTHORS_LAWS[family]
-    return law if name == "auto" else replace(law, ratios=_DENSE_RATIOS)
+    ends = (1 / _WIDEST, _WIDEST) if name == "wide" else ()
+    return replace(law, ratios=_filled(sorted({*law.ratios, *ends})))
+
+
+def _filled(ratios: Sequence[float]) -> tuple[float, ...]:
+    """
+    >>> [round(ratio, 2) for ratio in _filled([1.0, 1.01, 1.25])]
+    [1.0, 1.01, 1.07, 1.12, 1.18, 1.25]
+    """
+    filled = list(ratios[:1])
+    for low, high in pairwise(ratios):
+        steps = max(1, round(_FINE * math.log2(high / low)))
+        filled += [low * (high / low) ** (step / steps) for step in range(1, steps)] + [high]
+    return tuple(filled)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,7 +79,7 @@ class TestAuthorsLaws:
         """By the family in the file's name; X3D, which is no family here, has the law of the other with two exits."""
         families = {"v2": "adafocus-v2", "uni": "uni-adafocus", "uni-tsm": "uni-adafocus-tsm", "uni-x3d": None}
         kind = next(kind for kind in sorted(families, key=len, reverse=True) if case.name.startswith(f"exits-{kind}"))
-        return law_of(families[kind] or "uni-adafocus-tsm", "auto")
+        return AUTHORS_LAWS[families[kind] or "uni-adafocus-tsm"]
 
     def answers(self, case, part, criterion):
         labels = getattr(case, f"{part}_labels")
@@ -157,21 +158,25 @@ def test_what_a_law_lets_leave_within_a_group_leaves_at_its_end(group, gmacs):
     assert set(left) == set(range(group - 1, 16, group))
 
 
-def test_budgets_beyond_the_old_end_of_the_ratios_differ_for_two_exits():
+@pytest.mark.parametrize("family", AUTHORS_LAWS)
+def test_ratios_are_those_of_the_authors_and_between_them_and_beyond_if_asked(family):
+    theirs = AUTHORS_LAWS[family].ratios
+    auto, wide = (law_of(family, name).ratios for name in ("auto", "wide"))
+    assert set(theirs) <= set(auto) & set(wide)
+    assert (min(auto), max(auto)) == (min(theirs), max(theirs))
+    assert (min(wide), max(wide)) == (1 / 128, max(128, *theirs))
+    assert max(high / low for low, high in pairwise(auto)) < 1.1
+
+
+def test_budgets_near_everything_differ_for_two_exits():
     """With ratios up to 3.9, all of these had the same mean cost."""
     fitting, checking = (made_up(2000, seed=seed, steps=2) for seed in range(2))
-    meter = CostMeter(tiny_spec("uni-adafocus-tsm"))
-    full = sum(cost.total() for cost in meter.of_turns(tiny_model("uni-adafocus-tsm").turns(1))) / 1e9
-    first = meter.of_turns(tiny_model("uni-adafocus-tsm").turns(1))[0].total() / 1e9
-    shares = (0.2, 0.8, 0.9, 0.95, 0.99)
+    first, full = (sum(cost.total() for cost in COSTS[:turns]) / 1e9 for turns in (1, 2))
+    shares = [(budget - 2.4) / (18.84 - 2.4) for budget in (10, 16, 17, 18, 18.5)]
     budgets = [first + share * (full - first) for share in shares]
-    found = calibrator(*budgets, family="uni-adafocus-tsm", group=1, law="dense").calibrate(fitting, checking)
+    found = calibrator(*budgets, family="uni-adafocus-tsm", group=1).calibrate(fitting, checking)
     spent = [(choice.fitted.gmacs - first) / (full - first) for choice in found.choices]
-    assert spent == pytest.approx(shares, abs=0.03)
-    auto = calibrator(*budgets, family="uni-adafocus-tsm", group=1).calibrate(fitting, checking)
-    spent = [(choice.fitted.gmacs - first) / (full - first) for choice in auto.choices]
-    assert spent[:2] == pytest.approx([0.2, 0.798], abs=0.01)  # 3.99 / 4.99; the next is 40 / 41
-    assert spent[2:] == pytest.approx([0.798, 0.798, 40 / 41], abs=0.01)
+    assert spent == pytest.approx(shares, abs=0.02)
 
 
 def test_a_budget_below_all_laws_leaves_everything_at_the_first_exit(gmacs):
@@ -306,7 +311,7 @@ def pixels_of(image, colour):
 
 
 def test_the_picture_has_the_laws_above_the_same_step_and_ends_where_nothing_is_skipped(gmacs):
-    found = calibrator(*gmacs[:2], law="dense").calibrate(made_up(400), made_up(400, seed=1))
+    found = calibrator(*gmacs[:2], law="wide").calibrate(made_up(400), made_up(400, seed=1))
     image = draw(found)
     blue, grey, black = (pixels_of(image, colour) for colour in (BLUE, GREY, BLACK))
     middle = (blue[1].min() + blue[1].max()) // 2
