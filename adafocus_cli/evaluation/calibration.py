@@ -76,7 +76,7 @@ def law_of(family: str, name: LawName) -> ExitLaw:
 def _filled(ratios: Sequence[float]) -> tuple[float, ...]:
     """
     >>> [round(ratio, 2) for ratio in _filled([1.0, 1.01, 1.25])]
-    [1.0, 1.01, 1.07, 1.12, 1.18, 1.25]
+    [1.0, 1.01, 1.05, 1.1, 1.15, 1.2, 1.25]
     """
     filled = list(ratios[:1])
     for low, high in pairwise(ratios):

@@ -305,13 +305,14 @@ BLUE, GREY, BLACK = (23, 85, 160), (160, 160, 160), (30, 30, 30)
 
 
 def pixels_of(image, colour):
-    """Rows and columns, below the legend and right of the axis."""
-    rows, columns = np.nonzero((np.asarray(image)[84:526, 84:] == colour).all(axis=2))
+    """Rows and columns, below the legend and right of the axis; the edge of a line is a little paler."""
+    away = np.abs(np.asarray(image)[84:526, 84:].astype(int) - colour)
+    rows, columns = np.nonzero((away < 30).all(axis=2))
     return rows, columns
 
 
 def test_the_picture_has_the_laws_above_the_same_step_and_ends_where_nothing_is_skipped(gmacs):
-    found = calibrator(*gmacs[:2], law="wide").calibrate(made_up(400), made_up(400, seed=1))
+    found = calibrator(*gmacs[:2]).calibrate(made_up(400), made_up(400, seed=1))
     image = draw(found)
     blue, grey, black = (pixels_of(image, colour) for colour in (BLUE, GREY, BLACK))
     middle = (blue[1].min() + blue[1].max()) // 2
