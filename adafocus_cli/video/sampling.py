@@ -26,7 +26,7 @@ class FramePlan:
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:
-    """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, and whole parts on from there.
+    """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, then whole parts on.
 
     Of a short video that is all frames, some more than once.
 

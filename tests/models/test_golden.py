@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from adafocus_cli.exits import ExitRule
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.video.sampling import spread_by_share
 from tests import oracle
