@@ -255,10 +255,16 @@ def test_every_published_number_has_its_commands():
     assert published
     for entry in published:
         assert re.search(rf"^\| `{entry.name}` \| (about )?{entry.accuracy} \|", text, re.MULTILINE), entry.name
+<<<<<<< HEAD
         assert re.search(rf"^adafocus evaluate \S+ .*-m {re.escape(entry.name)}\b(?!-)", blocks, re.MULTILINE), (
             entry.name
         )
         get = re.search(rf"^adafocus models (pull|add (\S+) --name) {re.escape(entry.name)}$", blocks, re.MULTILINE)
+=======
+        name = re.escape(entry.name)
+        assert re.search(rf"^adafocus evaluate \S+ .*-m {name}( |$)", blocks, re.MULTILINE), name
+        get = re.search(rf"^adafocus models (pull|add (\S+) --name) {name}$", blocks, re.MULTILINE)
+>>>>>>> authors
         if entry.name not in included.NAMES:
             assert get is not None, entry.name
             assert (get[1] == "pull") == (entry.url is not None)
