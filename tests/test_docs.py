@@ -27,7 +27,8 @@ from typer.main import get_command
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.app import app, run
-from adafocus_cli.library import catalogue, included
+from adafocus_cli.library import catalogue
+from adafocus_cli.library.catalogue import INCLUDED_MODELS
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS
 from tests.clips import cut_off, numbered_clip
@@ -255,17 +256,10 @@ def test_every_published_number_has_its_commands():
     assert published
     for entry in published:
         assert re.search(rf"^\| `{entry.name}` \| (about )?{entry.accuracy} \|", text, re.MULTILINE), entry.name
-<<<<<<< HEAD
-        assert re.search(rf"^adafocus evaluate \S+ .*-m {re.escape(entry.name)}\b(?!-)", blocks, re.MULTILINE), (
-            entry.name
-        )
-        get = re.search(rf"^adafocus models (pull|add (\S+) --name) {re.escape(entry.name)}$", blocks, re.MULTILINE)
-=======
         name = re.escape(entry.name)
         assert re.search(rf"^adafocus evaluate \S+ .*-m {name}( |$)", blocks, re.MULTILINE), name
         get = re.search(rf"^adafocus models (pull|add (\S+) --name) {name}$", blocks, re.MULTILINE)
->>>>>>> authors
-        if entry.name not in included.NAMES:
+        if entry.name not in INCLUDED_MODELS:
             assert get is not None, entry.name
             assert (get[1] == "pull") == (entry.url is not None)
             assert get[2] in (None, entry.file)

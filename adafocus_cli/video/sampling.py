@@ -53,11 +53,7 @@ class LookRequest:
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:
-<<<<<<< HEAD
     """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, then whole ones.
-=======
-    """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, then whole parts on.
->>>>>>> authors
 
     Of a short video that is all frames, some more than once.
 
