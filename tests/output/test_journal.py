@@ -96,6 +96,25 @@ def test_a_record_says_what_it_was_made_of(path: Path) -> None:
         }
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("path", LINES[:2], indirect=True)
+def test_a_file_is_not_open_when_another_takes_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to replace it then."""
+    replaced: list[Path] = []
+    replace = Path.replace
+
+    def refuse_open(self: Path, target: Path) -> Path:
+        assert target not in [file.resolve() for file in Path("/proc/self/fd").iterdir()]
+        replaced.append(target)
+        return replace(self, target)
+
+    write(path, "a.mp4", "b.mp4")
+    monkeypatch.setattr(Path, "replace", refuse_open)
+    with journal(path) as output:
+        output.write(tagged("a.mp4"), source("a.mp4", "changed"))
+    assert replaced == [path]
+
+
 def test_a_changed_video_is_redone_and_its_old_record_goes(path: Path) -> None:
     write(path, "a.mp4", "b.mp4", "c.mp4")
     changed = source("b.mp4", "other content", 2)
