@@ -102,6 +102,7 @@ def _lock(descriptor: int) -> bool:
 __all__ = ["Journal", "Mode", "Source", "check_name", "record_file"]
 
 _SYNC_SECONDS = 1.0
+_LONGEST = 1 << 26  # bytes of a line: a film of many hours has a long one
 
 _LINES: dict[str, Callable[[], LineFormat]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": CsvLines}
 _COMPRESSIONS: dict[str, Callable[[], Compression]] = {".gz": Gzip, ".zst": Zstd}
@@ -287,17 +288,14 @@ def _endings(path: Path) -> tuple[str, Callable[[], Compression] | None]:
     return (inner if inner in _LINES else ending), compression
 
 
-_LONGEST = 1 << 26  # bytes of a line: a film of many hours has a long one
-
-
 def whole_records(results: Path) -> Iterator[Record]:
     """Unlike a record file, also the array of `classify -f json`; never CSV, which has only a part of each record."""
     entries: Iterable[Any] = _array(results) if results.suffix.lower() == ".json" else _lines_or_rows(results)
-    for place, record in enumerate(entries):
+    for index, record in enumerate(entries):
         try:
             RecordOrigin.of(record)
         except (ValueError, AttributeError, TypeError):
-            raise no_record(results, place) from None
+            raise not_a_record(results, index) from None
         if is_flat(record):
             raise UsageError(f"{results}: CSV has only a part of each record; give a .jsonl file")
         yield record
@@ -336,8 +334,8 @@ def _is_of_batch(line: bytes) -> bool:
     return isinstance(record, dict) and "settings" in record
 
 
-def no_record(results: Path, place: int) -> UsageError:
-    return UsageError(f"{results}: entry {place + 1} is no record of adafocus; take it out, or give another file")
+def not_a_record(results: Path, index: int) -> UsageError:
+    return UsageError(f"{results}: entry {index + 1} is not a record of adafocus; take it out, or give another file")
 
 
 def _lines_or_rows(results: Path) -> Iterator[Record]:

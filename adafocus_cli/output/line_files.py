@@ -258,7 +258,7 @@ class LineFile:
                 continue
             if torn:
                 raise AdaFocusError(
-                    f"{self.path}: what is at byte {torn.spot.offset} is no record, and there are more after it; "
+                    f"{self.path}: what is at byte {torn.spot.offset} is not a record, and there are more after it; "
                     "take it out by hand, or give another file"
                 )
             is_ours = True

@@ -134,7 +134,7 @@ def with_plain_path(record: Record) -> Record:
 
 
 def flat(record: Record) -> dict[str, Cell]:
-    """A row of `COLUMNS`; raises ValueError if this is no record at all."""
+    """A row of `COLUMNS`; raises ValueError if this is not a record."""
     try:
         if is_flat(record):
             return record

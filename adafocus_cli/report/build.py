@@ -19,7 +19,7 @@ from urllib.parse import quote
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.journal import no_record, whole_records
+from adafocus_cli.output.journal import not_a_record, whole_records
 from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
 from adafocus_cli.report.page import is_page, json_block, page
 from adafocus_cli.report.pictures import PagePicture, PagePictures, find
@@ -196,7 +196,7 @@ def _videos(results: Path, newest: frozenset[int]) -> Iterator[Video]:
         try:
             yield video_of(record)
         except ValueError:
-            raise no_record(results, place) from None
+            raise not_a_record(results, place) from None
 
 
 def _with_pictures(

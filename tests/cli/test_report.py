@@ -58,11 +58,11 @@ def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus
         ),
         ((tmp_path / "a.mp4", "-o", page), "no results are known by this ending; .json, .jsonl"),
         ((tmp_path / "b.csv", "-o", page), "only a part of each record"),
-        ((tmp_path / "c.json", "-o", page), "entry 1 is no record"),
+        ((tmp_path / "c.json", "-o", page), "entry 1 is not a record"),
         ((tmp_path / "d.json", "-o", page), "not a list of records"),
         ((tmp_path / "e.jsonl", "-o", page), "has no records"),
-        ((tmp_path / "f.json", "-o", page), "entry 1 is no record"),
-        ((tmp_path / "g.json", "-o", page), "entry 1 is no record"),
+        ((tmp_path / "f.json", "-o", page), "entry 1 is not a record"),
+        ((tmp_path / "g.json", "-o", page), "entry 1 is not a record"),
     ):
         outcome = adafocus("report", *arguments)
         assert outcome.code in (1, 2)

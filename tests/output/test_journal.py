@@ -253,7 +253,7 @@ def test_damage_before_good_records_is_not_taken_for_an_end(tmp_path: Path) -> N
     write(path, "a.mp4", "b.mp4")
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + b"what?\n" + second)
-    with pytest.raises(AdaFocusError, match=f"at byte {len(first)} is no record"):
+    with pytest.raises(AdaFocusError, match=f"at byte {len(first)} is not a record"):
         journal(path)
 
 
