@@ -31,3 +31,7 @@ class VideoError(AdaFocusError):
     def __init__(self, message: str, *, stage: str = "open") -> None:
         super().__init__(message)
         self.stage = stage
+
+
+class OutputClosedError(Exception):
+    """Whoever read our output has gone, as `head` does when it has seen enough."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import yaml
@@ -19,21 +19,44 @@ from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.flops import CostMeter
 from adafocus_cli.models.base import Family, Turn
 from adafocus_cli.schema import ModelInfo
+from adafocus_cli.scores import softmax
 
 FORMAT = "adafocus-exits/1"
 
 # Looks between two exits. Fewer save more of the cost, more keep the hardware busier.
 GROUP = 4
 
+Criterion = Literal["logit", "entropy"]
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+"""What thresholds are compared with: the largest logit, or how little the softmax is spread (−entropy)."""
+
+
+def certainty(logits: np.ndarray, criterion: Criterion = "logit") -> np.ndarray:
+    """How sure answers (…, classes) are, the higher the surer; −inf where an answer is NaN.
+
+    >>> certainty(np.array([[0.0, 2.0], [5.0, 5.0]])).tolist()
+    [2.0, 5.0]
+    >>> certainty(np.array([[0.0, 2.0], [5.0, 5.0]]), "entropy").round(2).tolist()
+    [-0.37, -0.69]
+    """
+    if criterion == "entropy":
+        with np.errstate(invalid="ignore"):
+            shares = softmax(logits)
+        values = (shares * np.log(np.where(shares == 0, 1, shares))).sum(axis=-1)
+    else:
+        values = logits.max(axis=-1)
+    return np.where(np.isnan(values), -np.inf, values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExitRule:
     """Without thresholds or cap nothing is skipped, and the published numbers hold.
 
-    `thresholds` has one number a step: the clip is left after the first step whose largest logit reaches its number.
+    `thresholds` has one number a step: the clip is left after the first step whose `certainty` reaches its number.
     """
 
     thresholds: tuple[float, ...] | None = None
+    criterion: Criterion = "logit"
     max_gmacs: float | None = None
     group: int = GROUP
 
@@ -45,7 +68,8 @@ class ExitRule:
         """The first of these steps that is good enough, by its logits (steps, classes)."""
         if self.thresholds is None:
             return None
-        return next((step for step, row in zip(steps, logits, strict=True) if row.max() >= self.thresholds[step]), None)
+        values = certainty(logits, self.criterion)
+        return next((step for step, value in zip(steps, values, strict=True) if value >= self.thresholds[step]), None)
 
 
 @dataclass(frozen=True)
@@ -106,8 +130,8 @@ def _that_fit(
     return taken
 
 
-def read_thresholds(path: Path, model: ModelInfo) -> tuple[tuple[float, ...], int]:
-    """The thresholds of a file and its group size; a file that was fitted for another model is refused."""
+def read_rule(path: Path, model: ModelInfo) -> ExitRule:
+    """The rule of an exit file; one that was fitted for another model is refused."""
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -122,11 +146,21 @@ def read_thresholds(path: Path, model: ModelInfo) -> tuple[tuple[float, ...], in
         raise ModelError(f"exit file {path}: `thresholds` must be a list of numbers, one a step (.inf: never leave)")
     if type(group) is not int or group < 1:
         raise ModelError(f"exit file {path}: `group` is {group!r}; it is the number of looks between exits, 1 or more")
-    return (*map(float, thresholds[:-1]), -math.inf), group
+    criterion = values.get("criterion", "logit")
+    if criterion not in CRITERIA:
+        raise ModelError(f"exit file {path}: `criterion` is {criterion!r}; it is one of {', '.join(CRITERIA)}")
+    return ExitRule(thresholds=(*map(float, thresholds[:-1]), -math.inf), criterion=criterion, group=group)
 
 
-def write_thresholds(path: Path, model: ModelInfo, thresholds: Sequence[float], *, group: int = GROUP) -> None:
-    """The file that `read_thresholds` reads."""
+def write_thresholds(
+    path: Path,
+    model: ModelInfo,
+    thresholds: Sequence[float],
+    *,
+    criterion: Criterion = "logit",
+    group: int = GROUP,
+) -> None:
+    """The file that `read_rule` reads."""
     values = {
         "format": FORMAT,
         "model": {
@@ -136,6 +170,7 @@ def write_thresholds(path: Path, model: ModelInfo, thresholds: Sequence[float], 
             "patch_size": model.patch_size,
         },
         "group": group,
+        "criterion": criterion,
         "thresholds": [float(t) for t in thresholds],
     }
     path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")

@@ -1,19 +1,26 @@
-"""What the tagger says of a video: frozen results, and the record `adafocus/1` that they become.
+"""What the tagger says of a video: frozen results, the record `adafocus/1` that they become, and the way back.
 
-Knows nothing of tables, CSV or terminals (output/), nor of how a result came about (tagger.py).
+A record that is read may come from anywhere: what has not the fields of one is a ValueError, and numbers that JSON does
+not know, which are written as null, are NaN again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA = "adafocus/1"
+
+Record = dict[str, Any]  # what becomes JSON
 
 Stage = Literal["open", "decode", "infer"]
 FAILED_IN = {"open": "could not be opened", "decode": "could not be decoded", "infer": "could not be tagged"}
@@ -41,6 +48,23 @@ class VideoInfo:
     frames_replaced: int = 0
     packets_damaged: int = 0
 
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> VideoInfo:
+        video = record["video"]
+        counts = ("rotation", "frames_off", "frames_replaced", "packets_damaged")  # not all in older records
+        return cls(
+            path=path_of(record),
+            width=int(video["width"]),
+            height=int(video["height"]),
+            fps=None if video["fps"] is None else float(video["fps"]),
+            frames=int(video["frames"]),
+            duration=None if video["duration"] is None else float(video["duration"]),
+            codec=str(video["codec"]),
+            decoder=str(video.get("decoder", "")),
+            decode="fast" if video.get("decode") == "fast" else "exact",
+            **{name: int(video.get(name, 0)) for name in counts},
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
@@ -52,6 +76,17 @@ class ModelInfo:
     sha256: str
     patch_size: int
     source_sha256: str | None = None
+
+    @classmethod
+    def from_dict(cls, model: Mapping[str, Any]) -> ModelInfo:
+        return cls(
+            name=str(model["name"]),
+            family=str(model.get("family", "")),
+            dataset=model.get("dataset"),
+            sha256=str(model.get("sha256", "")),
+            patch_size=int(model.get("patch_size", 0)),
+            source_sha256=model.get("source_sha256"),
+        )
 
     @property
     def identity(self) -> str:
@@ -76,6 +111,12 @@ class Tag:
     score: float
     best: Peak | None = None
 
+    @classmethod
+    def from_dict(cls, tag: Mapping[str, Any]) -> Tag:
+        peak = tag.get("best")
+        best = None if peak is None else Peak(int(peak["window"]), _float(peak["score"]))
+        return cls(str(tag["label"]), int(tag["index"]), _float(tag["score"]), best)
+
     def to_dict(self) -> dict[str, Any]:
         tag = {"label": self.label, "index": self.index, "score": round(self.score, 6)}
         if self.best is None:
@@ -92,6 +133,11 @@ class PatchBox:
     time: float
     box: Box
 
+    @classmethod
+    def from_dict(cls, patch: Mapping[str, Any]) -> PatchBox:
+        left, top, right, bottom = map(_float, patch["box"])
+        return cls(int(patch.get("step", 0)), int(patch["frame"]), _float(patch["time"]), (left, top, right, bottom))
+
     def to_dict(self) -> dict[str, Any]:
         box = [round(value, 2) for value in self.box]
         return {"step": self.step, "frame": self.frame, "time": round(self.time, 3), "box": box}
@@ -99,14 +145,23 @@ class PatchBox:
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-adds, in units of 10⁹, of the layers that ran for one video, by stage."""
+    """Multiply-adds, in units of 10⁹, of the layers that ran for one video, by stage.
+
+    `total` is there if it was read from a record, where the stages are rounded, and their sum would be a little off.
+    """
 
     stages: Mapping[str, float]
     full_frame_gmacs: float
+    total: float | None = None
+
+    @classmethod
+    def from_dict(cls, cost: Mapping[str, Any]) -> Cost:
+        stages = {str(name): _float(value) for name, value in cost["stages"].items()}
+        return cls(stages, _float(cost["full_frame_gmacs"]), _float(cost["gmacs"]))
 
     @property
     def gmacs(self) -> float:
-        return sum(self.stages.values())
+        return sum(self.stages.values()) if self.total is None else self.total
 
     @property
     def gflops(self) -> float:
@@ -143,6 +198,10 @@ class Exit:
     step: int
     of: int
 
+    @classmethod
+    def from_dict(cls, exit_: Mapping[str, Any]) -> Exit:
+        return cls(int(exit_["step"]), int(exit_["of"]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowResult:
@@ -154,6 +213,17 @@ class WindowResult:
     cost: Cost
     trajectory: tuple[PatchBox, ...]
     exit: Exit
+
+    @classmethod
+    def from_dict(cls, window: Mapping[str, Any]) -> WindowResult:
+        return cls(
+            start=_float(window["start"]),
+            end=_float(window["end"]),
+            labels=tuple(map(Tag.from_dict, window["labels"])),
+            cost=Cost.from_dict(window["cost"]),
+            trajectory=tuple(map(PatchBox.from_dict, window["trajectory"])),
+            exit=Exit.from_dict(window["exit"]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -176,6 +246,11 @@ class Segment:
     index: int
     score: float
 
+    @classmethod
+    def from_dict(cls, segment: Mapping[str, Any]) -> Segment:
+        times = _float(segment["start"]), _float(segment["end"])
+        return cls(*times, str(segment["label"]), int(segment["index"]), _float(segment["score"]))
+
     def to_dict(self) -> dict[str, Any]:
         times = {"start": round(self.start, 3), "end": round(self.end, 3)}
         return {**times, "label": self.label, "index": self.index, "score": round(self.score, 6)}
@@ -189,6 +264,11 @@ class RunInfo:
     precision: str
     runtime: str
     seconds: Mapping[str, float]
+
+    @classmethod
+    def from_dict(cls, runtime: Mapping[str, Any]) -> RunInfo:
+        names = {name: str(runtime.get(name, "")) for name in ("device", "precision", "runtime")}
+        return cls(**names, seconds={name: _float(value) for name, value in runtime.get("seconds", {}).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,12 +293,35 @@ class VideoResult:
 
     status: Literal["ok"] = "ok"
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> VideoResult:
+        """From a record of a tagged video, as exact as the record is; without raw answers, those arrays are empty."""
+        import numpy as np
+
+        with _not_a_record():
+            if record["status"] != "ok":
+                raise ValueError
+            return cls(
+                video=VideoInfo.of_record(record),
+                model=ModelInfo.from_dict(record["model"]),
+                labels=tuple(map(Tag.from_dict, record["labels"])),
+                cost=Cost.from_dict(record["cost"]),
+                trajectory=tuple(map(PatchBox.from_dict, record["trajectory"])),
+                exit=Exit.from_dict(record["exit"]),
+                frames_decoded=int(record.get("frames_decoded", 0)),
+                runtime=RunInfo.from_dict(record.get("runtime", {})),
+                logits=np.asarray(record.get("logits") or (), dtype=np.float32),
+                step_logits=np.asarray(record.get("step_logits") or (), dtype=np.float32),
+                windows=tuple(map(WindowResult.from_dict, record.get("windows") or ())),
+                segments=tuple(map(Segment.from_dict, record.get("segments") or ())),
+            )
+
     def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
         """The record, ready for JSON; `logits` adds the raw answers."""
         record: dict[str, Any] = {
             "schema": SCHEMA,
             "status": self.status,
-            "video": _rounded(asdict(self.video)),
+            "video": {**path_fields(self.video.path), **_rounded(_without_path(self.video))},
             "model": asdict(self.model),
             "labels": [tag.to_dict() for tag in self.labels],
             "cost": self.cost.to_dict(),
@@ -255,16 +358,71 @@ class Failure:
 
     status: Literal["error"] = "error"
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Failure:
+        with _not_a_record():
+            if record["status"] != "error":
+                raise ValueError
+            error = {name: str(record["error"][name]) for name in ("stage", "type", "message")}
+            stage = cast("Stage", error["stage"])
+            return cls(path=path_of(record), stage=stage, type=error["type"], message=error["message"])
+
     def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "status": self.status,
-            "video": {"path": self.path},
+            "video": path_fields(self.path),
             "error": {"stage": self.stage, "type": self.type, "message": self.message},
         }
 
 
 Result = VideoResult | Failure
+
+
+def result_of(record: Mapping[str, Any]) -> Result:
+    """What a record says; raises ValueError if it is not one."""
+    with _not_a_record():
+        is_failure = record["status"] == "error"
+    return Failure.from_dict(record) if is_failure else VideoResult.from_dict(record)
+
+
+def path_fields(path: str) -> dict[str, str]:
+    """A path as a record has it: text that any reader takes, and, of a name that is not text, its bytes.
+
+    >>> path_fields("a.mp4"), path_fields("\\udcff.mp4")
+    ({'path': 'a.mp4'}, {'path': '\\\\udcff.mp4', 'path_bytes': '/y5tcDQ='})
+    """
+    text = path.encode("utf-8", "backslashreplace").decode()
+    if text == path:
+        return {"path": path}
+    try:
+        return {"path": text, "path_bytes": base64.b64encode(os.fsencode(path)).decode()}
+    except UnicodeEncodeError:  # no file can have this name
+        return {"path": text}
+
+
+def path_of(record: Mapping[str, Any]) -> str:
+    """The path of a record, exactly."""
+    video = record["video"]
+    if "path_bytes" in video:
+        return os.fsdecode(base64.b64decode(video["path_bytes"], validate=True))
+    return str(video["path"])
+
+
+@contextmanager
+def _not_a_record() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError("not a record") from error
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _without_path(video: VideoInfo) -> dict[str, Any]:
+    return {name: value for name, value in asdict(video).items() if name != "path"}
 
 
 def _rounded(values: dict[str, Any], digits: int = 4) -> dict[str, Any]:

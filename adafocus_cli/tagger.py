@@ -17,7 +17,7 @@ import numpy as np
 from adafocus_cli import checkpoint
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.exits import ExitRule, read_thresholds, schedule
+from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.labels import LabelSet
@@ -246,8 +246,7 @@ class Tagger:
         elif request.exits is None:
             rule = ExitRule()
         else:
-            thresholds, group = read_thresholds(Path(request.exits), self.model)
-            rule = ExitRule(thresholds=thresholds, group=group)
+            rule = read_rule(Path(request.exits), self.model)
         return rule if request.max_gmacs is None else replace(rule, max_gmacs=request.max_gmacs)
 
     def loop(self, rule: ExitRule) -> Loop:

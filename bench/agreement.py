@@ -1,6 +1,6 @@
 """How far an answer moves with another runtime or precision: `python bench/agreement.py [--precision P] [--count N]`.
 
-The same made-up scenes, which training never showed, are answered twice: as asked for, and by torch in fp32.
+The same synthetic scenes, which training never showed, are tagged twice: as asked for, and by torch in fp32.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from adafocus_cli import Tagger, checkpoint
-from adafocus_cli.library.conversion import convert_file
+from adafocus_cli.library.install import convert_file
 
 
 def main() -> None:

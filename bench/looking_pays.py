@@ -6,7 +6,7 @@ centre, and at random. The control spends as much on whole frames: the same reci
 All begin with the same two networks, which were taught on close-ups (reader.py): one to read signs, one to see where
 they are although they are too small to be read.
 
-What is finished is not done again, and what was broken off goes on. The table and the reward curves, in --output, are
+Finished runs are not repeated, and interrupted ones are resumed. The table and the reward curves, in --output, are
 of what is finished.
 """
 

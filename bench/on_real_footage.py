@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pictures = pictures_of(arguments.folder)
     if not pictures:
-        sys.exit(f"there is no video in {arguments.folder} that can be read; give a folder with some")
+        sys.exit(f"no video in {arguments.folder} can be read; give another folder")
     tagger, world = Tagger.load(arguments.model), Motion(unseen=True, pictures=pictures)
     count = arguments.per_label * len(world.labels)
     numbers = range(arguments.seed * count, (arguments.seed + 1) * count)

@@ -1,8 +1,8 @@
 """How fast `adafocus render` is: `python bench/render_speed.py --seconds 10 --kind mp4`.
 
-Makes a video of 1280×720 with sound, draws a made-up record into it, and says how many seconds of video are drawn in a
-second, by the clock and by the time that the processors worked: on a machine with other work, only the latter says
-something. Decoding, drawing, encoding and the start of the child process are all in it; tagging is not.
+Makes a video of 1280×720 with sound, draws a synthetic record into it, and prints how many seconds of video it draws in
+a second, of wall time and of CPU time: on a machine with other work, only the latter is meaningful. Decoding, drawing,
+encoding and the start of the child process are all in it; tagging is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long the page of `adafocus report` takes to make and to open, and how large it is, for many made-up records.
+"""How long the page of `adafocus report` takes to make and to open, and how large it is, for many synthetic records.
 
     python bench/report_page.py [--videos 1000] [--rounds 5]
 

@@ -38,7 +38,7 @@ from adafocus_cli.worlds import world
 PLACES = ("res2", "res3")
 TIMES = (4 / 3, 2.0, 4.0)
 SIDE, WIDTH = 32, 0.125
-CLOSE, LEARNT, JUDGED = 1536, 160, 150  # clips: trimmed ones, long ones to learn from and to judge by
+CLOSE, LEARNT, JUDGED = 1536, 160, 150  # clips: trimmed ones, long ones for training, and for validation
 EPOCHS, COMPRESSION_EPOCHS, BATCH = 3, 8, 16
 
 

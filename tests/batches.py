@@ -13,7 +13,8 @@ from typing import Any
 
 from adafocus_cli.engine.local import tag_files
 from adafocus_cli.output.journal import record_file
-from adafocus_cli.output.records import Record, path_of
+from adafocus_cli.output.records import listed_path
+from adafocus_cli.schema import Record
 from tests.conftest import without_timings
 from tests.tiny import tiny_tagger
 
@@ -48,7 +49,7 @@ def kill_after(process: subprocess.Popen[bytes], is_time: Callable[[], bool], se
 def records_by_path(output: Path) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in record_file(output).records():
-        found.setdefault(path_of(record), []).append(record)
+        found.setdefault(listed_path(record), []).append(record)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The shape of the code: who may import whom, who may name a device."""
+"""The shape of the code: who may import whom, who may name a device, one class for a name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,10 @@ LAYERS = [
     {"worlds"},
     {"errors", "schema", "scores", "spec", "labels", "video", "files", "drawing"},
 ]
+# Public classes with the name of another one. Every name here is a debt: rename the class, then remove the name.
+NAMED_TWICE = {"Compression", "Frames", "Origin", "Part", "Point", "S3D", "Source", "Turn"}
+# Modules that import one another in a circle, as sorted groups. Every group here is a debt.
+CIRCLES: list[list[str]] = []
 HEAVY = ("torch", "torchvision", "av", "decord", "PIL", "numpy", "adafocus_cli.tagger")
 
 
@@ -72,6 +77,68 @@ def test_imports_point_downwards(path):
         if there == "" or (here, there) in {("tagger", "engine"), ("engine", "tagger")}:
             continue
         assert level_of(there) >= level_of(here), f"{name_of(path)} imports {module}, which is above it"
+
+
+def modules_imported_at_once(path: Path) -> set[str]:
+    """Modules of ours that importing this one imports: neither inside functions nor for types."""
+    found: set[str] = set()
+
+    def visit(nodes: list[ast.stmt]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adafocus_cli"):
+                candidates = [f"{node.module}.{alias.name}" for alias in node.names]
+                found.update(c if exists(c) else str(node.module) for c in candidates)
+            elif isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names if alias.name.startswith("adafocus_cli"))
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_for_types(node):
+                for part in ("body", "orelse", "handlers", "finalbody"):
+                    visit(getattr(node, part, []))
+
+    visit(ast.parse(path.read_text()).body)
+    return found - {name_of(path)}
+
+
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def circles_of(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules each of which leads to all others of its group (and no further ones to it)."""
+
+    def reached(start: str) -> set[str]:
+        seen, due = set(), [start]
+        while due:
+            for module in imports.get(due.pop(), set()) - seen:
+                seen.add(module)
+                due.append(module)
+        return seen
+
+    below = {module: reached(module) for module in imports}
+    groups = {
+        frozenset(other for other in below[module] if module in below.get(other, set()))
+        for module in imports
+        if module in below[module]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
+def test_a_circle_is_found():
+    imports = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set()}
+    assert circles_of(imports) == [["a", "b", "c"]]
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    assert circles_of({name_of(path): modules_imported_at_once(path) for path in MODULES}) == CIRCLES
+
+
+def test_no_public_class_has_the_name_of_another():
+    names = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == NAMED_TWICE
 
 
 def test_families_do_not_import_one_another():

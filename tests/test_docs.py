@@ -27,9 +27,10 @@ from typer.main import get_command
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.app import app, run
-from adafocus_cli.library import catalogue, included
-from adafocus_cli.output.csv_rows import PATCH_COLUMNS, VIDEO_COLUMNS
+from adafocus_cli.library import catalogue
+from adafocus_cli.library.catalogue import INCLUDED_MODELS
 from adafocus_cli.output.records import ORIGIN_COLUMNS
+from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS
 from tests.clips import cut_off, numbered_clip
 from tests.output.made_up import failed, in_windows, tagged
 
@@ -142,7 +143,7 @@ def tiny_file(family: str, path: Path, **about: Any) -> None:
 def template(tmp_path_factory):
     """Everything that the pages name, and two installed models."""
     from adafocus_cli.library import install
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
     top = tmp_path_factory.mktemp("docs")
     numbered_clip(top / "video.mp4", frames=280, size=(340, 256), fps=28, options={"preset": "ultrafast"})
@@ -155,7 +156,7 @@ def template(tmp_path_factory):
     shutil.copytree(ROOT / "examples", top / "examples")
     tiny_file("adafocus-v1", top / "128s3_checkpoint.pth.tar")
     tiny_file("adafocus-v2", top / "best.pth.tar")
-    store = Store(top / "home")
+    store = ModelStore(top / "home")
     for name in (MODEL, "sports-p128"):
         install.add(store, top / "best.pth.tar", name, None, labels="activitynet")
     shutil.copy(store.path_of(MODEL), top / "best.safetensors")
@@ -175,11 +176,11 @@ def folder(template, tmp_path, monkeypatch):
 
 
 def write_shown_files(page: Path, folder: Path) -> None:
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
     for block in blocks_of(page):
         if block.file:
-            record = Store().record_of(MODEL)
+            record = ModelStore().record_of(MODEL)
             (folder / block.file).write_text(block.text.replace("0" * 64, record.source_sha256))
 
 
@@ -255,11 +256,10 @@ def test_every_published_number_has_its_commands():
     assert published
     for entry in published:
         assert re.search(rf"^\| `{entry.name}` \| (about )?{entry.accuracy} \|", text, re.MULTILINE), entry.name
-        assert re.search(rf"^adafocus evaluate \S+ .*-m {re.escape(entry.name)}\b(?!-)", blocks, re.MULTILINE), (
-            entry.name
-        )
-        get = re.search(rf"^adafocus models (pull|add (\S+) --name) {re.escape(entry.name)}$", blocks, re.MULTILINE)
-        if entry.name not in included.NAMES:
+        name = re.escape(entry.name)
+        assert re.search(rf"^adafocus evaluate \S+ .*-m {name}( |$)", blocks, re.MULTILINE), name
+        get = re.search(rf"^adafocus models (pull|add (\S+) --name) {name}$", blocks, re.MULTILINE)
+        if entry.name not in INCLUDED_MODELS:
             assert get is not None, entry.name
             assert (get[1] == "pull") == (entry.url is not None)
             assert get[2] in (None, entry.file)

@@ -6,12 +6,14 @@ import functools
 import math
 import random
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from adafocus_cli.errors import ModelError, UsageError
-from adafocus_cli.exits import ExitRule, read_thresholds, write_thresholds
+from adafocus_cli.exits import ExitRule, certainty, read_rule, write_thresholds
 from adafocus_cli.loop import Clip
 from adafocus_cli.models import FAMILIES
 from adafocus_cli.schema import VideoInfo
@@ -162,6 +164,32 @@ class TestAnswers:
         (left,) = tagger.tag([clip_of(tagger, 5)], rule=ExitRule(thresholds=(level,) * 16))
         assert left.exit.step == int(np.argmax(best >= level))
 
+    @pytest.mark.parametrize("family", STEP_FAMILIES)
+    def test_by_entropy_the_first_step_whose_answer_is_that_little_spread_counts(self, family, ran):
+        tagger = tiny_tagger(family)
+        (whole,) = tagger.tag([clip_of(tagger, 5)])
+        scores = torch.tensor(whole.step_logits).double().softmax(dim=1)
+        spread = (scores * scores.log()).sum(dim=1).numpy()
+        stops = [turn.answers.stop - 1 for turn in tagger.family.turns(1)]
+        level = float(np.sort(spread[stops])[-2]) - 1e-6
+        thresholds = [level if step in stops else NEVER for step in range(whole.exit.of)]
+        counts = ran(tagger)
+        rule = ExitRule(thresholds=tuple(thresholds), criterion="entropy", group=1)
+        (left,) = tagger.tag([clip_of(tagger, 5)], rule=rule)
+        assert left.exit.step == next(step for step in stops if spread[step] >= level)
+        looks = sum(len(turn.looks) for turn in tagger.family.turns(1) if turn.answers.stop - 1 <= left.exit.step)
+        assert counts["focus"] == looks == len(left.trajectory)
+
+    @pytest.mark.parametrize("criterion", ["logit", "entropy"])
+    def test_an_answer_that_is_nan_is_not_sure(self, criterion):
+        logits = np.array([[math.nan, 1], [0, 1]], np.float32)
+        assert certainty(logits, criterion)[0] == -math.inf
+        assert math.isfinite(certainty(logits, criterion)[1])
+        assert ExitRule(thresholds=(-9.0, -9.0), criterion=criterion).first_exit(range(2), logits) == 1
+
+    def test_an_answer_of_one_class_alone_has_no_entropy(self):
+        assert certainty(np.array([[0, 1e4]], np.float32), "entropy").tolist() == [0]
+
     @pytest.mark.parametrize("family", [*STEP_FAMILIES, "uni-adafocus-tsm"])
     @pytest.mark.parametrize("lanes", [1, 4])
     def test_a_hundred_videos_have_the_same_records_in_any_order_and_company(self, family, lanes):
@@ -229,8 +257,20 @@ class TestFiles:
     def test_thresholds_survive_a_file_and_the_last_step_accepts_everything(self, tmp_path):
         tagger, path = tiny_tagger("adafocus-v2"), tmp_path / "exits.yaml"
         write_thresholds(path, tagger.model, [1.5] * 14 + [math.inf, 99.0], group=2)
-        assert read_thresholds(path, tagger.model) == ((1.5,) * 14 + (math.inf, -math.inf), 2)
-        assert tagger.exit_rule(path, None).group == 2
+        expected = ExitRule(thresholds=(*(1.5,) * 14, math.inf, -math.inf), group=2)
+        assert read_rule(path, tagger.model) == expected
+        assert tagger.exit_rule(path, 3.5) == replace(expected, max_gmacs=3.5)
+
+    def test_the_criterion_survives_a_file_and_files_without_one_mean_the_largest_logit(self, tmp_path):
+        import yaml
+
+        tagger, path = tiny_tagger("adafocus-v2"), tmp_path / "exits.yaml"
+        write_thresholds(path, tagger.model, [-1.5] * 16, criterion="entropy")
+        assert tagger.exit_rule(path, None).criterion == "entropy"
+        values = yaml.safe_load(path.read_text())
+        del values["criterion"]
+        path.write_text(yaml.safe_dump(values))
+        assert tagger.exit_rule(path, None).criterion == "logit"
 
     @pytest.mark.parametrize(
         ("change", "complaint"),
@@ -246,6 +286,7 @@ class TestFiles:
             ({"thresholds": [1, math.nan]}, "must be a list of numbers"),
             ({"thresholds": [10**400, 1]}, "must be a list of numbers"),
             ({"group": 0}, "`group` is 0"),
+            ({"criterion": "score"}, "`criterion` is 'score'; it is one of logit, entropy"),
         ],
     )
     def test_files_of_other_models_and_broken_ones_are_refused(self, tmp_path, change, complaint):
@@ -255,15 +296,15 @@ class TestFiles:
         write_thresholds(path, tagger.model, [1.0] * 16)
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
         with pytest.raises(ModelError, match=complaint):
-            read_thresholds(path, tagger.model)
+            read_rule(path, tagger.model)
 
     def test_unreadable_files_and_wrong_counts_are_one_line(self, tmp_path):
         tagger = tiny_tagger("adafocus-v2")
         with pytest.raises(UsageError, match="No such file"):
-            read_thresholds(tmp_path / "none.yaml", tagger.model)
+            read_rule(tmp_path / "none.yaml", tagger.model)
         for text in ("a: [", "a: 2026-99-99", "[" * 5000):
             (tmp_path / "bad.yaml").write_text(text)
             with pytest.raises(ModelError, match="is not YAML"):
-                read_thresholds(tmp_path / "bad.yaml", tagger.model)
+                read_rule(tmp_path / "bad.yaml", tagger.model)
         with pytest.raises(ModelError, match=r"3 thresholds were given, but adafocus-v2 has 16 steps"):
             tagger.loop(ExitRule(thresholds=(1.0, 2.0, 3.0)))

@@ -17,7 +17,8 @@ from adafocus_cli.cli.app import run
 from adafocus_cli.errors import ModelError
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import cost_of
-from adafocus_cli.library import catalogue, included
+from adafocus_cli.library import catalogue
+from adafocus_cli.library.catalogue import included_path
 from adafocus_cli.library.store import find_model
 from adafocus_cli.requests import DEFAULT_MODEL
 from bench import timeline
@@ -35,12 +36,12 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """An empty folder in the place of the package's models."""
-    monkeypatch.setattr(included, "_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(catalogue, "_FOLDERS", (tmp_path,))
     return tmp_path / f"{DEFAULT_MODEL}.safetensors"
 
 
 def test_the_catalogue_describes_the_file_that_is_there():
-    file = included.path_of(DEFAULT_MODEL)
+    file = included_path(DEFAULT_MODEL)
     about = weights_file.read_about(file)
     assert sha256_of(file) == ENTRY.sha256
     assert (about.name, about.spec.family, about.spec.patch_size) == (ENTRY.name, ENTRY.family, ENTRY.patch_size)
@@ -65,7 +66,7 @@ def answers():
 
 
 def test_every_example_has_an_answer_that_the_model_knows(answers):
-    labels = weights_file.read_about(included.path_of(DEFAULT_MODEL)).labels
+    labels = weights_file.read_about(included_path(DEFAULT_MODEL)).labels
     assert sorted(answers) == sorted(path.name for path in (ROOT / "examples").glob("*.mp4"))
     assert set(answers.values()) <= set(labels)
 
@@ -99,7 +100,7 @@ def test_it_is_listed_verified_and_needs_no_download(capsys):
     assert run(["models", "verify", "--all", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"name": DEFAULT_MODEL, "state": "intact"}]
     assert run(["models", "pull", DEFAULT_MODEL]) == 0
-    assert "installed already, and intact" in capsys.readouterr().err
+    assert "already installed and intact" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not has_encoder("libx264"), reason="this PyAV has no libx264 encoder")
@@ -119,7 +120,7 @@ def test_segments_are_where_the_parts_of_a_film_are(tmp_path):
 def test_it_can_neither_be_removed_nor_replaced(arguments, capsys):
     assert run(["models", *arguments]) == 2
     assert f"{DEFAULT_MODEL} comes with adafocus, and can neither be replaced" in capsys.readouterr().err
-    assert included.path_of(DEFAULT_MODEL).is_file()
+    assert included_path(DEFAULT_MODEL).is_file()
 
 
 def test_a_changed_file_is_noticed(elsewhere, capsys):
@@ -127,11 +128,11 @@ def test_a_changed_file_is_noticed(elsewhere, capsys):
     content[-1] ^= 1
     elsewhere.write_bytes(content)
     assert run(["models", "verify", DEFAULT_MODEL]) == 1
-    assert "not as it came with adafocus; install that again" in capsys.readouterr().out
+    assert "changed since adafocus was installed; reinstall adafocus" in capsys.readouterr().out
 
 
 def test_a_missing_file_says_what_to_do(elsewhere, capsys):
-    with pytest.raises(ModelError, match="it comes with adafocus, so install that again"):
+    with pytest.raises(ModelError, match="it comes with adafocus, so reinstall adafocus"):
         find_model(DEFAULT_MODEL)
     assert run(["models", "verify", DEFAULT_MODEL]) == 1
-    assert "install that again" in capsys.readouterr().out
+    assert "reinstall adafocus" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""How fast a model is on this machine, beside what else one could take: measured in rounds, reported, drawn."""
+"""How fast a model is on this machine, compared with its reference and with other networks."""

@@ -32,8 +32,7 @@ from adafocus_cli.cli import (
 )
 from adafocus_cli.cli.inputs import is_video_name
 from adafocus_cli.cli.terminal import Terminal
-from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.sink import OutputClosedError
+from adafocus_cli.errors import AdaFocusError, OutputClosedError, UsageError
 
 FAILED = 1
 WRONG_USAGE = 2

@@ -20,10 +20,10 @@ import typer
 
 from adafocus_cli.cli import engines, options
 from adafocus_cli.cli.engines import Engine
-from adafocus_cli.cli.inputs import Counted, Sources, is_same, is_video_name
+from adafocus_cli.cli.inputs import Counted, Sources, folder_of, is_gone, is_same, is_video_name, once_each
 from adafocus_cli.cli.interrupts import asked_to_stop, held_back
 from adafocus_cli.cli.pace import Pace, summary
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, counted
 from adafocus_cli.cli.watch import watched
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.requests import ModelRequest, TagRequest, cores
@@ -31,7 +31,7 @@ from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.ledger import Ledger, Tally
-    from adafocus_cli.output.journal import Mode
+    from adafocus_cli.output.journal import Journal, Mode
     from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.schema import Failure
 
@@ -90,12 +90,21 @@ Append = Annotated[
         "--append", metavar="", rich_help_panel=options.OUTPUT, help="Add to FILE, even if its settings are others."
     ),
 ]
-Shard = Annotated[
+ShardOption = Annotated[
     str | None,
     typer.Option(
         metavar="K/N",
         rich_help_panel=BATCH,
         help="Only the K-th of N parts, such as 3/16; no path changes its part.",
+    ),
+]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        metavar="",
+        rich_help_panel=options.OUTPUT,
+        help="At the end, remove the records of files below the given folders that are gone.",
     ),
 ]
 Watch = Annotated[
@@ -122,7 +131,7 @@ def batch(
     sidecars: options.SidecarOptions,
     terminal: options.TerminalOptions,
     logits: options.Logits = False,
-    shard: Shard = None,
+    shard: ShardOption = None,
     watch: Watch = False,
     settle: Settle = 5.0,
     engine: engines.NameOption = "local",
@@ -131,10 +140,12 @@ def batch(
     failed: Failed = None,
     overwrite: Overwrite = False,
     append: Append = False,
+    prune: Prune = False,
 ) -> None:
-    videos = _Videos(sources, Part.named(shard or "1/1"), settle if watch else None)
+    videos = BatchVideos(sources, Shard.named(shard or "1/1"), settle if watch else None)
+    pruned = Pruned.of(sources) if prune else None
     beside = sidecars.open(output, request)
-    target = _Target(output, failed, _mode(overwrite, append), logits, beside)
+    target = BatchOutput(output, failed, _mode(overwrite, append), logits, beside, pruned)
     target.check(options.files_read(sources, model, request))
     who = Engine(name=engine, address=address, workers=workers)
     request = replace(request, workers=workers or cores())
@@ -149,16 +160,17 @@ def _mode(overwrite: bool, append: bool) -> Mode:
 
 
 def _run(
-    videos: _Videos,
+    videos: BatchVideos,
     model: ModelRequest,
     engine: Engine,
     request: TagRequest,
-    target: _Target,
+    target: BatchOutput,
     terminal: Terminal,
 ) -> int:
     """Tags them all; the exit status."""
     from adafocus_cli.engine.ledger import settings_of
 
+    removed: int | None = None
     with ExitStack() as stack:
         stop = stack.enter_context(asked_to_stop(terminal.note))
         stack.enter_context(terminal.showing_log("adafocus"))
@@ -168,7 +180,8 @@ def _run(
         if target.beside:
             target.beside.tags.check(tagger.labels.names)
         settings = settings_of(tagger, request, logits=target.logits, precision=engine.precision(model, tagger))
-        ledger = target.open(settings, stop, terminal, stack)
+        journal = target.journal(settings, stack)
+        ledger = target.ledger(journal, stop, terminal, stack)
         pace = Pace(ledger.tally, bar, terminal)
         results = engine.tag(ledger.paths(paths), tagger, model, request, stop, watch=pace.watch)
         with closing(results):
@@ -177,8 +190,13 @@ def _run(
                     ledger.take(result)
                 pace.show(paths.total)
         stopped = stop.is_set()
+        if target.pruned and not stopped:
+            removed = target.pruned.prune(journal, terminal)
     if not ledger.tally.all and not stopped and not videos.may_be_none:
         raise AdaFocusError("no videos among the inputs; give files, patterns, or folders with videos")
+    if removed is not None:
+        of = "a file that is" if removed == 1 else "files that are"
+        terminal.note(f"removed {counted(removed, 'record')} of {of} gone")
     return _end(ledger.tally, pace.seconds, stopped, terminal)
 
 
@@ -192,14 +210,14 @@ def _end(tally: Tally, seconds: float, stopped: bool, terminal: Terminal) -> int
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """One of several shares of all paths; which one a path is in depends on nothing but the path."""
 
     number: int
     count: int
 
     @classmethod
-    def named(cls, text: str) -> Part:
+    def named(cls, text: str) -> Shard:
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UsageError(f"--shard {text} is no part; give K/N with K from 1 to N, such as 3/16")
@@ -211,11 +229,11 @@ class Part:
 
 
 @dataclass(frozen=True)
-class _Videos:
-    """Which videos: those of a part, and, if they are watched, after how many seconds without a change."""
+class BatchVideos:
+    """Which videos: those of a shard, and, if they are watched, after how many seconds without a change."""
 
     sources: Sources
-    part: Part
+    shard: Shard
     settle: float | None
 
     def __post_init__(self) -> None:
@@ -226,20 +244,46 @@ class _Videos:
 
     @property
     def may_be_none(self) -> bool:
-        """A part may be empty, and so may the list of what failed."""
-        return self.part.count > 1 or self.sources.has_list
+        """A shard may be empty, and so may the list of what failed."""
+        return self.shard.count > 1 or self.sources.has_list
 
     def paths(self, stop: threading.Event, terminal: Terminal) -> Counted:
         if self.settle is None:
-            found = self.sources.each(terminal)
-            return self.sources.counted(path for path in found if path in self.part)
+            found = once_each(self.sources.each(terminal))
+            return self.sources.counted(path for path in found if path in self.shard)
         unheard = Terminal(quiet=True)  # a folder may stay empty for long
-        found = watched(lambda: self.sources.each(unheard), stop, settle=self.settle)
-        return Counted(path for path in found if path in self.part)
+        found = watched(lambda: once_each(self.sources.each(unheard)), stop, settle=self.settle)
+        return Counted(path for path in found if path in self.shard)
 
 
 @dataclass(frozen=True)
-class _Target:
+class Pruned:
+    """Folders below which the records of files that are gone are removed."""
+
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sources: Sources) -> Pruned:
+        folders = tuple(filter(None, map(folder_of, sources.inputs)))
+        if sources.has_list or not folders:
+            raise UsageError("--prune looks below folders and patterns of this machine, not into a list; name a folder")
+        return cls(folders)
+
+    def prune(self, journal: Journal, terminal: Terminal) -> int:
+        """How many records were removed."""
+        from adafocus_cli.output.records import key_of
+
+        within = []
+        for folder in self.folders:
+            if os.listdir(folder):  # noqa: PTH208 (as it was typed)
+                within.append(os.path.join(os.path.realpath(folder), ""))  # noqa: PTH118
+            else:
+                terminal.warn(f"{folder} is empty: its disk may not be there, and no record of its files is removed")
+        return journal.prune(lambda path: key_of(path).startswith(tuple(within)) and is_gone(path))
+
+
+@dataclass(frozen=True)
+class BatchOutput:
     """Where records go, and those of failures once more."""
 
     output: Path
@@ -247,10 +291,11 @@ class _Target:
     mode: Mode
     logits: bool
     beside: Sidecars | None
+    pruned: Pruned | None
 
     def check(self, read: Sequence[str | Path]) -> None:
         """Refuses what would be lost by writing, and names that say no format."""
-        from adafocus_cli.output.journal import check_name
+        from adafocus_cli.output.journal import check_name, check_replaceable
 
         check_name(self.output)
         for path in (self.output, self.failed):
@@ -258,25 +303,28 @@ class _Target:
                 raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
         if self.failed is not None and self.failed.resolve() == self.output.resolve():
             raise UsageError(f"{self.failed} cannot hold both all records and those of failures; give two files")
+        if self.failed is not None:
+            check_replaceable(self.failed, overwrite=self.mode == "overwrite")
 
-    def open(self, settings: dict[str, str], stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Ledger:
-        from adafocus_cli.engine.ledger import Ledger
-        from adafocus_cli.output.base import View
+    def journal(self, settings: dict[str, str], stack: ExitStack) -> Journal:
         from adafocus_cli.output.journal import Journal
-        from adafocus_cli.output.json_records import JsonLinesWriter
-        from adafocus_cli.output.sink import Sink
 
         listener = self.beside.write if self.beside else None
-        journal = stack.enter_context(
+        return stack.enter_context(
             Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits, listener=listener)
         )
+
+    def ledger(self, journal: Journal, stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Ledger:
+        from adafocus_cli.engine.ledger import Ledger
+        from adafocus_cli.output.writers import JsonLinesWriter, Sink, WriterOptions
+
         writer = None
         if self.failed is not None:
-            writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), View())
+            writer = JsonLinesWriter(stack.enter_context(Sink.file(self.failed)), WriterOptions())
             writer.sink.write("")  # none have failed yet
 
         def take_failed(failure: Failure) -> None:
-            terminal.note(failure.message)
+            terminal.failure(failure.message)
             if writer is not None:
                 writer.write(failure)
 

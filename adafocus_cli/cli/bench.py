@@ -1,12 +1,10 @@
-"""`adafocus bench`: how fast a model is on this machine, and where its time goes.
-
-Parses, calls, shows and writes; knows nothing of how it is measured.
-"""
+"""`adafocus bench`: measures how fast a model is on this machine, and where its time goes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
@@ -16,20 +14,22 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import Precision, RuntimeName
 
 if TYPE_CHECKING:
-    from adafocus_cli.benchmark.report import Report
+    from adafocus_cli.benchmark.report import BenchReport
 
-HELP = """Say how fast a model is on this machine: by itself, decoding, and from file to answer.
+_Name = TypeVar("_Name", bound=str)
 
-Beside it, in the same run, what else one could take: the model as its authors run it, and other networks. A model \
-that is not installed gets made-up weights, which does not change its speed. Without videos, one is made."""
+HELP = """Measure how fast a model is on this machine: the model only, decoding, and from file to answer.
+
+Compared in the same run with the model as its authors run it, and with other networks. A model that is not \
+installed gets random weights, which does not change its speed. Without VIDEOS, one is made."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
-Under a minute, with the usual model:
+In under a minute, with the default model:
   [cyan]adafocus bench[/cyan]
-A published model in two precisions, on videos of one's own:
+A published model in two precisions, on your own videos:
   [cyan]adafocus bench videos/ -m v1-activitynet-p128 --precision fp32,bf16[/cyan]
-Beside all other networks, each on 30 crops, too:
+Compared with all other networks, also on 30 crops:
   [cyan]adafocus bench --baselines all --crops -o bench.json[/cyan]
 What more frames, larger patches and longer videos cost:
   [cyan]adafocus bench -m v2-activitynet-p128-mbv2 --picture seconds.png[/cyan]"""
@@ -45,7 +45,7 @@ Precisions = Annotated[
     typer.Option(
         metavar="NAME,NAME,…",
         rich_help_panel=options.MODEL,
-        help="What the networks calculate with, one or more of auto, fp32, bf16 and fp16; auto is fp32.",
+        help="Number formats of the networks: one or more of auto, fp32, bf16 and fp16; auto is fp32.",
     ),
 ]
 Runtimes = Annotated[
@@ -54,7 +54,7 @@ Runtimes = Annotated[
         "--runtime",
         metavar="NAME,NAME,…",
         rich_help_panel=options.MODEL,
-        help="What runs the networks, one or more of auto, torch and openvino.",
+        help="Runtimes of the networks: one or more of auto, torch and openvino.",
     ),
 ]
 Baselines = Annotated[
@@ -63,7 +63,7 @@ Baselines = Annotated[
         metavar="NAME,NAME,…",
         rich_help_panel=COMPARED,
         show_default="resnet50,r2plus1d_18",
-        help="Other networks: resnet50 on whole frames; of torchvision r2plus1d_18, s3d, mvit_v2_s, swin3d_t; all; "
+        help="Other networks: resnet50 on whole frames; from torchvision r2plus1d_18, s3d, mvit_v2_s, swin3d_t; all; "
         "none.",
     ),
 ]
@@ -73,13 +73,16 @@ Crops = Annotated[
         "--crops",
         metavar="",
         rich_help_panel=COMPARED,
-        help="Run those of torchvision on 30 crops of a video as well, as papers do; once, for it takes minutes.",
+        help="Also run those from torchvision on 30 crops of a video, as papers do; once, as it takes minutes.",
     ),
 ]
 Rounds = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, rich_help_panel=COMPARED, help="How often all take their turn; medians are shown."
+        metavar="N",
+        min=1,
+        rich_help_panel=COMPARED,
+        help="Rounds, in each of which everything runs once; medians are shown.",
     ),
 ]
 Sweep = Annotated[
@@ -103,7 +106,9 @@ Output = Annotated[
 ]
 Picture = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.png", rich_help_panel=options.OUTPUT, help="Draw what --sweep finds; implies it."),
+    typer.Option(
+        metavar="FILE.png", rich_help_panel=options.OUTPUT, help="Draw the results of --sweep, which it implies."
+    ),
 ]
 
 
@@ -131,65 +136,65 @@ def bench(
         labelled.check_picture(picture, source, option="--picture")
     paths = tuple(expand(videos or (), warn=terminal.warn))
     if videos and not paths:
-        raise UsageError("there is no video in what was given; give videos or folders of them, or nothing")
+        raise UsageError("no videos found; give videos, folders of videos, or nothing")
 
-    from adafocus_cli.benchmark import baselines as others
-    from adafocus_cli.benchmark.measure import Request, measure
-    from adafocus_cli.benchmark.subject import Variant
+    from adafocus_cli.benchmark import reference
+    from adafocus_cli.benchmark.measure import BenchRequest, measure
 
-    request = Request(
+    request = BenchRequest(
         source=source,
         patch_size=model.patch_size,
         variants=tuple(
-            Variant(device=model.device, precision=precision, batch_size=model.batch_size, runtime=runtime)
-            for precision in precisions
-            for runtime in runtimes
+            replace(model, precision=precision, runtime=runtime) for precision in precisions for runtime in runtimes
         ),
-        baselines=others.chosen(baselines),
+        baselines=reference.chosen(baselines),
         crops=crops,
         rounds=rounds,
         sweep=sweep or picture is not None,
         paths=paths,
     )
-    if baselines is None and not others.has_torchvision():
-        terminal.note("torchvision is missing, so fewer networks are compared; pip install 'adafocus-cli[bench]'")
+    if baselines is None and not reference.has_torchvision():
+        terminal.note("torchvision is not installed, so fewer networks are compared; pip install 'adafocus-cli[bench]'")
     with terminal.showing_log("adafocus"), terminal.progress(into_stdout=False) as bar:
         report = measure(request, lambda text: bar.show(text, done=0, total=None))
     _write(report, output, picture)
     _show(report, format_)
 
 
-def _parsed(option: str, given: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Each once."""
-    names = tuple(dict.fromkeys(given.split(",")))
+def _parsed(option: str, given: str, known: tuple[_Name, ...]) -> tuple[_Name, ...]:
+    """The names of a comma-separated list, each once."""
+    names = dict.fromkeys(given.split(","))
+    by_name: dict[str, _Name] = {name: name for name in known}
     for name in names:
         if name not in known:
-            raise UsageError(f"{option} {name!r} is none; give one or more of {', '.join(known)}, with commas")
-    return names
+            raise UsageError(
+                f"{option} {name!r} does not exist; give one or more of {', '.join(known)}, separated by commas"
+            )
+    return tuple(by_name[name] for name in names)
 
 
-def _write(report: Report, output: Path | None, picture: Path | None) -> None:
+def _write(report: BenchReport, output: Path | None, picture: Path | None) -> None:
     from adafocus_cli.files import replacing
-    from adafocus_cli.output.json_records import dumps
+    from adafocus_cli.output.writers import dumps
 
     if output is not None:
         with replacing(output) as file:
             file.write((dumps(report.to_dict(), indent=2) + "\n").encode())
     if picture is not None:
-        from adafocus_cli.benchmark.picture import draw
+        from adafocus_cli.benchmark.report import draw
 
         with replacing(picture) as file:
             draw(report).save(file, "PNG")
 
 
-def _show(report: Report, format_: options.ReportFormat) -> None:
+def _show(report: BenchReport, format_: options.ReportFormat) -> None:
     if format_ == "json":
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         typer.echo(dumps(report.to_dict(), indent=2))
         return
     from rich.console import Console
 
-    from adafocus_cli.benchmark.table import layout
+    from adafocus_cli.benchmark.report import layout
 
     Console(highlight=False).print(layout(report))

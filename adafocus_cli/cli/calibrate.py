@@ -10,7 +10,7 @@ import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 SCHEMA = "adafocus-calibration/1"
 HELP = """Fit thresholds for leaving videos early, one set for each budget, and say what that does to accuracy.
 
-Half of the videos are for fitting, the others for checking. Use videos that the model was not trained on."""
+Half of the videos are for fitting, the others for checking. Use videos that the model was not trained on. \
+How many videos leave at which exit follows the law of the model's authors, whose ratio is chosen by the measure that \
+their paper prints for the data set."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -59,7 +61,23 @@ Group = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=options.EXITS,
-        help="How many looks pass between exits; fewer save more, more keep an accelerator busier.",
+        help="How many looks pass between exits; 1 as the authors have it, more keep an accelerator busier.",
+    ),
+]
+Law = Annotated[
+    Literal["auto", "wide"],
+    typer.Option(
+        rich_help_panel=options.EXITS,
+        help="How many videos leave where: auto is the law of the model's authors within their range of ratios, wide "
+        "the same beyond it.",
+    ),
+]
+CriterionOption = Annotated[
+    Literal["logit", "entropy"],
+    typer.Option(
+        "--criterion",
+        rich_help_panel=options.EXITS,
+        help="How sure an answer is: its largest logit, or the entropy of its softmax, the lower the surer.",
     ),
 ]
 Seed = Annotated[
@@ -97,7 +115,9 @@ def calibrate(
     root: labelled.Root = None,
     limit: labelled.Limit = None,
     seed: Seed = 0,
-    group: Group = 4,
+    group: Group = 1,
+    law: Law = "auto",
+    criterion: CriterionOption = "logit",
     format_: options.ReportFormatOption = "table",
     output: Output = None,
     picture: Picture = None,
@@ -107,23 +127,43 @@ def calibrate(
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
     from adafocus_cli.evaluation.calibration import Calibrator, Gathering
+    from adafocus_cli.evaluation.metrics import paper_metric
     from adafocus_cli.flops import CostMeter
     from adafocus_cli.tagger import Tagger
 
     started = time.monotonic()
     tagger = Tagger.of(model)
-    calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted)
+    calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted, law=law)
     for budget in wanted:
         if budget >= calibrator.full_gmacs:
             all_of_it = f"the {calibrator.full_gmacs:.4g} GMACs of everything"
             terminal.note(f"a budget of {budget:g} GMACs allows {all_of_it}; nothing is skipped")
-    gathering = Gathering(dataset, tagger.labels.names)
+    metric = paper_metric(tagger.model, tagger.labels) or "top-1"
+    gathering = Gathering(dataset, tagger.labels.names, criterion=criterion, metric=metric)
     failures = _gather(gathering, calibrator, dataset, tagger, request, terminal)
     calibration = calibrator.calibrate(*gathering.halves(seed))
-    finding = _Finding(calibration, tagger, data, available, seed, failures, time.monotonic() - started)
+    _note_budgets_without_a_law(calibration, law, terminal)
+    finding = _Finding(calibration, tagger, data, available, seed, law, failures, time.monotonic() - started)
     finding.write(output, picture)
     finding.show(format_)
     labelled.end_with(failures, dataset, terminal)
+
+
+def _note_budgets_without_a_law(calibration: Calibration, law: str, terminal: Terminal) -> None:
+    """Where the laws cost more than a budget, or all of them much less."""
+    costs = [point.gmacs for point in calibration.fitted_laws]
+    hint = "; --law wide reaches further" if law == "auto" else ""
+    for choice in calibration.choices:
+        if choice.ratio == 0:
+            terminal.note(
+                f"a budget of {choice.budget:g} GMACs is below the cheapest law, {min(costs):.4g} on the half that is "
+                f"fitted on, so every video is left at the first exit{hint}"
+            )
+        elif choice.ratio is not None and choice.budget > 1.05 * max(costs):
+            terminal.note(
+                f"a budget of {choice.budget:g} GMACs is above the costliest law, {max(costs):.4g} on the half that is "
+                f"fitted on, so less is spent{hint}"
+            )
 
 
 def _parsed(budgets: str) -> list[float]:
@@ -170,6 +210,7 @@ class _Finding:
     data: str
     available: int
     seed: int
+    law: str
     failures: tuple[Failure, ...]
     seconds: float
 
@@ -181,8 +222,13 @@ class _Finding:
             output.mkdir(exist_ok=True)
             for choice in self.calibration.choices:
                 with replacing(output / _file_name(choice.budget)) as file:
-                    group = self.calibration.group
-                    write_thresholds(Path(file.name), self.tagger.model, choice.thresholds, group=group)
+                    write_thresholds(
+                        Path(file.name),
+                        self.tagger.model,
+                        choice.thresholds,
+                        criterion=self.calibration.criterion,
+                        group=self.calibration.group,
+                    )
         if picture is not None:
             from adafocus_cli.evaluation.curve import draw
 
@@ -191,7 +237,7 @@ class _Finding:
 
     def show(self, format_: options.ReportFormat) -> None:
         if format_ == "json":
-            from adafocus_cli.output.json_records import dumps
+            from adafocus_cli.output.writers import dumps
 
             typer.echo(dumps(self._record(), indent=2))
             return
@@ -199,7 +245,7 @@ class _Finding:
 
         from adafocus_cli.evaluation.calibration_table import layout
 
-        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data))
+        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data, self.failures))
 
     def _record(self) -> dict[str, Any]:
         return {
@@ -208,6 +254,7 @@ class _Finding:
             "data": self.data,
             "available": self.available,
             "seed": self.seed,
+            "law": self.law,
             "videos": {
                 "fitted_on": self.calibration.fitted_on,
                 "checked_on": self.calibration.checked_on,

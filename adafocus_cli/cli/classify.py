@@ -5,6 +5,7 @@ Parses, calls the engine and hands each result to the writers; knows nothing of 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
@@ -23,11 +24,12 @@ from adafocus_cli.output.escape import printable
 from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.output.base import View, Writer
     from adafocus_cli.output.sidecars import Sidecars
+    from adafocus_cli.output.writers import Writer, WriterOptions
     from adafocus_cli.schema import Failure, VideoResult
     from adafocus_cli.tagger import Tagger
 
+_OF_BATCH = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 HELP = """Say what happens in videos, what it cost to find out, and where the model looked.
@@ -86,11 +88,13 @@ def classify(
     format_: FormatOption = None,
     output: Output = None,
     trajectories: Trajectories = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    from adafocus_cli.output.base import View
+    from adafocus_cli.output.writers import WriterOptions
 
-    view = View(logits=logits, min_score=request.min_score, steps=terminal.verbose)
-    target = _Target(output, format_, trajectories, view, read=options.files_read(sources, model, request))
+    view = WriterOptions(logits=logits, min_score=request.min_score, steps=terminal.verbose)
+    read = options.files_read(sources, model, request)
+    target = ClassifyOutput(output, format_, trajectories, view, read=read, overwrite=overwrite)
     beside = sidecars.open(target.output, request)
     if _tag(sources.counted(sources.each(terminal)), model, request, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
@@ -100,7 +104,7 @@ def _tag(
     paths: Counted,
     model: ModelRequest,
     request: TagRequest,
-    target: _Target,
+    target: ClassifyOutput,
     beside: Sidecars | None,
     terminal: Terminal,
 ) -> int:
@@ -136,7 +140,7 @@ def _tag(
             if result.status == "error":
                 failed += 1
                 if target.format != "table":
-                    terminal.note(_failure_line(result))
+                    terminal.failure(_failure_line(result))
             bar.update(done=done, total=paths.total, failed=failed)
     if done == 0:
         raise AdaFocusError("no videos among the inputs; give files, folders with videos, or a list that is not empty")
@@ -157,7 +161,7 @@ def _failure_line(failure: Failure) -> str:
     return failure.message if failure.message.startswith(path) else f"{path}: {failure.message}"
 
 
-class _Target:
+class ClassifyOutput:
     """Where results go, and as what."""
 
     def __init__(
@@ -165,11 +169,14 @@ class _Target:
         output: str | None,
         format_: options.Format | None,
         trajectories: Path | None,
-        view: View,
+        view: WriterOptions,
         *,
         read: Sequence[str | Path],
+        overwrite: bool,
     ) -> None:
         """The files that are `read` must not be written."""
+        from adafocus_cli.output.journal import check_replaceable
+
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
         self._trajectories = trajectories
@@ -181,8 +188,16 @@ class _Target:
         for path in (self.output, trajectories):
             if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in read)):
                 raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
+        if self.output is not None and _OF_BATCH.search(self.output.name):
+            raise UsageError(
+                f"{self.output} is in a format that classify does not write; give a .jsonl, .json or .csv file, or use "
+                "adafocus batch, which writes .sqlite, .parquet and, compressed, .jsonl.gz and .csv.gz"
+            )
         if trajectories is not None and trajectories == self.output:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
+        for path in (self.output, trajectories):
+            if path is not None:
+                check_replaceable(path, overwrite=overwrite)
 
     def _usual_format(self) -> options.Format:
         if self.output is not None:
@@ -190,9 +205,8 @@ class _Target:
         return "table" if sys.stdout.isatty() else "jsonl"
 
     def open(self, stack: ExitStack) -> Sequence[Writer]:
-        from adafocus_cli.output.csv_rows import TrajectoryWriter
-        from adafocus_cli.output.formats import WRITERS
-        from adafocus_cli.output.sink import Sink
+        from adafocus_cli.output.table import WRITERS
+        from adafocus_cli.output.writers import Sink, TrajectoryWriter
 
         sink = Sink.stdout() if self.output is None else Sink.file(self.output)
         writers = [stack.enter_context(WRITERS[self.format](stack.enter_context(sink), self._view))]

@@ -1,7 +1,4 @@
-"""`adafocus doctor`: what works on this machine, and what to do about what does not.
-
-Knows nothing of how that is found out (diagnose/).
-"""
+"""`adafocus doctor`: shows what works on this machine, and what to do about what does not."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from adafocus_cli.diagnose import Report
+    from adafocus_cli.diagnose import DoctorReport
 
 NOT_READY = 1
 
-HELP = """Say what works on this machine, and what to install for what does not.
+HELP = """Check what works on this machine, and what to install for what does not.
 
-Tiny clips of many codecs are made and decoded, to see that the right frames come back. Takes a few seconds."""
+Tiny clips of many codecs are encoded and decoded, to check that the right frames come back. Takes a few seconds."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -44,7 +41,7 @@ def doctor(
 
     report = diagnose()
     if format_ == "json":
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         typer.echo(dumps(report.to_dict(), indent=2))
     else:
@@ -53,7 +50,7 @@ def doctor(
         raise typer.Exit(NOT_READY)
 
 
-def _show(report: Report) -> None:
+def _show(report: DoctorReport) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -68,7 +65,7 @@ def _show(report: Report) -> None:
     _show_advice(console, report)
 
 
-def _show_advice(console: Console, report: Report) -> None:
+def _show_advice(console: Console, report: DoctorReport) -> None:
     from rich.text import Text
 
     for advice in report.advice:
@@ -79,7 +76,7 @@ def _show_advice(console: Console, report: Report) -> None:
         console.print(Text("✗ Videos cannot be tagged here yet.", style="bold red"))
 
 
-def _versions(report: Report) -> Table:
+def _versions(report: DoctorReport) -> Table:
     from adafocus_cli.diagnose import OPTIONAL
 
     table = _grid()
@@ -91,7 +88,7 @@ def _versions(report: Report) -> Table:
     return table
 
 
-def _machine(report: Report) -> Table:
+def _machine(report: DoctorReport) -> Table:
     machine = report.machine
     table = _grid()
     table.add_row("system", machine.system)
@@ -104,22 +101,22 @@ def _machine(report: Report) -> Table:
         memory = f", {accelerator.memory_gib} GiB" if accelerator.memory_gib is not None else ""
         table.add_row(accelerator.device, f"{accelerator.name}{memory}{', bf16' if accelerator.bf16 else ''}")
     if not report.accelerators:
-        table.add_row("gpu", "[dim]none; the processor does it all[/dim]")
+        table.add_row("gpu", "[dim]none; models run on the CPU[/dim]")
     return table
 
 
-def _decoding(report: Report) -> Table:
+def _decoding(report: DoctorReport) -> Table:
     from rich.text import Text
 
     table = _grid()
     for check in report.codecs:
         if not check.tested:
-            table.add_row(check.codec, "[dim]not tried: no encoder here makes a clip[/dim]")
+            table.add_row(check.codec, "[dim]not tested: no encoder for a test clip[/dim]")
             continue
         parts = [_verdict(name, result) for name, result in check.decoders.items()]
         table.add_row(check.codec, Text("   ").join(parts))
     if not report.codecs:
-        table.add_row("", "[red]not tried: PyAV cannot be loaded[/red]")
+        table.add_row("", "[red]not tested: PyAV cannot be loaded[/red]")
     return table
 
 

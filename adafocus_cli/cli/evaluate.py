@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 HELP = """Say how good a model is on labelled videos, what that cost, and what it takes for what.
 
+For a published model, the first number is the one that its paper prints, by name: top-1, or mAP over all labels \
+of a video or over one. Classes without a video and videos that fail are counted, not taken for wrong.
+
 A list has `path,label` rows, as CSV or TSV, or `name frames label` lines; a label is a class or its number, from 0. \
 The scenes of a made-up world (world:motion) are none that training shows."""
 
@@ -122,8 +125,9 @@ def evaluate(
 def _judged(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
     """The report, and how many seconds it took."""
     from adafocus_cli.evaluation.judge import Judge
+    from adafocus_cli.evaluation.metrics import paper_metric
 
-    judge = Judge(dataset, tagger.labels)
+    judge = Judge(dataset, tagger.labels, metric=paper_metric(tagger.model, tagger.labels))
     started = time.monotonic()
     labelled.tag(dataset, tagger, request, terminal, take=judge.add)
     report = judge.report()
@@ -149,7 +153,7 @@ class _Target:
 
     def write(self, report: Report, setting: Setting, seconds: float) -> None:
         from adafocus_cli.files import replacing
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         record = dumps(report.to_dict(setting, seconds=seconds), indent=2) + "\n"
         if self._output is not None:

@@ -116,7 +116,7 @@ def _all_families(patch_size: int | None, frames: int | None, classes: int | Non
 
 def _show(counted: list[_Counted], format_: options.ReportFormat, *, one_model: bool) -> None:
     if format_ == "json":
-        from adafocus_cli.output.json_records import dumps
+        from adafocus_cli.output.writers import dumps
 
         records = [entry.to_dict() for entry in counted]
         typer.echo(dumps(records[0] if one_model else records, indent=2))

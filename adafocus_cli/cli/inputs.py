@@ -4,7 +4,7 @@ Knows nothing of videos but their file name extensions. A path that does not exi
 says so, and the other videos are still tagged.
 """
 
-# ruff: noqa: PTH112, PTH116, PTH207 (paths stay as they were typed; `Path` would tidy them)
+# ruff: noqa: PTH112, PTH116, PTH120, PTH207 (paths stay as they were typed; `Path` would tidy them)
 from __future__ import annotations
 
 import glob
@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from io import FileIO
 from itertools import chain, islice
 from pathlib import Path
@@ -170,8 +171,10 @@ def _decoded(entry: bytes, *, null: bool) -> str:
 
 def _path_in(record: bytes) -> str:
     """The path of a record, so that a list of failures can be read again; what only looks like one is a path."""
+    from adafocus_cli.schema import path_of
+
     try:
-        return str(json.loads(record)["video"]["path"])
+        return path_of(json.loads(record))
     except (ValueError, KeyError, TypeError):
         return os.fsdecode(record)
 
@@ -241,3 +244,39 @@ def is_same(path: Path, source: str | Path | None) -> bool:
         return source is not None and path.samefile(source)
     except (OSError, ValueError):
         return False  # one of them is not there
+
+
+def once_each(paths: Iterable[str]) -> Iterator[str]:
+    """Without those that are another name of a file that came before."""
+    from adafocus_cli.output.records import key_of
+
+    given: set[bytes] = set()
+    for path in paths:
+        digest = blake2b(key_of(path).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if digest not in given:
+            given.add(digest)
+            yield path
+
+
+def folder_of(entry: str) -> str | None:
+    """The folder below which all of an input lies, if there is one: itself, or where a pattern begins."""
+    if is_remote(entry) or entry == "-":
+        return None
+    if glob.has_magic(entry) and not os.path.lexists(entry):
+        while glob.has_magic(entry):
+            entry = os.path.dirname(entry)
+        entry = entry or os.curdir
+    return entry if os.path.isdir(entry) else None
+
+
+def is_gone(path: str) -> bool:
+    """Whether there is surely no such file; not where that cannot be known."""
+    if is_remote(path):
+        return False
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

@@ -50,7 +50,7 @@ def merge(
     terminal.quiet, terminal.verbose = quiet, verbose
 
     from adafocus_cli.output.journal import check_name
-    from adafocus_cli.output.merging import merge as merge_files
+    from adafocus_cli.output.journal import merge as merge_files
 
     for path in (*files, output):
         check_name(path)

@@ -1,7 +1,4 @@
-"""`adafocus models`: the published models and those installed here, by name.
-
-Parses, calls and says what was done; knows nothing of files, addresses or formats.
-"""
+"""`adafocus models`: lists, installs, checks and converts models."""
 
 from __future__ import annotations
 
@@ -21,25 +18,25 @@ if TYPE_CHECKING:
     from adafocus_cli.cli.terminal import Terminal
     from adafocus_cli.library.catalogue import Catalogue
     from adafocus_cli.library.download import Progress
-    from adafocus_cli.library.store import Record, Store
+    from adafocus_cli.library.store import InstalledModel, ModelStore
 
 NOTHING_INTACT = 1
 SOME_CHANGED = 3
 
-HELP = """List, get, check and convert models.
+HELP = """List, download, check and convert models.
 
-A model that is installed is used by its name: adafocus classify --model NAME"""
+Use an installed model by its name: adafocus classify --model NAME"""
 
 EXAMPLES = """[bold]Examples[/bold]
 
-What there is, and what is installed:
+All models, and which are installed:
   [cyan]adafocus models list[/cyan]
-A published model, downloaded and checked:
+Download and check a published model:
   [cyan]adafocus models pull v2-activitynet-p128-mbv2[/cyan]
-One that only a browser can download, or one of your own:
+Install one that only a browser can download, or your own:
   [cyan]adafocus models add 128s3_checkpoint.pth.tar --name v1-activitynet-p128[/cyan]
 
-Models are kept below [cyan]ADAFOCUS_HOME[/cyan], else in the usual folder for data."""
+Models are stored in [cyan]ADAFOCUS_HOME[/cyan], or in the user's data folder."""
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
@@ -48,19 +45,21 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A published checkpoint, or a file that convert wrote.")]
 CatalogueOption = Annotated[
     str | None,
-    typer.Option("--catalogue", metavar="FILE|URL", help="Another list of models, beside the packaged one."),
+    typer.Option("--catalogue", metavar="FILE|URL", help="A catalogue of models to add to the packaged one."),
 ]
 AcceptChanged = Annotated[
     bool,
-    typer.Option("--accept-changed", metavar="", help="Take the file even if it is not the one that was seen first."),
+    typer.Option("--accept-changed", metavar="", help="Accept a file that has changed since it was first installed."),
 ]
-NewName = Annotated[str, typer.Option("--name", metavar="NAME", help="The name it is to have here.")]
+NewName = Annotated[str, typer.Option("--name", metavar="NAME", help="Name for the installed model.")]
 NameInside = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", help="The name that it is to carry; one of the catalogue tells what it is."),
+    typer.Option(
+        "--name", metavar="NAME", help="Name to store in the file; a name of the catalogue also adds its data."
+    ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
-All = Annotated[bool, typer.Option("--all", metavar="", help="All that are here.")]
+All = Annotated[bool, typer.Option("--all", metavar="", help="All installed models.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -69,7 +68,7 @@ def models(context: typer.Context) -> None:
         typer.echo(context.get_help(), nl=False)
 
 
-@app.command("list", help="List the published models, and those installed here.")
+@app.command("list", help="List the published models and the installed ones.")
 def list_(
     context: typer.Context,
     catalogue: CatalogueOption = None,
@@ -78,16 +77,16 @@ def list_(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import list_record, print_list
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    entries, store = _catalogue(catalogue), Store()
+    entries, store = _catalogue(catalogue), ModelStore()
     if format_ == "json":
         _print_json(list_record(entries, store))
     else:
         print_list(entries, store)
 
 
-@app.command(help="Say all that is known of a model: results, files, labels and how sure their order is.")
+@app.command(help="Show everything about a model: accuracy, files, labels and how certain their order is.")
 def show(
     context: typer.Context,
     name: Name,
@@ -97,9 +96,9 @@ def show(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_model, show_record
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    entries, store = _catalogue(catalogue), Store()
+    entries, store = _catalogue(catalogue), ModelStore()
     _check_known(name, entries, store)
     if format_ == "json":
         _print_json(show_record(name, entries, store))
@@ -107,7 +106,7 @@ def show(
         print_model(name, entries, store)
 
 
-@app.command(help="Download a published model, check it and install it. A broken download is continued.")
+@app.command(help="Download, check and install a published model. An interrupted download is resumed.")
 def pull(
     context: typer.Context,
     name: Name,
@@ -118,11 +117,11 @@ def pull(
 ) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.store import ModelStore
 
-    entry, store = _catalogue(catalogue)[name], Store()
+    entry, store = _catalogue(catalogue)[name], ModelStore()
     if not accept_changed and store.has(name) and store.state_of(name) == "intact":
-        terminal.note(f"{name} is installed already, and intact")
+        terminal.note(f"{name} is already installed and intact")
         return
     if entry.url is not None:
         terminal.detail(f"downloading {entry.url}")
@@ -147,15 +146,14 @@ def add(
 ) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library.catalogue import check_name
-    from adafocus_cli.library.included import check_replaceable
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.catalogue import check_name, check_replaceable
+    from adafocus_cli.library.store import ModelStore
 
     check_replaceable(name)
     source = _existing(file)
-    entry, store = _catalogue(catalogue).find(check_name(name)), Store()
+    entry, store = _catalogue(catalogue).find(check_name(name)), ModelStore()
     if store.has(name) and not accept_changed and store.state_of(name) == "intact":
-        raise ModelError(f"{name} is installed already; remove it first: adafocus models remove {name}")
+        raise ModelError(f"{name} is already installed; remove it first: adafocus models remove {name}")
     from adafocus_cli.library import install
 
     record = install.add(
@@ -164,7 +162,7 @@ def add(
     _note_installed(terminal, store, record)
 
 
-@app.command(help="Check that installed models are still what was installed.")
+@app.command(help="Check that installed models have not changed.")
 def verify(
     context: typer.Context,
     names: Names = None,
@@ -174,16 +172,16 @@ def verify(
 ) -> None:
     context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_states
-    from adafocus_cli.library import included
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library.catalogue import INCLUDED
+    from adafocus_cli.library.store import ModelStore
 
-    store = Store()
+    store = ModelStore()
     if all_ == bool(names):
-        raise UsageError("say which models to verify: names, or --all")
+        raise UsageError("give names of models to verify, or --all")
     for name in names or ():
         if store.record_of(name) is None:
             _check_known(name, _catalogue(None), store)
-    states = {name: store.state_of(name) for name in names or (*included.NAMES, *store.installed())}
+    states = {name: store.state_of(name) for name in names or (*INCLUDED, *store.installed())}
     if format_ == "json":
         _print_json([{"name": name, "state": state} for name, state in states.items()])
     else:
@@ -193,7 +191,7 @@ def verify(
         raise typer.Exit(SOME_CHANGED if len(bad) < len(states) else NOTHING_INTACT)
 
 
-@app.command(help="Write a checkpoint as one safetensors file that says what it is, and loads faster.")
+@app.command(help="Convert a checkpoint to one safetensors file that describes itself and loads faster.")
 def convert(
     context: typer.Context,
     file: File,
@@ -209,9 +207,9 @@ def convert(
     terminal.quiet, terminal.verbose = quiet, verbose
     source = _existing(file)
     if output.suffix != ".safetensors":
-        raise UsageError(f"{output} is not named like a safetensors file; end its name with .safetensors")
+        raise UsageError(f"{output} is not a safetensors file; give a name that ends in .safetensors")
     from adafocus_cli.library.catalogue import check_name
-    from adafocus_cli.library.conversion import convert_file
+    from adafocus_cli.library.install import convert_file
     from adafocus_cli.models import family_named
 
     entry = _catalogue(catalogue).find(check_name(name)) if name else None
@@ -221,21 +219,21 @@ def convert(
     terminal.note(f"wrote {output}: {spec.family}, {spec.classes} classes, {seen} of {spec.patch_size} px")
 
 
-@app.command(help="Remove an installed model. The hash of a published file stays known.")
+@app.command(help="Remove an installed model. The hash of a published file is kept.")
 def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
-    from adafocus_cli.library import catalogue, included
-    from adafocus_cli.library.store import Store
+    from adafocus_cli.library import catalogue
+    from adafocus_cli.library.store import ModelStore
 
-    included.check_replaceable(name)
-    entries, store = catalogue.packaged(), Store()
+    catalogue.check_replaceable(name)
+    entries, store = catalogue.packaged(), ModelStore()
     if not store.has(name):
         _check_known(name, entries, store)
         with store.exclusively(name):
             if not store.forget_download(name):
                 raise ModelError(f"{name} is not installed; there is nothing to remove")
-        terminal.note(f"removed what was downloaded of {name}")
+        terminal.note(f"removed the download of {name}")
         return
     with store.exclusively(name):
         record = store.record_of(name)
@@ -245,7 +243,7 @@ def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, ver
 
 
 def _catalogue(source: str | None) -> Catalogue:
-    """The packaged models, with those of another list before them."""
+    """The packaged catalogue, with another one before it."""
     from adafocus_cli.library import catalogue
 
     packaged = catalogue.packaged()
@@ -258,27 +256,27 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _check_known(name: str, entries: Catalogue, store: Store) -> None:
+def _check_known(name: str, entries: Catalogue, store: ModelStore) -> None:
     from adafocus_cli.library.catalogue import unknown
 
     if entries.find(name) is None and name not in store.installed():
         raise unknown(name, [*store.installed(), *entries.by_name])
 
 
-def _note_installed(terminal: Terminal, store: Store, record: Record) -> None:
+def _note_installed(terminal: Terminal, store: ModelStore, record: InstalledModel) -> None:
     terminal.note(f"{record.name} is installed; use it with --model {record.name}")
     terminal.detail(f"file {store.path_of(record.name)}, SHA-256 of the original {record.source_sha256}")
 
 
 def _print_json(record: Any) -> None:
-    from adafocus_cli.output.json_records import dumps
+    from adafocus_cli.output.writers import dumps
 
     typer.echo(dumps(record, indent=2))
 
 
 @contextmanager
 def _download_bar(terminal: Terminal, title: str) -> Iterator[Progress]:
-    """Shows how much has arrived, where somebody sees it."""
+    """A progress bar of a download, on a terminal."""
     if terminal.quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda done, total: None
         return

@@ -1,7 +1,4 @@
-"""How models are shown: the list, one model, and what verifying found; for people and as plain values.
-
-Knows nothing of how they are got or installed.
-"""
+"""The output of `adafocus models`: the list, one model, and the states of installed ones; as tables and as values."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli import labels as label_lists
-from adafocus_cli.library import included
+from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import gmacs_digits, in_gmacs
 from adafocus_cli.spec import sees_whole_frames
 
 if TYPE_CHECKING:
-    from adafocus_cli.library.catalogue import Catalogue, Entry
-    from adafocus_cli.library.store import Record, State, Store
+    from adafocus_cli.library.catalogue import Catalogue, CatalogueEntry
+    from adafocus_cli.library.store import FileState, InstalledModel, ModelStore
 
 INSTALLED = Text("✓ installed", style="green")
 INCLUDED = Text("✓ included", style="green")
@@ -33,25 +30,25 @@ NOT_RELEASED = Text("not released", style="dim")
 CONVENTION = (
     "Accuracy and cost as published. GMACs are 10⁹ multiply-adds a video without decoding; papers call them FLOPs."
 )
-NEXT_STEPS = "adafocus models show NAME says more · pull NAME downloads · by hand: show NAME says how"
+NEXT_STEPS = "adafocus models show NAME: details · pull NAME: download · by hand: show NAME says how"
 
 _MARGIN = 11
 
 _STATES: Mapping[str, tuple[str, str]] = {
     "intact": ("✓ intact", "green"),
-    "changed": ("✗ changed since it was installed; remove it and get it again", "red"),
+    "changed": ("✗ changed since it was installed; remove it and install it again", "red"),
     "missing": ("✗ not installed", "red"),
 }
 
 
-def list_record(entries: Catalogue, store: Store) -> list[dict[str, Any]]:
+def list_record(entries: Catalogue, store: ModelStore) -> list[dict[str, Any]]:
     installed = store.installed()
     published = [{**_published(entry), "installed": store.has(entry.name)} for entry in entries.entries]
     own = [_installed_only(store, name) for name in installed if entries.find(name) is None]
     return [*published, *own]
 
 
-def show_record(name: str, entries: Catalogue, store: Store) -> dict[str, Any]:
+def show_record(name: str, entries: Catalogue, store: ModelStore) -> dict[str, Any]:
     entry = entries.find(name)
     described = _published(entry) if entry else _installed_only(store, name)
     record = store.record_of(name)
@@ -66,18 +63,18 @@ def show_record(name: str, entries: Catalogue, store: Store) -> dict[str, Any]:
     }
 
 
-def _published(entry: Entry) -> dict[str, Any]:
+def _published(entry: CatalogueEntry) -> dict[str, Any]:
     return {**asdict(entry), "spec": dict(entry.spec)}
 
 
-def _installed_only(store: Store, name: str) -> dict[str, Any]:
+def _installed_only(store: ModelStore, name: str) -> dict[str, Any]:
     record = store.record_of(name)
     known = {field: getattr(record, field, None) for field in ("family", "dataset", "patch_size", "labels")}
     return {"name": name, **known, "metric": None, "accuracy": None, "gmacs": None, "installed": True}
 
 
-def print_list(entries: Catalogue, store: Store) -> None:
-    """One table a data set."""
+def print_list(entries: Catalogue, store: ModelStore) -> None:
+    """Prints one table per data set."""
     console = Console(highlight=False)
     records = list_record(entries, store)
     for dataset in dict.fromkeys(record["dataset"] for record in records):
@@ -119,7 +116,7 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
 
 def _status(record: dict[str, Any]) -> Text:
     if record["installed"]:
-        return INCLUDED if record["name"] in included.NAMES else INSTALLED
+        return INCLUDED if record["name"] in INCLUDED_MODELS else INSTALLED
     if record.get("url"):
         return PULL
     return BY_HAND if record.get("page") else NOT_RELEASED
@@ -129,7 +126,7 @@ def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:
     return Text("–", style="dim") if value is None else Text(write(value))
 
 
-def print_model(name: str, entries: Catalogue, store: Store) -> None:
+def print_model(name: str, entries: Catalogue, store: ModelStore) -> None:
     console = Console(highlight=False)
     entry, record = entries.find(name), store.record_of(name)
     console.print(Text(name, style="bold cyan"))
@@ -145,14 +142,14 @@ def _row(title: str, text: str, width: int) -> Text:
     return Text.assemble((title.ljust(_MARGIN), "dim"), f"\n{margin}".join(lines))
 
 
-def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
+def _entry_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
     yield "family", entry.family
     yield "data set", _dataset(entry.dataset)
     yield "patches", _patches(entry.patch_size, entry.family)
     glance, focus, candidates = (entry.spec.get(f"{kind}_frames") for kind in ("glance", "focus", "candidate"))
     if glance and focus:
         chosen = f", chosen among {candidates} frames" if candidates else ""
-        yield "frames", f"{glance} glanced at, {focus} careful looks{chosen}"
+        yield "frames", f"{glance} for the glance, {focus} looks{chosen}"
     if entry.accuracy is not None:
         yield "accuracy", f"{entry.accuracy:.1f} {entry.metric or ''}"
     if entry.gmacs is not None:
@@ -168,7 +165,7 @@ def _entry_rows(entry: Entry) -> Iterable[tuple[str, str]]:
         yield "note", entry.note
 
 
-def _published_file_rows(entry: Entry) -> Iterable[tuple[str, str]]:
+def _published_file_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
     yield "file", entry.file
     if entry.url:
         yield "address", entry.url
@@ -178,7 +175,7 @@ def _published_file_rows(entry: Entry) -> Iterable[tuple[str, str]]:
         yield "SHA-256", f"{entry.sha256} (of the published file, says the catalogue)"
 
 
-def _own_rows(store: Store, name: str) -> Iterable[tuple[str, str]]:
+def _own_rows(store: ModelStore, name: str) -> Iterable[tuple[str, str]]:
     record = store.record_of(name)
     if record is None:
         return
@@ -193,7 +190,7 @@ def _patches(size: int | None, family: str) -> str:
     if size is not None:
         return f"{size} × {size} px"
     # A list of one's own may leave to the file how large they are.
-    return "none, it sees whole frames" if sees_whole_frames(family) else "none named"
+    return "none, it uses whole frames" if sees_whole_frames(family) else "not given"
 
 
 def _dataset(name: str | None) -> str:
@@ -208,11 +205,11 @@ def _label_rows(labels: str | None) -> Iterable[tuple[str, str]]:
         return
     origin = label_lists.origin(str(labels))
     yield "labels", f"{labels}, {len(label_lists.packaged(str(labels)))} names, {origin.order}"
-    yield "", f"sureness of the order: {origin.sureness}; {origin.reason}"
+    yield "", f"certainty of the order: {origin.sureness}; {origin.reason}"
 
 
 def _installation_rows(
-    name: str, entry: Entry | None, record: Record | None, store: Store
+    name: str, entry: CatalogueEntry | None, record: InstalledModel | None, store: ModelStore
 ) -> Iterable[tuple[str, str]]:
     if store.has(name):
         yield "installed", str(store.path_of(name))
@@ -226,11 +223,11 @@ def _installation_rows(
         yield "SHA-256", f"{record.source_sha256} (first seen {record.added[:10]})"
 
 
-def print_states(states: Mapping[str, State]) -> None:
+def print_states(states: Mapping[str, FileState]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, state in states.items():
         text, style = _STATES[state]
-        if state != "intact" and name in included.NAMES:
-            text = "✗ not as it came with adafocus; install that again"
+        if state != "intact" and name in INCLUDED_MODELS:
+            text = "✗ changed since adafocus was installed; reinstall adafocus"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
     Console(highlight=False).print(table)

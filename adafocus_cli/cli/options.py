@@ -230,6 +230,9 @@ BatchSize = Annotated[
         help="How many videos an accelerator takes at a time; a processor takes them one by one.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar="", rich_help_panel=OUTPUT, help="Replace FILE, whatever it is.")
+]
 ReportFormatOption = Annotated[
     ReportFormat, typer.Option("--format", "-f", rich_help_panel=OUTPUT, help="For people or for programs.")
 ]

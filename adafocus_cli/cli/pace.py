@@ -5,14 +5,13 @@ Knows nothing of how results are made.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import PurePath
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.when import clock
+from adafocus_cli.output.times import clock, duration
 
 if TYPE_CHECKING:
     from adafocus_cli.engine.ledger import Tally
@@ -66,20 +65,6 @@ def _so_far(video: VideoInfo, share: float) -> str:
     if length is None:
         return f"{name} {100 * share:.0f} %"
     return f"{name} {clock(share * length)} of {clock(length)}"
-
-
-def duration(seconds: float) -> str:
-    """The two largest units.
-
-    >>> duration(59.6), duration(3 * 3600 + 125)
-    ('59.6 s', '3 h 2 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-    (large, name), (small, next_name) = next(pair for pair in pairwise(units) if whole >= pair[0][0])
-    return f"{whole // large} {name} {whole % large // small} {next_name}"
 
 
 def summary(tally: Tally, seconds: float) -> list[str]:

@@ -1,7 +1,4 @@
-"""`adafocus render`: a video with what the model did drawn into it.
-
-Parses, finds or makes the record, and calls; knows nothing of pixels.
-"""
+"""`adafocus render`: draws a result into its video."""
 
 from __future__ import annotations
 
@@ -18,23 +15,23 @@ from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
-    from adafocus_cli.render.process import Record
+    from adafocus_cli.schema import Record
     from adafocus_cli.tagger import Tagger
 
-HELP = """Draw into a video where the model looked, what it said, and what that cost.
+HELP = """Draw into a video where the model looked, its labels, and what they cost.
 
-The box glides from look to look, and the meter grows with each. Sound and the times of all frames are kept."""
+The box moves from look to look, and the meter grows with each. Sound and frame times are kept."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
 Tag a video and draw the result:
   [cyan]adafocus render clip.mp4 -o looked.mp4[/cyan]
-Draw what a run has found already:
+Draw a result of an earlier run:
   [cyan]adafocus render clip.mp4 --results tags.jsonl -o looked.webm[/cyan]
-A small animation, and a picture of each look:
+An animated GIF, and a picture of each look:
   [cyan]adafocus render clip.mp4 -o looked.gif --frames looks/[/cyan]"""
 
-Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video to draw on; it stays as it is.")]
+Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video to draw on; it is not changed.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -42,7 +39,7 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=options.OUTPUT,
-        help="The film to write: .mp4, .webm or .gif.",
+        help="The video to write: .mp4, .webm or .gif.",
     ),
 ]
 Frames = Annotated[
@@ -53,7 +50,7 @@ Frames = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", metavar="", rich_help_panel=options.OUTPUT, help="Replace what is there already."),
+    typer.Option("--overwrite", metavar="", rich_help_panel=options.OUTPUT, help="Replace existing files."),
 ]
 Results = Annotated[
     Path | None,
@@ -79,7 +76,7 @@ def render(
 ) -> None:
     _check_targets(video, output, frames, overwrite=overwrite)
     if results is not None and model.source is not None:
-        raise UsageError("--results says what was found, and --model or --weights would find it anew; give one of them")
+        raise UsageError("--results cannot be used with --model or --weights; give one or the other")
 
     from adafocus_cli.render import process
 
@@ -102,16 +99,16 @@ def _check_targets(video: str, output: Path | None, frames: Path | None, *, over
     if is_remote(video):
         raise UsageError(f"{video} is on other storage; copy it to this machine first")
     if output is None and frames is None:
-        raise UsageError("nothing would be written; give --output FILE for a film, --frames DIR for pictures, or both")
+        raise UsageError("nothing to write; give --output FILE for a video, --frames DIR for pictures, or both")
     if output is not None:
         kind_of(output)
         if is_same(output, video):
-            raise UsageError(f"{output} is the video itself, and would be overwritten; give another file")
+            raise UsageError(f"{output} is the input video; give another file")
         if not output.parent.is_dir():
             raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
     for target in (output, frames):
         if target is not None and not overwrite and _is_taken(target):
-            raise UsageError(f"{target} is there already; give another one, or --overwrite to replace it")
+            raise UsageError(f"{target} exists; give another one, or --overwrite to replace it")
 
 
 def _is_taken(target: Path) -> bool:
@@ -135,11 +132,11 @@ def _tagged(video: str, model: ModelRequest, request: TagRequest) -> Record:
 
 def _found(results: Path, video: str) -> Record:
     """The last record of the video, under this path or another one that leads to the same file."""
-    from adafocus_cli.output.records import path_of
-    from adafocus_cli.output.whole_records import whole_records
+    from adafocus_cli.output.journal import whole_records
+    from adafocus_cli.schema import path_of
 
     if not results.is_file():
-        raise UsageError(f"there is no file {results}; give records of classify or batch")
+        raise UsageError(f"there is no file {results}; give a file that adafocus classify or batch has written")
     found: Record | None = None
     for record in whole_records(results):
         if path_of(record) == video or is_same(Path(path_of(record)), video):

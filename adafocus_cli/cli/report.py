@@ -1,7 +1,4 @@
-"""`adafocus report`: a page that shows what was found, and where it was looked.
-
-Parses, calls and says what came of it; knows nothing of pages.
-"""
+"""`adafocus report`: makes an HTML page of results."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from adafocus_cli.cli import options
 from adafocus_cli.cli.terminal import Terminal, counted
 from adafocus_cli.errors import UsageError
 
-HELP = """Make a page of results, to open in a browser: what was found, where the model looked, and what it cost.
+HELP = """Make an HTML page of results: labels, where the model looked, and what it cost.
 
-One file that needs no network. It has small pictures of the videos, and plays those that are still there."""
+One file that needs no network. It has thumbnails of the videos, and plays those that still exist."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -25,23 +22,27 @@ EXAMPLES = """[bold]Examples[/bold]
   [cyan]adafocus report tags.jsonl -o tags.html --videos /mnt/videos --title May[/cyan]"""
 
 Results = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="What `classify` or `batch` wrote; not CSV.", show_default=False)
+    Path, typer.Argument(metavar="RESULTS", help="Results of `classify` or `batch`; not CSV.", show_default=False)
 ]
 Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="FILE", rich_help_panel=options.OUTPUT, help="What to write; it ends in .html."
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=options.OUTPUT,
+        help="The page to write; it must end in .html.",
     ),
 ]
 Title = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", rich_help_panel=options.OUTPUT, help="Its heading.", show_default="name of RESULTS"),
+    typer.Option(
+        metavar="TEXT", rich_help_panel=options.OUTPUT, help="Heading of the page.", show_default="name of RESULTS"
+    ),
 ]
 Thumbnails = Annotated[
     int,
-    typer.Option(
-        metavar="N", min=0, max=16, rich_help_panel=options.OUTPUT, help="How many pictures of each video; 0: none."
-    ),
+    typer.Option(metavar="N", min=0, max=16, rich_help_panel=options.OUTPUT, help="Thumbnails per video; 0: none."),
 ]
 Videos = Annotated[
     Path | None,
@@ -55,6 +56,7 @@ def report(
     context: typer.Context,
     results: Results,
     output: Output,
+    overwrite: options.Overwrite = False,
     title: Title = None,
     videos: Videos = None,
     thumbnails: Thumbnails = 4,
@@ -64,16 +66,18 @@ def report(
     terminal: Terminal = context.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     if not results.is_file():
-        raise UsageError(f"there is no file {results}; give what adafocus classify or batch has written")
+        raise UsageError(f"there is no file {results}; give a file that adafocus classify or batch has written")
     if output.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{output} is no name of a page; give one that ends in .html")
+        raise UsageError(f"{output} is not an HTML file; give a name that ends in .html")
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
     if videos is not None and not videos.is_dir():
-        raise UsageError(f"--videos {videos} is no folder; give the one that holds the videos")
+        raise UsageError(f"--videos {videos} is not a folder; give the one that holds the videos")
 
-    from adafocus_cli.report.build import build
+    from adafocus_cli.report.build import build, check_replaceable
 
+    if not overwrite:
+        check_replaceable(output)
     with terminal.progress(into_stdout=False) as bar:
         built = build(
             results,
@@ -86,4 +90,4 @@ def report(
     further = f" and {counted(len(built.pages) - 1, 'more page')} beside it" if len(built.pages) > 1 else ""
     terminal.note(f"{counted(built.videos, 'video')} in {output}{further}")
     if built.missing:
-        terminal.note(f"not found: {built.missing} of them; --videos FOLDER says where they are now")
+        terminal.note(f"{built.missing} videos not found; if they have moved, give their folder with --videos")

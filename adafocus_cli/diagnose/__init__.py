@@ -1,21 +1,28 @@
-"""What works on this machine, found out by trying it.
-
-Knows nothing of how it is shown. Nothing here raises: what is missing or broken is a finding.
-"""
+"""Checks what works on this machine. Nothing here raises: what is missing or broken is part of the report."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adafocus_cli.diagnose.decoding import CodecCheck, check_codecs
-from adafocus_cli.diagnose.machine import Accelerator, Machine, find_accelerators, has_nvidia_driver, look_at_machine
-from adafocus_cli.diagnose.versions import OPTIONAL, REQUIRED, import_problem, installed_versions
+from adafocus_cli.diagnose.checks import (
+    OPTIONAL,
+    REQUIRED,
+    Accelerator,
+    CodecCheck,
+    Machine,
+    check_codecs,
+    describe_machine,
+    find_accelerators,
+    has_nvidia_driver,
+    import_problem,
+    installed_versions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """`advice` says what to do, the most urgent first; `ready` is whether videos can be tagged at all."""
+class DoctorReport:
+    """`advice` is what to do, the most urgent first; `ready` is whether videos can be tagged at all."""
 
     versions: dict[str, str | None]
     machine: Machine
@@ -28,16 +35,16 @@ class Report:
         return {"schema": "adafocus-doctor/1", **asdict(self)}
 
 
-def diagnose() -> Report:
+def diagnose() -> DoctorReport:
     versions = installed_versions()
     problems = {name: problem for name in REQUIRED if (problem := import_problem(name)) is not None}
     torch_works = "torch" not in problems
     accelerators = find_accelerators() if torch_works else ()
     codecs = () if "av" in problems else check_codecs()
     readable = any(result == "ok" for check in codecs for result in check.decoders.values())
-    return Report(
+    return DoctorReport(
         versions=versions,
-        machine=look_at_machine(),
+        machine=describe_machine(),
         accelerators=accelerators,
         codecs=codecs,
         advice=(
@@ -55,7 +62,7 @@ def diagnose() -> Report:
 def _advice_on_devices(accelerators: tuple[Accelerator, ...], *, torch_works: bool) -> list[str]:
     if torch_works and not accelerators and has_nvidia_driver():
         return [
-            "an NVIDIA driver is here, but torch finds no GPU: install a CUDA build, see https://pytorch.org/get-started"
+            "an NVIDIA driver is installed, but torch finds no GPU: install a CUDA build, see https://pytorch.org/get-started"
         ]
     return []
 
@@ -71,7 +78,9 @@ def _advice_on_decoding(codecs: tuple[CodecCheck, ...], versions: dict[str, str 
             f"PyAV returns wrong frames of {', '.join(wrong)}: use --decoder decord, and pip install --upgrade av"
         )
     if versions["decord"] is None:
-        advice.append("decord, the second decoder, is not here; that is fine, and on x86-64 pip install decord adds it")
+        advice.append(
+            "decord, the second decoder, is not installed; it is optional, and on x86-64 pip install decord adds it"
+        )
     return advice
 
 

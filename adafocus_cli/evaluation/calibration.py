@@ -1,34 +1,88 @@
 """Thresholds for a compute budget: fitted on one half of labelled videos, checked on the other.
 
-How many videos are left after which step follows a geometric law, as the papers do it; its ratio is what is fitted.
-What a law leaves within a turn is left at the turn's end: all of the turn is paid for either way, and its last answer
-knows most. Knows nothing of files, formats or terminals.
+How many videos leave at which exit follows a geometric law, as the authors have it; its ratio is what is chosen, by the
+measure that the papers print for the data set. What a law lets leave within a turn leaves at the turn's end: all of the
+turn is paid for either way, and its last answer knows most. Knows nothing of files, formats or terminals.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
+import torch
 
 from adafocus_cli.errors import AdaFocusError, ModelError, UsageError
 from adafocus_cli.evaluation import metrics
 from adafocus_cli.evaluation.calibration_report import Calibration, Choice, Outcome, Point
 from adafocus_cli.evaluation.data import Dataset, Sample
-from adafocus_cli.exits import ExitRule, schedule
+from adafocus_cli.evaluation.metrics import Metric
+from adafocus_cli.exits import Criterion, ExitRule, certainty, schedule
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.models.base import Family
 from adafocus_cli.schema import Failure, Result
 from adafocus_cli.scores import softmax
 
-# Of a step's share of the videos to the share of the step before it. The papers' are 0.5 … 3.9; at 0 every video is
-# left after the first turn, so that any budget which allows one answer has a law.
-RATIOS = np.linspace(0, 3.9, 781)
 NEVER, AT_ONCE = math.inf, -math.inf
+
+
+@dataclass(frozen=True)
+class ExitLaw:
+    """At each of K exits r ** k / Σ r ** j of the videos leave; `ratios` are the r that are tried."""
+
+    ratios: tuple[float, ...]
+    first_power: int = 0
+    """Where k begins in the authors' code, which does not change the shares but how they are rounded."""
+
+    def leaving(self, ratio: float, exits: int, videos: int) -> tuple[int, ...]:
+        """How many of `videos` leave at each exit before the last, which takes the others.
+
+        In the authors' arithmetic, float32 of torch: one digit decides where a share is a whole number of videos.
+        """
+        powers = torch.arange(self.first_power, self.first_power + exits, dtype=torch.float32)
+        shares = torch.exp(torch.log(torch.tensor([ratio], dtype=torch.float32)) * powers)
+        for _ in range(2):  # they normalise twice
+            shares /= shares.sum()
+        return tuple((videos * shares[:-1]).floor().int().tolist())
+
+
+_V2_LAW = ExitLaw(tuple(p / 10 for p in range(5, 40)), first_power=1)
+AUTHORS_LAWS: Mapping[str, ExitLaw] = {
+    "adafocus-v1": _V2_LAW,  # has none of its own; the paper of V2 lets it leave as V2 does
+    "adafocus-v2": _V2_LAW,
+    "uni-adafocus": ExitLaw(tuple(p / 20 for p in range(1, 20))),
+    "uni-adafocus-tsm": ExitLaw(tuple(p / 100 for p in (*range(1, 400), 4e3, 4e4, 4e5, 4e6))),
+}
+
+LawName = Literal["auto", "wide"]
+_FINE = 16  # ratios between one and its double
+_WIDEST = 2.0**7  # so that the powers of 17 exits stay within float32
+
+
+def law_of(family: str, name: LawName) -> ExitLaw:
+    """The authors', with finer steps between their ratios, for budgets that lie there; `wide` goes beyond them, too."""
+    law = AUTHORS_LAWS[family]
+    ends = (1 / _WIDEST, _WIDEST) if name == "wide" else ()
+    return replace(law, ratios=_filled(sorted({*law.ratios, *ends})))
+
+
+def _filled(ratios: Sequence[float]) -> tuple[float, ...]:
+    """
+    >>> [round(ratio, 2) for ratio in _filled([1.0, 1.01, 1.25])]
+    [1.0, 1.01, 1.05, 1.1, 1.15, 1.2, 1.25]
+    """
+    filled = list(ratios[:1])
+    for low, high in pairwise(ratios):
+        steps = max(1, round(_FINE * math.log2(high / low)))
+        filled += [low * (high / low) ** (step / steps) for step in range(1, steps)] + [high]
+    return tuple(filled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +91,18 @@ class Answers:
 
     logits: np.ndarray
     truth: np.ndarray
+    criterion: Criterion = "logit"
+    metric: Metric = "top-1"
+    one_label: np.ndarray | None = None
+    """`truth` with only the first label of each video, for the metric that counts one."""
 
     def __len__(self) -> int:
         return len(self.logits)
 
     @cached_property
-    def surest(self) -> np.ndarray:
-        """What thresholds are compared with (n, s); an answer that is no number reaches none."""
-        largest = self.logits.max(axis=2)
-        return np.where(np.isnan(largest), -np.inf, largest)
+    def certainty(self) -> np.ndarray:
+        """What thresholds are compared with (n, s)."""
+        return certainty(self.logits, self.criterion)
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -54,15 +111,36 @@ class Answers:
         return found
 
     def at(self, places: Sequence[int]) -> Answers:
-        return Answers(self.logits[places], self.truth[places])
+        one_label = None if self.one_label is None else self.one_label[places]
+        return replace(self, logits=self.logits[places], truth=self.truth[places], one_label=one_label)
+
+    def top1(self, left: np.ndarray) -> float:
+        """Of the answers after these steps (n,)."""
+        return float(self.right[np.arange(len(self)), left].mean())
+
+    def mean_average_precision(self, left: np.ndarray, truth: np.ndarray | None = None) -> float:
+        """Of the answers after these steps (n,); classes that no video shows are left out of the mean."""
+        scores = softmax(self.logits[np.arange(len(self)), left])
+        shown = self.truth if truth is None else truth
+        return float(np.nanmean(metrics.by_class(metrics.ranked_precision, scores, shown)))
+
+    def accuracy(self, left: np.ndarray) -> float:
+        """The answers after these steps (n,), by `metric`."""
+        if self.metric == "top-1":
+            return self.top1(left)
+        return self.mean_average_precision(left, self.one_label if self.metric == "mAP, one label" else None)
 
 
 class Gathering:
     """Collects the answers of a pass over a data set, and parts them into halves."""
 
-    def __init__(self, dataset: Dataset, names: Sequence[str]) -> None:
+    def __init__(
+        self, dataset: Dataset, names: Sequence[str], *, criterion: Criterion = "logit", metric: Metric = "top-1"
+    ) -> None:
         self._dataset = dataset
         self._classes = len(names)
+        self._criterion = criterion
+        self._metric = metric
         self._shown = dataset.indices(names)
         self._logits: dict[int, np.ndarray] = {}
 
@@ -75,9 +153,13 @@ class Gathering:
         places = sorted(self._logits)
         if len(places) < 2:
             raise AdaFocusError("only one video could be tagged, and halves need two; give more videos")
+        shown = [self._shown[place] for place in places]
         answers = Answers(
             np.stack([self._logits[place] for place in places]),
-            metrics.truth_table([self._shown[place] for place in places], self._classes),
+            metrics.truth_table(shown, self._classes),
+            self._criterion,
+            self._metric,
+            metrics.truth_table([indices[:1] for indices in shown], self._classes),
         )
         parts = halves([self._dataset.samples[place].label for place in places], seed)
         return answers.at(parts[0]), answers.at(parts[1])
@@ -111,7 +193,9 @@ class Stops:
 class Calibrator:
     """Fits thresholds for one model; complains before anything is run."""
 
-    def __init__(self, family: Family, meter: CostMeter, *, group: int, budgets: Sequence[float]) -> None:
+    def __init__(
+        self, family: Family, meter: CostMeter, *, group: int, budgets: Sequence[float], law: LawName = "auto"
+    ) -> None:
         self.steps = family.turns()[-1].answers.stop
         if self.steps == 1:
             raise ModelError(
@@ -119,6 +203,7 @@ class Calibrator:
                 "with several, such as one without TSM"
             )
         self.group = group
+        self._law = law_of(family.name, law)
         self._budgets = budgets
         self._stops = Stops.of(family, meter, ExitRule(thresholds=self.never, group=group))
         self._singles = Stops.of(family, meter, ExitRule(thresholds=self.never, group=1))
@@ -140,30 +225,68 @@ class Calibrator:
         return self._stops.gmacs[-1]
 
     def calibrate(self, fitting: Answers, checking: Answers) -> Calibration:
-        laws = [(float(ratio), thresholds_of(ratio, fitting.surest, self._stops.steps)) for ratio in RATIOS]
-        on_fitting = [self._point(fitting, leave(fitting, thresholds)) for _, thresholds in laws]
+        laws = [self._thresholds(ratio, fitting) for ratio in self._law.ratios]
+        on_fitting = self._points(fitting, laws)
         return Calibration(
             steps=self.steps,
             group=self.group,
+            metric=fitting.metric,
+            criterion=fitting.criterion,
             fitted_on=len(fitting),
             checked_on=len(checking),
+            classes=fitting.truth.shape[1],
+            classes_checked=int(checking.truth.any(axis=0).sum()),
             full=self._outcome(checking, leave(checking, self.never), self._stops),
             choices=tuple(
-                self._choice(place, laws[_best(on_fitting, budget)], fitting, checking)
+                self._choice(place, *self._best(on_fitting, laws, budget), fitting, checking)
                 for place, budget in enumerate(self._budgets)
             ),
-            laws=tuple(dict.fromkeys(self._point(checking, leave(checking, thresholds)) for _, thresholds in laws)),
+            fitted_laws=tuple(on_fitting),
+            laws=tuple(dict.fromkeys(self._points(checking, laws))),
             same_steps=tuple(
-                Point(gmacs=gmacs, top1=float(checking.right[:, step].mean()))
+                Point(gmacs=gmacs, top1=checking.top1(left), accuracy=checking.accuracy(left))
                 for step, gmacs in zip(self._singles.steps, self._singles.gmacs, strict=True)
+                for left in [np.full(len(checking), step)]
             ),
         )
 
-    def _choice(self, place: int, best: tuple[float, tuple[float, ...]], fitting: Answers, checking: Answers) -> Choice:
-        budget, stops = self._budgets[place], self._same_steps[place]
-        ratio, thresholds = (None, self.never) if budget >= self.full_gmacs else best
+    def _thresholds(self, ratio: float, fitting: Answers) -> tuple[float, ...]:
+        """One number a step; what the law lets leave between two stops leaves at the later one."""
+        leaving = self._law.leaving(ratio, len(self._singles.steps), len(fitting))
+        at_stops = [0] * len(self._stops.steps)
+        for step, videos in zip(self._singles.steps[:-1], leaving, strict=True):
+            at_stops[bisect_left(self._stops.steps, step)] += videos
+        stops = list(self._stops.steps)
+        return self._by_step(thresholds_of(at_stops[:-1], fitting.certainty[:, stops]))
+
+    def _by_step(self, at_stops: Sequence[float]) -> tuple[float, ...]:
+        """Thresholds of the stops as one number a step: nothing is left between them."""
+        thresholds = list(self.never)
+        for step, threshold in zip(self._stops.steps, at_stops, strict=True):
+            thresholds[step] = threshold
+        return tuple(thresholds)
+
+    def _best(
+        self, points: Sequence[Point], laws: Sequence[tuple[float, ...]], budget: float
+    ) -> tuple[float | None, tuple[float, ...]]:
+        """The ratio and thresholds of the most accurate law that keeps to the budget; of equal ones the cheapest.
+
+        A budget below all of them has the limit of the law, ratio 0: every video is left at the first stop.
+        """
+        if budget >= self.full_gmacs:
+            return None, self.never
+        fit = [place for place, point in enumerate(points) if point.gmacs <= budget + 1e-9]  # a mean is rounded
+        if not fit:
+            return 0.0, self._by_step([AT_ONCE] * len(self._stops.steps))
+        best = max(fit, key=lambda place: (points[place].accuracy, -points[place].gmacs))
+        return self._law.ratios[best], laws[best]
+
+    def _choice(
+        self, place: int, ratio: float | None, thresholds: tuple[float, ...], fitting: Answers, checking: Answers
+    ) -> Choice:
+        stops = self._same_steps[place]
         return Choice(
-            budget=budget,
+            budget=self._budgets[place],
             ratio=ratio,
             thresholds=thresholds,
             fitted=self._outcome(fitting, leave(fitting, thresholds), self._stops),
@@ -171,58 +294,47 @@ class Calibrator:
             same_step=self._outcome(checking, np.full(len(checking), stops.steps[-1]), stops),
         )
 
-    def _point(self, answers: Answers, left: np.ndarray) -> Point:
-        gmacs, top1 = self._stops.price(left).mean(), answers.right[np.arange(len(answers)), left].mean()
-        return Point(gmacs=float(gmacs), top1=float(top1))
+    def _points(self, answers: Answers, laws: Sequence[tuple[float, ...]]) -> list[Point]:
+        """What the laws do to these videos; those that leave the same videos at the same steps are measured once."""
+        known: dict[bytes, Point] = {}
+        points = []
+        for thresholds in laws:
+            left = leave(answers, thresholds)
+            if left.tobytes() not in known:
+                gmacs = float(self._stops.price(left).mean())
+                point = Point(gmacs=gmacs, top1=answers.top1(left), accuracy=answers.accuracy(left))
+                known[left.tobytes()] = point
+            points.append(known[left.tobytes()])
+        return points
 
     @staticmethod
     def _outcome(answers: Answers, left: np.ndarray, stops: Stops) -> Outcome:
-        videos = np.arange(len(answers))
-        scores = softmax(answers.logits[videos, left])
-        precision = metrics.by_class(metrics.ranked_precision, scores, answers.truth)
         return Outcome(
             gmacs=float(stops.price(left).mean()),
-            top1=float(answers.right[videos, left].mean()),
-            mean_average_precision=float(np.nanmean(precision)),
+            top1=answers.top1(left),
+            mean_average_precision=answers.mean_average_precision(left),
+            accuracy=answers.accuracy(left),
             left=tuple(sorted(Counter(left.tolist()).items())),
         )
 
 
-def thresholds_of(ratio: float, surest: np.ndarray, stops: Sequence[int]) -> tuple[float, ...]:
-    """One number a step, for which the shares of these videos (n, s) that are left are those of the law.
+def thresholds_of(leaving: Sequence[int], sure: np.ndarray) -> tuple[float, ...]:
+    """One number an exit, for videos that are this sure (n, exits) of which so many are to leave at each but the last.
 
-    A threshold lies between the last video that leaves and the first that stays, so that neither is close to it.
+    The number is that of the last video that leaves. Of equally sure videos the others stay in the count of the later
+    exits, though they reach the number too: the authors count so.
     """
-    videos, steps = surest.shape
-    gone = np.cumsum(float(ratio) ** np.arange(steps))
-    gone *= videos / gone[-1]
-    thresholds = [NEVER] * (steps - 1) + [AT_ONCE]
-    there = np.arange(videos)
-    for stop in stops[:-1]:
-        leaving = round(gone[stop]) - (videos - len(there))
-        if leaving > 0:
-            thresholds[stop] = _between(np.sort(surest[there, stop])[::-1], leaving)
-        there = there[surest[there, stop] < thresholds[stop]]
-    return tuple(thresholds)
-
-
-def _between(falling: np.ndarray, leaving: int) -> float:
-    """Reached by the first `leaving` of these logits, and in their number format, in which it will be compared."""
-    if leaving == len(falling):
-        return AT_ONCE
-    last, first = falling[leaving - 1], falling[leaving]
-    middle = first + (last - first) / 2
-    return float(middle if middle > first else last)
+    thresholds = []
+    there = np.arange(len(sure))
+    for exit_, videos in enumerate(leaving):
+        surest_first = there[np.argsort(-sure[there, exit_], kind="stable")]
+        thresholds.append(float(sure[surest_first[videos - 1], exit_]) if videos else NEVER)
+        there = np.sort(surest_first[videos:])
+    return (*thresholds, AT_ONCE)
 
 
 def leave(answers: Answers, thresholds: Sequence[float]) -> np.ndarray:
     """The step after which each video is left (n,)."""
-    reached = answers.surest >= np.asarray(thresholds, answers.surest.dtype)
+    reached = answers.certainty >= np.asarray(thresholds, answers.certainty.dtype)
     first: np.ndarray = reached.argmax(axis=1)
     return first
-
-
-def _best(laws: Sequence[Point], budget: float) -> int:
-    """The most accurate that keeps to the budget; of equal ones the cheapest."""
-    fit = [place for place, law in enumerate(laws) if law.gmacs <= budget + 1e-9]  # a mean is rounded
-    return max(fit, key=lambda place: (laws[place].top1, -laws[place].gmacs))

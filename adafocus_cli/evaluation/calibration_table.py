@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli.evaluation.calibration_report import Calibration, Outcome
+from adafocus_cli.evaluation.metrics import Metric
+from adafocus_cli.evaluation.table import failed
 from adafocus_cli.output.escape import printable
+from adafocus_cli.schema import Failure
 
 
-def layout(calibration: Calibration, model: str, data: str) -> RenderableType:
+def layout(calibration: Calibration, model: str, data: str, failures: Sequence[Failure] = ()) -> RenderableType:
     heading = Text(printable(model), style="bold")
     heading.append(f" on {printable(data)}", style="not bold")
     halves = (
         f"fitted on {calibration.fitted_on} and checked on {calibration.checked_on} other videos, "
-        f"where chance moves an accuracy by ± {100 * calibration.margin:.1f} points"
+        f"where chance moves top-1 by ± {100 * calibration.margin:.1f} points; chosen by {_chosen_by(calibration)}"
     )
     return Group(
         heading,
@@ -25,7 +30,14 @@ def layout(calibration: Calibration, model: str, data: str) -> RenderableType:
         _indented(_results(calibration)),
         Text("\nVideos left after a step, %", style="bold"),
         _indented(_exits(calibration)),
+        *failed(failures),
     )
+
+
+def _chosen_by(calibration: Calibration) -> str:
+    if calibration.metric == "top-1":
+        return calibration.metric
+    return f"{calibration.metric}, over the {calibration.classes_checked} of {calibration.classes} classes with a video"
 
 
 def _results(calibration: Calibration) -> Table:
@@ -37,16 +49,18 @@ def _results(calibration: Calibration) -> Table:
         table.add_row(
             f"{choice.budget:g}",
             f"{choice.checked.gmacs:.2f}",
-            *_accuracies(choice.checked, style="bold green"),
+            *_accuracies(choice.checked, calibration.metric, style="bold green"),
             Text(instead, style="dim"),
-            *_accuracies(choice.same_step, style="dim"),
+            *_accuracies(choice.same_step, calibration.metric, style="dim"),
         )
-    table.add_row("none", f"{calibration.full.gmacs:.2f}", *_accuracies(calibration.full, style="bold"), style="dim")
+    full = _accuracies(calibration.full, calibration.metric, style="bold")
+    table.add_row("none", f"{calibration.full.gmacs:.2f}", *full, style="dim")
     return table
 
 
-def _accuracies(outcome: Outcome, *, style: str) -> tuple[Text, Text]:
-    top1, precision = (f"{100 * share:.1f} %" for share in (outcome.top1, outcome.mean_average_precision))
+def _accuracies(outcome: Outcome, metric: Metric, *, style: str) -> tuple[Text, Text]:
+    mean_average_precision = outcome.mean_average_precision if metric == "top-1" else outcome.accuracy
+    top1, precision = (f"{100 * share:.1f} %" for share in (outcome.top1, mean_average_precision))
     return Text(top1, style=style), Text(precision, style=style)
 
 

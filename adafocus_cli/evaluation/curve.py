@@ -13,21 +13,22 @@ from PIL import Image
 
 from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis, Pen, Place
 from adafocus_cli.evaluation.calibration_report import Calibration
+from adafocus_cli.evaluation.metrics import Metric
 
 SIZE = (960, 600)
 PLOT = (84, 84, 930, 526)  # left, top, right, bottom
 
 
 def draw(calibration: Calibration) -> Image.Image:
-    laws = [(point.gmacs, 100 * point.top1) for point in calibration.laws]
-    same_steps = [(point.gmacs, 100 * point.top1) for point in calibration.same_steps]
-    full = (calibration.full.gmacs, 100 * calibration.full.top1)
+    laws = [(point.gmacs, 100 * point.accuracy) for point in calibration.laws]
+    same_steps = [(point.gmacs, 100 * point.accuracy) for point in calibration.same_steps]
+    full = (calibration.full.gmacs, 100 * calibration.full.accuracy)
     shown = [*laws, *same_steps, full]
     left, top, right, bottom = PLOT
     across = Axis.around((x for x, _ in shown), left, right, least=1e-6)
     up = Axis.around((y for _, y in shown), bottom, top, least=2)
     pen = Pen(SIZE)
-    _draw_axes(pen, across, up)
+    _draw_axes(pen, across, up, calibration.metric)
 
     def places(points: Sequence[Place]) -> list[Place]:
         return [(across.at(x), up.at(y)) for x, y in points]
@@ -38,7 +39,7 @@ def draw(calibration: Calibration) -> Image.Image:
     pen.line(places(laws), BLUE, 3)
     budgets: defaultdict[Place, list[str]] = defaultdict(list)
     for choice in calibration.choices:
-        budgets[choice.checked.gmacs, 100 * choice.checked.top1].append(f"{choice.budget:g}")
+        budgets[choice.checked.gmacs, 100 * choice.checked.accuracy].append(f"{choice.budget:g}")
     for (x, y), names in zip(places(list(budgets)), budgets.values(), strict=True):
         pen.dot((x, y), BLUE, 7)
         pen.text((x - 8, y - 6), ", ".join(names), BLUE, FONT, "rb")  # where a rising curve leaves room
@@ -47,11 +48,11 @@ def draw(calibration: Calibration) -> Image.Image:
     return pen.picture()
 
 
-def _draw_axes(pen: Pen, across: Axis, up: Axis) -> None:
+def _draw_axes(pen: Pen, across: Axis, up: Axis, metric: Metric) -> None:
     left, top, right, _ = PLOT
     pen.grid(across, up)
     pen.text(((left + right) / 2, SIZE[1] - 18), "mean cost of a video, GMACs", INK, FONT, "mb")
-    pen.text((16, top - 14), "top-1, %", INK, FONT, "lb")
+    pen.text((16, top - 14), f"{metric}, %", INK, FONT, "lb")
 
 
 def _draw_heading(pen: Pen, calibration: Calibration) -> None:
@@ -67,5 +68,5 @@ def _draw_heading(pen: Pen, calibration: Calibration) -> None:
         pen.dot((x + 12, y), colour, radius)
         x = pen.text((x + 32, y), words, INK, FONT, "lm") + 28
     videos = f"{calibration.checked_on} video{'s' if calibration.checked_on != 1 else ''}"
-    trust = f"on {videos} that nothing was fitted on; chance: ± {100 * calibration.margin:.1f} points"
+    trust = f"on {videos} that nothing was fitted on; top-1 by chance: ± {100 * calibration.margin:.1f} points"
     pen.text((PLOT[2], PLOT[1] - 14), trust, FAINT, SMALL_FONT, "rb")

@@ -13,6 +13,7 @@ import numpy as np
 
 from adafocus_cli.evaluation import metrics
 from adafocus_cli.evaluation.data import Dataset
+from adafocus_cli.evaluation.metrics import Metric
 from adafocus_cli.evaluation.report import ClassReport, Confusion, CostReport, Report, StepReport
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.schema import Failure, Result, VideoResult
@@ -22,8 +23,11 @@ TOP = 5
 
 
 class Judge:
-    def __init__(self, dataset: Dataset, labels: LabelSet) -> None:
+    """`metric` is what the model's paper prints, if it has one."""
+
+    def __init__(self, dataset: Dataset, labels: LabelSet, *, metric: Metric | None = None) -> None:
         self._labels = labels
+        self._metric = metric
         self._shown = dataset.indices(labels.names)
         self._failed: dict[int, Failure] = {}
         self._logits: dict[int, np.ndarray] = {}
@@ -74,6 +78,7 @@ class Judge:
         scores = softmax(logits)
         rank = metrics.ranks(logits, truth)
         published = metrics.by_class(metrics.ranked_precision, scores, truth)
+        one_label = metrics.truth_table([indices[:1] for indices in shown], len(self._labels))
         tied = metrics.by_class(metrics.tied_precision, scores, truth)
         matrix = metrics.confusion(logits.argmax(axis=1), shown, len(self._labels))
         return Report(
@@ -81,8 +86,12 @@ class Judge:
             failures=self.failures,
             top1=float((rank < 1).mean()),
             top5=float((rank < TOP).mean()),
+            metric=self._metric,
             map_published=float(np.nanmean(published)),
+            map_one_label=float(np.nanmean(metrics.by_class(metrics.ranked_precision, scores, one_label))),
             map_scikit_learn=float(np.nanmean(tied)),
+            several_labels=sum(len(indices) > 1 for indices in shown),
+            classes_without_videos=len(self._labels) - int(truth.any(axis=0).sum()),
             classes=self._classes(truth, rank, published, tied, matrix),
             confusion=self._confusion(matrix),
             cost=_mean_cost(self._costs),

@@ -1,16 +1,36 @@
-"""How right answers are, in numpy: n videos, c classes.
+"""How right answers are, in numpy: n videos, c classes; and which of these measures a paper prints.
 
 `scores` are (n, c), the higher the surer; `truth` is (n, c), True where a video shows a class: one or more a video.
-Knows nothing of models or files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
+from adafocus_cli.labels import LabelSet
+from adafocus_cli.library import catalogue
+from adafocus_cli.schema import ModelInfo
+
+Metric = Literal["top-1", "mAP, all labels", "mAP, one label"]
+"""What papers print. Of a video with several labels, either mAP counts all of them, or only the first: the class of the
+lowest number, where the authors of V1 draw one anew each time."""
+
 AveragePrecision = Callable[[np.ndarray, np.ndarray], float]
+
+
+def paper_metric(model: ModelInfo, labels: LabelSet) -> Metric | None:
+    """What the paper of a model prints for the data set that it knows; None for a data set of no paper."""
+    dataset = model.dataset or labels.source
+    printed = [e for e in catalogue.packaged().entries if e.dataset == dataset and e.labels and e.metric]
+    entry = next((e for e in printed if e.family == model.family), next(iter(printed), None))
+    if entry is None:
+        return None
+    if entry.metric == "top-1":
+        return "top-1"
+    return "mAP, one label" if model.family == "adafocus-v1" else "mAP, all labels"
 
 
 def truth_table(classes_of: Sequence[Sequence[int]], classes: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from adafocus_cli.evaluation.metrics import Metric
 from adafocus_cli.schema import Failure, ModelInfo
 
 SCHEMA = "adafocus-evaluation/1"
@@ -74,20 +75,33 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All shares are over the `videos` that could be tagged; `exits` counts them by the step whose answer was taken."""
+    """All shares are over the `videos` that could be tagged; `exits` counts them by the step whose answer was taken.
+
+    `metric` is what the model's paper prints, if it has one. A mAP is the mean over the classes that a video shows.
+    """
 
     videos: int
     failures: tuple[Failure, ...]
     top1: float
     top5: float
+    metric: Metric | None
     map_published: float
+    """Computed as the papers do, over all labels of a video."""
+    map_one_label: float
+    """The same over the first label of a video."""
     map_scikit_learn: float
+    several_labels: int
+    """How many videos have more than one."""
+    classes_without_videos: int
     classes: tuple[ClassReport, ...]
     confusion: Confusion = field(repr=False)
     cost: CostReport
     steps: int
     exits: Mapping[int, int]
     by_step: tuple[StepReport, ...]
+
+    def value(self, metric: Metric) -> float:
+        return {"top-1": self.top1, "mAP, all labels": self.map_published, "mAP, one label": self.map_one_label}[metric]
 
     def to_dict(self, setting: Setting, *, seconds: float) -> dict[str, Any]:
         """The record, ready for JSON; `seconds` is how long it took."""
@@ -97,12 +111,16 @@ class Report:
             "videos": {"tagged": self.videos, "failed": len(self.failures)},
             "accuracy": {
                 "over": "the videos that were tagged",
+                "paper": self.metric and {"metric": self.metric, "value": round(self.value(self.metric), 6)},
                 "top1": round(self.top1, 6),
                 "top5": round(self.top5, 6),
                 "mean_average_precision": {
                     "as_published": round(self.map_published, 6),
                     "scikit_learn": round(self.map_scikit_learn, 6),
                 },
+                "mean_average_precision_one_label": round(self.map_one_label, 6),
+                "classes": {"averaged": len(self.classes), "without_videos": self.classes_without_videos},
+                "videos_with_several_labels": self.several_labels,
                 "by_step": [_rounded(asdict(step)) for step in self.by_step],
             },
             "cost": _rounded(asdict(self.cost)),

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from adafocus_cli.evaluation.metrics import Metric
 from adafocus_cli.evaluation.report import ClassReport, Report, Setting
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import Failure
@@ -16,6 +17,8 @@ from adafocus_cli.schema import Failure
 MOST_CLASSES = 25
 _BAR_WIDTH, _MOST_LINES = 28, 16
 _BAR, _HALF_BAR = "━", "╸"
+ALL_LABELS: Metric = "mAP, all labels"
+ONE_LABEL: Metric = "mAP, one label"
 _WHERE = {
     "learned": "looking where it learned to",
     "random": "looking at random places",
@@ -33,8 +36,7 @@ def layout(report: Report, setting: Setting, *, seconds: float) -> RenderableTyp
         share = [(step, count / report.videos, f"{count}") for step, count in report.exits.items()]
         parts += [_title(f"Videos left after each of {report.steps} steps"), _indented(_bars(share))]
     parts += [_title(_classes_title(report.classes)), _indented(_classes(report.classes))]
-    if report.failures:
-        parts += [_title(f"{len(report.failures)} failed", style="bold red"), _indented(_failures(report.failures))]
+    parts += failed(report.failures)
     return Group(*parts)
 
 
@@ -48,17 +50,31 @@ def _summary(report: Report, seconds: float) -> Table:
     cost = report.cost
     share = 100 * cost.gmacs / cost.full_frame_gmacs
     each = ", ".join(f"{name} {value:.2f}" for name, value in cost.seconds.items())
-    right = round(report.top1 * report.videos)
-    failed = f"; {len(report.failures)} that failed are left out" if report.failures else ""
     grid = _grid()
-    grid.add_row("top-1", _strong(report.top1), f"{right} of {report.videos} videos{failed}")
-    grid.add_row("top-5", _strong(report.top5), "")
-    grid.add_row("mAP", _strong(report.map_published), f"as papers compute it, over {len(report.classes)} classes")
-    grid.add_row("", _strong(report.map_scikit_learn), "as scikit-learn's average_precision_score")
+    for name, value, note in _accuracies(report):
+        grid.add_row(name, _strong(value), note)
     grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs a video, {share:.0f} % of whole frames")
     grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded a video")
     grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; a video: {each}")
     return grid
+
+
+def _accuracies(report: Report) -> list[tuple[str, float, str]]:
+    """Name, value and explanation; what the model's paper prints comes first."""
+    right = f"{round(report.top1 * report.videos)} of {report.videos} videos"
+    if report.failures:
+        right += f"; {len(report.failures)} that failed are left out"
+    counted = f"as papers compute it, over {len(report.classes)} classes"
+    if absent := report.classes_without_videos:
+        counted = f"as papers compute it, over {len(report.classes)} of {len(report.classes) + absent} classes"
+        counted += f": {absent} {'has' if absent == 1 else 'have'} no video"
+    rows = [("top-1", report.top1, right), ("top-5", report.top5, ""), (ALL_LABELS, report.map_published, counted)]
+    if report.several_labels or report.metric == ONE_LABEL:
+        several = f"the first of each video; {report.several_labels} of {report.videos} have several"
+        rows.append((ONE_LABEL, report.map_one_label, several))
+    rows.append(("mAP", report.map_scikit_learn, "all labels, as scikit-learn's average_precision_score"))
+    paper = [(name, value, f"the paper's metric; {note}") for name, value, note in rows if name == report.metric]
+    return paper + [row for row in rows if row[0] != report.metric]
 
 
 def _grid() -> Table:
@@ -120,13 +136,15 @@ def _name(text: str) -> Text:
     return Text(printable(text), overflow="fold")
 
 
-def _failures(failures: Sequence[Failure]) -> RenderableType:
-    """The message, which as a rule opens with the path."""
+def failed(failures: Sequence[Failure]) -> list[RenderableType]:
+    """A heading and a line a video: the message, which as a rule opens with the path. Nothing where none failed."""
+    if not failures:
+        return []
     lines = []
     for failure in failures:
         path, message = printable(failure.path), printable(failure.message)
         lines.append(Text(message if message.startswith(path) else f"{path}: {message}"))
-    return Group(*lines)
+    return [_title(f"{len(failures)} failed", style="bold red"), _indented(Group(*lines))]
 
 
 def _percent(share: float) -> str:

@@ -1,1 +1,1 @@
-"""Models by name: the catalogue of what was published, where installed models live, and how they get there."""
+"""Models by name: the catalogue of published models, the folder of installed ones, and how to install them."""

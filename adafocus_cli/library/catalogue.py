@@ -1,6 +1,7 @@
-"""The published models, and where to get them: read from the package, or from a file or URL of the same form.
+"""The catalogue: models that were published or come with adafocus, and where to get them.
 
-Knows nothing of what is installed, nor of how a file is downloaded or read.
+Read from the package, or from a file or URL of the same form. Files may only come from HTTPS addresses, or from plain
+HTTP on this machine.
 """
 
 from __future__ import annotations
@@ -14,14 +15,60 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import ModelError, UsageError
-from adafocus_cli.library import included
-from adafocus_cli.library.addresses import is_safe
 from adafocus_cli.spec import ModelSpec
+
+INCLUDED = ("motion",)
+
+_PACKAGE = Path(__file__).parents[1]
+# Inside an installed package, or beside it in a copy of the repository.
+_FOLDERS = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
+
+
+def included_path(name: str) -> Path:
+    """The file of an included model, whether it exists or not."""
+    paths = [folder / f"{name}.safetensors" for folder in _FOLDERS]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def check_replaceable(name: str) -> None:
+    if name in INCLUDED:
+        raise UsageError(f"{name} comes with adafocus, and can neither be replaced nor removed; choose another name")
+
+
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+
+
+def is_safe(address: str) -> bool:
+    """
+    >>> is_safe("https://example.org/a"), is_safe("http://example.org/a"), is_safe("http://localhost:80/a")
+    (True, False, True)
+    """
+    if not (address.isascii() and address.isprintable()) or " " in address:
+        return False
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if parts.username is not None:
+        return False  # messages would show it
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _THIS_MACHINE))
+
+
+def origin_of(address: str) -> str:
+    """Scheme and host of an address.
+
+    >>> place_of("http://example.org/a?token=1")
+    'http://example.org'
+    """
+    return "/".join(address.split("/", 3)[:3])
+
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -30,17 +77,17 @@ _NOT_TEXTS = {"spec", "patch_size", "accuracy", "gmacs"}
 
 
 def check_name(name: str) -> str:
-    """A model's name becomes a file's name, so it is kept harmless everywhere."""
+    """A model's name becomes a file's name, so it must be harmless on every system."""
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise UsageError(
-            f"{name!r} cannot be a model's name; up to 64 of a–z, 0–9, '-', '_' and '.' can, "
-            "beginning with a letter or digit"
+            f"{name!r} cannot be a model's name; use up to 64 of a–z, 0–9, '-', '_' and '.', "
+            "starting with a letter or digit"
         )
     return name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CatalogueEntry:
     """One published checkpoint. `gmacs` is what its table prints as GFLOPs; None: not published."""
 
     name: str
@@ -64,12 +111,12 @@ class Entry:
         check_name(self.name)
         for name in (f.name for f in fields(self) if f.name not in _NOT_TEXTS):
             if not isinstance(getattr(self, name), str | None):
-                raise ModelError(f"model {self.name}: {name} is {getattr(self, name)!r}; a text is expected")
+                raise ModelError(f"model {self.name}: {name} is {getattr(self, name)!r}; a string is expected")
         for name in ("accuracy", "gmacs", "patch_size"):
             if not isinstance(getattr(self, name), float | int | None):
                 raise ModelError(f"model {self.name}: {name} is {getattr(self, name)!r}; a number is expected")
         if not isinstance(self.spec, Mapping) or not self.spec.keys() <= _SPEC_FIELDS:
-            raise ModelError(f"model {self.name}: spec can say {', '.join(sorted(_SPEC_FIELDS))}, and nothing else")
+            raise ModelError(f"model {self.name}: spec can only have {', '.join(sorted(_SPEC_FIELDS))}")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise ModelError(f"model {self.name}: sha256 {self.sha256!r} is not 64 hexadecimal digits")
         if self.file in ("", "..") or self.file != Path(self.file).name or self.file.startswith("-"):
@@ -79,7 +126,7 @@ class Entry:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What a model's spec is to say beside what the file's tensors tell."""
+        """Fields of the model's spec that its tensors do not determine."""
         return {**self.spec, "family": self.family, "dataset": self.dataset}
 
     def label_set(self) -> label_lists.LabelSet | None:
@@ -95,9 +142,9 @@ class Entry:
 
     @property
     def how_to_get(self) -> str:
-        """The next step for somebody who does not have it, as the end of a sentence."""
-        if self.name in included.NAMES:
-            return "it comes with adafocus, so install that again"
+        """How to get the model, as the end of a sentence."""
+        if self.name in INCLUDED:
+            return "it comes with adafocus, so reinstall adafocus"
         if self.url is not None:
             return f"get it with: adafocus models pull {self.name}"
         return self.by_hand
@@ -111,26 +158,26 @@ class Entry:
 
 def _check_address(name: str, address: str | None) -> None:
     if address is not None and not is_safe(address):
-        raise ModelError(f"model {name}: {address!r} is not an address that begins with https://")
+        raise ModelError(f"model {name}: {address!r} is not an address that starts with https://")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    entries: tuple[Entry, ...]
+    entries: tuple[CatalogueEntry, ...]
 
     @cached_property
-    def by_name(self) -> Mapping[str, Entry]:
+    def by_name(self) -> Mapping[str, CatalogueEntry]:
         return {entry.name: entry for entry in self.entries}
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> CatalogueEntry | None:
         return self.by_name.get(name)
 
     def before(self, other: Catalogue) -> Catalogue:
-        """Both; where they have the same name, this one's entry."""
+        """Both catalogues; for the same name, this one's entry."""
         return Catalogue((*self.entries, *(entry for entry in other.entries if entry.name not in self.by_name)))
 
-    def __getitem__(self, name: str) -> Entry:
-        """The entry of that name, or an error that says what may have been meant."""
+    def __getitem__(self, name: str) -> CatalogueEntry:
+        """The entry of that name, or an error with similar names."""
         if name not in self.by_name:
             raise unknown(name, self.by_name)
         return self.by_name[name]
@@ -138,8 +185,8 @@ class Catalogue:
 
 def unknown(name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name.lower(), sorted(set(known)), n=3, cutoff=0.5)
-    hint = f"near it are {', '.join(near)}; `adafocus models list` shows all" if near else "see `adafocus models list`"
-    return UsageError(f"no model is called {name!r}; {hint}")
+    hint = f"similar: {', '.join(near)}; `adafocus models list` shows all" if near else "see `adafocus models list`"
+    return UsageError(f"there is no model {name!r}; {hint}")
 
 
 def packaged() -> Catalogue:
@@ -166,19 +213,19 @@ def read(source: str) -> Catalogue:
 
 
 def parse(text: str, source: str, *, folder: Path | None = None) -> Catalogue:
-    """`folder` is where label lists are that the catalogue names by a path."""
+    """`folder` is the folder of the catalogue, for label lists that it names by path."""
     try:
         root = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a day such as 2026-99-99
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-99-99
         raise ModelError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     groups = root.get("groups") if isinstance(root, Mapping) else None
     if not isinstance(groups, list):
-        raise ModelError(f"{source} is no catalogue; a YAML file with `groups:` of `models:` is expected")
+        raise ModelError(f"{source} is not a catalogue; a YAML file with `groups:` of `models:` is expected")
     entries = [_entry(values, folder) for group in groups for values in _members(group, source)]
     names = [entry.name for entry in entries]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ModelError(f"{source} lists {twice} twice; every name once")
+        raise ModelError(f"{source} lists {twice} twice; names must be unique")
     return Catalogue(tuple(entries))
 
 
@@ -187,25 +234,25 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _members(group: object, source: str) -> list[dict[str, Any]]:
-    """The models of a group, each with what the group says of all."""
+    """The models of a group, each with the fields of the group."""
     models = group.get("models") if isinstance(group, Mapping) else None
     if not isinstance(group, Mapping) or not isinstance(models, list):
         raise ModelError(f"{source} has a group without `models:`; a list of models is expected there")
     shared = {key: value for key, value in group.items() if key != "models"}
     if not all(isinstance(model, Mapping) for model in models):
-        raise ModelError(f"{source} has a model that is no mapping; `name:`, `file:` and so on are expected")
+        raise ModelError(f"{source} has a model that is not a mapping; `name:`, `file:` and so on are expected")
     return [{**shared, **model} for model in models]
 
 
-def _entry(values: dict[str, Any], folder: Path | None) -> Entry:
+def _entry(values: dict[str, Any], folder: Path | None) -> CatalogueEntry:
     name = values.get("name")
     needed = {"name", "family", "file"}
     if not needed <= values.keys() or not isinstance(name, str):
-        raise ModelError(f"model {name!r} of the catalogue must at least say {', '.join(sorted(needed))}")
-    strange = sorted(set(map(str, values)) - {f.name for f in fields(Entry)})
+        raise ModelError(f"model {name!r} of the catalogue needs at least {', '.join(sorted(needed))}")
+    strange = sorted(set(map(str, values)) - {f.name for f in fields(CatalogueEntry)})
     if strange:
-        raise ModelError(f"model {name} says {strange[0]!r}, which no catalogue knows; check the spelling")
+        raise ModelError(f"model {name} has an unknown field {strange[0]!r}; check the spelling")
     labels = values.get("labels")
     if folder is not None and isinstance(labels, str) and labels not in label_lists.packaged_names():
         values["labels"] = str(folder / labels)
-    return Entry(**values)
+    return CatalogueEntry(**values)

@@ -1,6 +1,6 @@
-"""Files over HTTPS: continued where they broke off, complete or not at all.
+"""Downloads over HTTPS: resumed where they broke off, and visible only when complete.
 
-Proxies are those of the environment. Knows nothing of models; the caller says what else a user can do.
+Proxies are those of the environment. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from adafocus_cli import __version__
 from adafocus_cli.errors import AdaFocusError
-from adafocus_cli.library.addresses import is_safe, place_of
+from adafocus_cli.library.catalogue import is_safe, origin_of
 
 Progress = Callable[[int, int | None], None]
 
@@ -33,15 +33,15 @@ _PAGE_STARTS = (b"<!doctype html", b"<html")
 
 
 class DownloadError(AdaFocusError):
-    """A file could not be had."""
+    """A file could not be downloaded."""
 
 
-class _BrokenError(Exception):
-    """It went wrong in a way that may not last."""
+class _TransientError(Exception):
+    """A failure that may be gone at the next attempt."""
 
 
-class _StaleError(_BrokenError):
-    """What we have is no beginning of what the server has."""
+class _StaleError(_TransientError):
+    """The partial file is not the start of the server's file."""
 
 
 def fetch(
@@ -53,18 +53,18 @@ def fetch(
     pauses: Sequence[float] | None = None,
     timeout: float = TIMEOUT,
 ) -> None:
-    """Downloads to `target`, which is there when all of it is; until then, a partial file beside it is.
+    """Downloads to `target`, which appears when it is complete; until then there is a partial file beside it.
 
     `otherwise` is what a user can do instead, as the end of a sentence.
     """
-    part = _Part(target, url)
+    part = _PartialFile(target, url)
     left = iter(PAUSES if pauses is None else pauses)
-    reached = part.size  # the furthest so far: who comes no further is given up some day
+    reached = part.size  # the most so far: without progress, the pauses run out
     while True:
         try:
             _receive(url, part, on_progress, timeout)
             break
-        except _BrokenError as error:
+        except _TransientError as error:
             if part.size > reached:
                 reached = part.size
                 left = iter(PAUSES if pauses is None else pauses)
@@ -91,30 +91,30 @@ def read_text(url: str, *, timeout: float = TIMEOUT) -> str:
         return str(content.decode())
     except UnicodeDecodeError as error:
         raise DownloadError(f"{url} is not UTF-8 text; check the address") from error
-    except (_BrokenError, OSError, http.client.HTTPException) as error:
+    except (_TransientError, OSError, http.client.HTTPException) as error:
         raise DownloadError(f"cannot read {url}: {_reason(error)}; try again later") from error
 
 
 def check_address(url: str, *, redirected_from: str | None = None) -> None:
-    """Refuses to speak where others can listen; also when sent there by somebody who spoke safely."""
+    """Refuses addresses that are not safe, also after a redirect."""
     if redirected_from is None:
         if not is_safe(url):
-            raise DownloadError(f"{url!r} is not an address that begins with https://")
+            raise DownloadError(f"{url!r} is not an address that starts with https://")
     elif not is_safe(url) or (redirected_from.startswith("https:") and not url.startswith("https:")):
-        raise DownloadError(f"{redirected_from} sends us on to {place_of(url)}, which is not https; refused")
+        raise DownloadError(f"{redirected_from} redirects to {origin_of(url)}, which is not https; refused")
 
 
 @dataclass(frozen=True)
 class _Version:
-    """Which version of a file the partial one is of."""
+    """The version of the file that a partial file belongs to."""
 
     url: str
     validator: str | None
     total: int | None
 
 
-class _Part:
-    """A partial file, and beside it a note of what it is a part of."""
+class _PartialFile:
+    """A partial file, and beside it a note of its version."""
 
     def __init__(self, target: Path, url: str) -> None:
         self.target = target
@@ -131,7 +131,7 @@ class _Part:
     def begin(self, version: _Version) -> None:
         self.discard()
         self.version = version
-        with _disk(self.path):
+        with _disk_errors_explained(self.path):
             self._note.write_text(json.dumps(asdict(version)), "utf-8")
 
     def discard(self) -> None:
@@ -140,7 +140,7 @@ class _Part:
         self.path.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        with _disk(self.target):
+        with _disk_errors_explained(self.target):
             self.path.replace(self.target)
             self._note.unlink(missing_ok=True)
 
@@ -151,7 +151,7 @@ class _Part:
             return None
 
 
-def _receive(url: str, part: _Part, on_progress: Progress, timeout: float) -> None:
+def _receive(url: str, part: _PartialFile, on_progress: Progress, timeout: float) -> None:
     """One request: the whole file, or the rest of it."""
     done = part.size
     if part.version and done == part.version.total:
@@ -170,8 +170,8 @@ def _receive(url: str, part: _Part, on_progress: Progress, timeout: float) -> No
         _append(response, part, done, on_progress)
 
 
-def _check_continuation(response: Any, part: _Part, done: int) -> None:
-    """The rest must be that of the same file: servers may not heed If-Range."""
+def _check_continuation(response: Any, part: _PartialFile, done: int) -> None:
+    """Checks that the rest is of the same version: servers may ignore If-Range."""
     version = part.version
     start, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     same = (
@@ -184,21 +184,21 @@ def _check_continuation(response: Any, part: _Part, done: int) -> None:
         raise _StaleError("the file changed meanwhile")
 
 
-def _append(response: Any, part: _Part, done: int, on_progress: Progress) -> None:
+def _append(response: Any, part: _PartialFile, done: int, on_progress: Progress) -> None:
     total = part.version.total if part.version else None
-    with _disk(part.path), part.path.open("ab") as file:
+    with _disk_errors_explained(part.path), part.path.open("ab") as file:
         on_progress(done, total)
         for block in _blocks(response):
             if done == 0 and _is_page(response, block):
                 part.discard()
-                raise DownloadError(f"{place_of(response.url)} gave a web page instead of the file")
+                raise DownloadError(f"{origin_of(response.url)} sent a web page instead of the file")
             file.write(block)
             done += len(block)
             on_progress(done, total)
     if total is not None and done != total:
-        raise _BrokenError("the connection was closed early")
+        raise _TransientError("the connection was closed early")
     if done == 0:
-        raise DownloadError(f"{place_of(response.url)} gave an empty file")
+        raise DownloadError(f"{origin_of(response.url)} sent an empty file")
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
@@ -206,14 +206,14 @@ def _blocks(response: Any) -> Iterator[bytes]:
         try:
             block = response.read1(_BLOCK)
         except (OSError, http.client.HTTPException) as error:
-            raise _BrokenError(_reason(error)) from error
+            raise _TransientError(_reason(error)) from error
         if not block:
             return
         yield block
 
 
 def _validator(response: Any) -> str | None:
-    """What tells versions of a file apart; weak tags do not, byte by byte."""
+    """What identifies a version of a file; weak tags do not identify its bytes."""
     tag = response.headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return str(tag)
@@ -247,7 +247,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> Iterator[Any]:
     except urllib.error.URLError as error:
         raise _unreachable(url, error.reason) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(_reason(error)) from error
+        raise _TransientError(_reason(error)) from error
     with response:
         yield response
 
@@ -257,44 +257,46 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     if error.code == 416:
         return _StaleError(f"the server answers {answer}")
     if error.code in (408, 429) or error.code >= 500:
-        return _BrokenError(f"the server answers {answer}")
+        return _TransientError(f"the server answers {answer}")
     if error.code in (404, 410):
         return DownloadError(f"there is no file at {url}: the server answers {answer}")
-    return DownloadError(f"{url} cannot be had: the server answers {answer}")
+    return DownloadError(f"{url} cannot be downloaded: the server answers {answer}")
 
 
 def _unreachable(url: str, reason: object) -> Exception:
-    host = place_of(url)
+    host = origin_of(url)
     if isinstance(reason, socket.gaierror):
-        return DownloadError(f"{host} is not found; check the network connection")
+        return DownloadError(f"{host} was not found; check the network connection")
     if isinstance(reason, ssl.SSLCertVerificationError):
         return DownloadError(f"the certificate of {host} cannot be trusted ({reason.verify_message})")
     if isinstance(reason, ConnectionRefusedError):
         return DownloadError(f"{host} refuses the connection; check the network connection and its proxy")
-    return _BrokenError(_reason(reason))
+    return _TransientError(_reason(reason))
 
 
 def _reason(error: object) -> str:
     if isinstance(error, TimeoutError):
-        return "nothing came for too long"
+        return "the connection timed out"
     if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionResetError):
         return "the connection was closed early"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _gave_up(url: str, part: _Part, error: _BrokenError) -> str:
+def _gave_up(url: str, part: _PartialFile, error: _TransientError) -> str:
     if part.size and part.version and part.version.validator:
         of = "" if part.version.total is None else f" of {part.version.total}"
-        return f"{url} broke off after {part.size}{of} bytes: {error}; run the same again to continue there"
-    return f"{url} cannot be had: {error}; try again later"
+        return f"{url} broke off after {part.size}{of} bytes: {error}; run the same command again to resume"
+    return f"{url} cannot be downloaded: {error}; try again later"
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """What goes wrong with our own files, in words."""
+def _disk_errors_explained(path: Path) -> Iterator[None]:
+    """Turns errors of our own files into a sentence."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(f"the disk of {path.parent} is full; make room and run the same again") from error
+            raise DownloadError(
+                f"the disk of {path.parent} is full; make room and run the same command again"
+            ) from error
         raise DownloadError(f"cannot write {path}: {error.strerror}; set ADAFOCUS_HOME to another folder") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from adafocus_cli.errors import ModelError
 from adafocus_cli.files import sha256_of
 from adafocus_cli.library import download
-from adafocus_cli.library.store import Store
+from adafocus_cli.library.store import ModelStore
 
 # Of the kind that the papers began with; a name ends with the beginning of its SHA-256.
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -94,7 +94,7 @@ def installed(arch: str) -> Path:
 
 def _downloaded(file: str, say: Callable[[str], None]) -> Path:
     """torchvision's file, downloaded once."""
-    store = Store()
+    store = ModelStore()
     path = store.home / "imagenet" / file
     if not path.is_file():
         with store.writable():
@@ -103,5 +103,5 @@ def _downloaded(file: str, say: Callable[[str], None]) -> Path:
         download.fetch(_TORCHVISION + file, path, otherwise="give --init scratch, or a file with --init FILE")
         if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
             path.unlink()
-            raise ModelError(f"{_TORCHVISION}{file} is not the file that it is known as; try again")
+            raise ModelError(f"{_TORCHVISION}{file} does not have the expected SHA-256; try again")
     return path

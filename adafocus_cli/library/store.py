@@ -1,7 +1,6 @@
-"""Where model files live on this machine, what is known of them, and how a name becomes a file.
+"""The folder of installed models: their files, what is recorded about them, and how a name becomes a file.
 
-Everything is below one folder: ADAFOCUS_HOME, else the user's usual place for data. Knows nothing of what is in a
-file of weights.
+The folder is ADAFOCUS_HOME, else in the user's data folder.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ import platformdirs
 
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.files import HashingFile, replacing, sha256_of
-from adafocus_cli.library import catalogue, included
-from adafocus_cli.library.catalogue import Entry, check_name
+from adafocus_cli.library import catalogue
+from adafocus_cli.library.catalogue import INCLUDED, CatalogueEntry, check_name, included_path
 
 HOME_VARIABLE = "ADAFOCUS_HOME"
 SUFFIX = ".safetensors"
 
 _FILE_ENDINGS = (".safetensors", ".pth", ".tar", ".pt", ".pyth", ".bin", ".ckpt")
 
-State = Literal["intact", "changed", "missing"]
+FileState = Literal["intact", "changed", "missing"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """What is known of an installed model: the hash of our file, and of the one it was made from."""
+class InstalledModel:
+    """The record of an installed model, with the hashes of our file and of the original."""
 
     name: str
     source: str
@@ -46,25 +45,25 @@ class Record:
     labels: str | None
     classes: int
     patch_size: int | None
-    """None: the family sees whole frames."""
+    """None: the family uses whole frames."""
     sha256: str = ""
     bytes: int = 0
 
 
-class Store:
+class ModelStore:
     def __init__(self, home: Path | None = None) -> None:
         self.home = home or default_home()
         self.models = self.home / "models"
         self.downloads = self.home / "downloads"
 
     def path_of(self, name: str) -> Path:
-        return included.path_of(name) if name in included.NAMES else self.models / (check_name(name) + SUFFIX)
+        return included_path(name) if name in INCLUDED else self.models / (check_name(name) + SUFFIX)
 
-    def record_of(self, name: str) -> Record | None:
-        """What was recorded of a model, which may have been removed since."""
+    def record_of(self, name: str) -> InstalledModel | None:
+        """The record of a model, which may have been removed since."""
         path = self._record_path(name)
         try:
-            return Record(**json.loads(path.read_text("utf-8")))
+            return InstalledModel(**json.loads(path.read_text("utf-8")))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -72,20 +71,20 @@ class Store:
         except (ValueError, TypeError) as error:
             raise ModelError(f"{path} is damaged; remove it and add the model {name} again") from error
 
-    def download_of(self, entry: Entry) -> Path:
+    def download_of(self, entry: CatalogueEntry) -> Path:
         return self.downloads / entry.name / entry.file
 
     def has(self, name: str) -> bool:
         return os.path.isfile(self.path_of(name))  # noqa: PTH113 - Path's own fails where the folder cannot be read
 
     def installed(self) -> list[str]:
-        """The models that were put here, without those that came with the package."""
+        """The installed models, without the included ones."""
         if not self.models.is_dir():
             return []
         return sorted(path.name.removesuffix(SUFFIX) for path in self.models.glob(f"[!.]*{SUFFIX}"))
 
-    def state_of(self, name: str) -> State:
-        """Whether a model's file is still what was installed; reads all of it."""
+    def state_of(self, name: str) -> FileState:
+        """Whether a model's file is unchanged since its installation; reads all of it."""
         expected, path = self._expected_hash(name), self.path_of(name)
         if expected is None or not self.has(name):
             return "missing"
@@ -98,17 +97,17 @@ class Store:
         return "intact" if same else "changed"
 
     def _expected_hash(self, name: str) -> str | None:
-        if name in included.NAMES:
+        if name in INCLUDED:
             return catalogue.packaged()[name].sha256
         record = self.record_of(name)
         return record.sha256 if record else None
 
-    def check_first_sight(self, entry: Entry, sha256: str, *, accept_changed: bool = False) -> None:
-        """Refuses a published file that is not the one that was seen first."""
+    def check_first_sight(self, entry: CatalogueEntry, sha256: str, *, accept_changed: bool = False) -> None:
+        """Refuses a published file that has changed since it was first installed."""
         if entry.sha256 is not None and sha256 != entry.sha256:
             raise ModelError(
-                f"{entry.file} is not the file that the catalogue means: its SHA-256 is {sha256}, the catalogue says "
-                f"{entry.sha256}; get it from a place you trust"
+                f"{entry.file} is not the file of the catalogue: its SHA-256 is {sha256}, the catalogue has "
+                f"{entry.sha256}; get it from a source you trust"
             )
         known = self.record_of(entry.name)
         if known is not None and known.source_sha256 != sha256 and not accept_changed:
@@ -117,8 +116,8 @@ class Store:
                 f"{known.source_sha256}, now it is {sha256}; if you know why, add --accept-changed"
             )
 
-    def put(self, write: Callable[[HashingFile], None], record: Record) -> Record:
-        """Installs what `write` writes; the record gets its hash and length."""
+    def put(self, write: Callable[[HashingFile], None], record: InstalledModel) -> InstalledModel:
+        """Installs what `write` writes; adds its hash and length to the record."""
         with self.writable():
             with replacing(self.path_of(record.name)) as file:
                 hashing = HashingFile(file)
@@ -129,7 +128,7 @@ class Store:
         return record
 
     def forget_download(self, name: str) -> bool:
-        """Removes what was downloaded of a model, all or a part; whether there was anything."""
+        """Removes the download of a model, complete or partial; returns whether there was one."""
         folder = self.downloads / check_name(name)
         there = folder.is_dir()
         with self.writable():
@@ -169,9 +168,11 @@ class Store:
             yield
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise ModelError(f"the disk of {self.home} is full; make room and run the same again") from error
+                raise ModelError(
+                    f"the disk of {self.home} is full; make room and run the same command again"
+                ) from error
             raise ModelError(
-                f"cannot write below {self.home}: {error.strerror}; set {HOME_VARIABLE} to a folder that can be written"
+                f"cannot write below {self.home}: {error.strerror}; set {HOME_VARIABLE} to a writable folder"
             ) from error
 
 
@@ -183,13 +184,13 @@ def default_home() -> Path:
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a model: of a path or an installed name, or an error that says how to get it."""
+    """The file of a model by path or name, or an error that says how to get it."""
     path, name = Path(model), str(model)
     if path.is_file():
         return path
     if _is_path(name):
         raise UsageError(f"no model file {name!r}; check the path, or give a name that `adafocus models list` shows")
-    store = Store()
+    store = ModelStore()
     try:
         check_name(name)
     except UsageError:
@@ -206,7 +207,7 @@ def _is_path(name: str) -> bool:
     return any(mark in name for mark in ("/", os.sep)) or name.lower().endswith(_FILE_ENDINGS)
 
 
-def _all_names(store: Store) -> list[str]:
+def _all_names(store: ModelStore) -> list[str]:
     return [*store.installed(), *catalogue.packaged().by_name]
 
 

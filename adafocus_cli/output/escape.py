@@ -5,12 +5,14 @@ Knows nothing of what the names mean or where they go.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Joiners are invisible, but Persian, Hindi and many emoji are misspelt without them.
 _JOINERS = "\u200c\u200d"
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -47,3 +49,13 @@ def cell(text: str) -> str:
     """The text as a CSV cell: lines stay lines, and no spreadsheet takes it for a formula."""
     shown = printable(text, keep="\n\r\t")
     return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown
+
+
+def without_mark(text: str) -> str:
+    """A cell as it was before it got an apostrophe."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA_STARTS) else text
+
+
+def is_exact(text: str) -> bool:
+    """Whether no character of a cell may have been spelled out."""
+    return not _ESCAPE.search(text)

@@ -2,38 +2,109 @@
 
 Every record carries what it was made of (`source`) and with which settings, so that the file alone says what need not
 be done again; there is nothing beside it that could be lost or disagree (but for Parquet, see parquet.py). How each
-format survives being killed is told in lines.py, database.py and parquet.py. A second after they were written, records
-are on the disk for good. A file FILE.lock beside it keeps a second run out.
+format survives being killed is told in line_files.py, sqlite.py and parquet.py. A second after they were written,
+records are on the disk for good. A file FILE.lock beside the file keeps a second run out: the system holds the lock,
+and drops it with the process.
 
-Knows nothing of where results come from.
+Files of records are opened here by their endings, also to be merged or read whole.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.compression import Compression, Gzip, Zstd
-from adafocus_cli.output.database import DatabaseFile, DatabaseStore
-from adafocus_cli.output.line_formats import CsvLines, Format, JsonLines
-from adafocus_cli.output.lines import LineFile, LineStore
-from adafocus_cli.output.lock import Lock
+from adafocus_cli.output.line_files import Compression, CsvLines, Gzip, JsonLines, LineFile, LineFormat, LineStore, Zstd
 from adafocus_cli.output.parquet import ParquetFile, ParquetStore
-from adafocus_cli.output.records import Mode, Record, Settings, copied, path_of, settings_text, with_origin
-from adafocus_cli.output.source import Source
-from adafocus_cli.output.store import Store, told
-from adafocus_cli.schema import Result
+from adafocus_cli.output.records import (
+    Mode,
+    RecordOrigin,
+    RecordStore,
+    RunSettings,
+    Source,
+    as_our_errors,
+    copied,
+    difference,
+    is_flat,
+    key_of,
+    listed_path,
+    settings_text,
+    with_origin,
+)
+from adafocus_cli.output.sqlite import DatabaseFile, DatabaseStore
+from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS, line_of
+from adafocus_cli.schema import Record, Result
+
+
+class Lock:
+    """Held from its making until `release`."""
+
+    def __init__(self, path: Path) -> None:
+        real = path.resolve()  # two names of one file have one lock
+        self._path = real.with_name(f"{real.name}.lock")
+        while True:
+            self._descriptor = self._open(path)
+            if not _lock(self._descriptor):
+                os.close(self._descriptor)
+                raise UsageError(f"{path} is being written by another run; wait for it to end or give another file")
+            # The writer before may have removed the file between our opening and our locking it.
+            if self._is_in_place():
+                return
+            os.close(self._descriptor)
+
+    def release(self) -> None:
+        if sys.platform != "win32":
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        if sys.platform == "win32":  # which removes no open files
+            with suppress(OSError):
+                self._path.unlink()
+
+    def _open(self, path: Path) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {path}: {error.strerror}; give a file in a folder that exists and can be written"
+            ) from None
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
 
 __all__ = ["Journal", "Mode", "Source", "check_name", "record_file"]
 
 _SYNC_SECONDS = 1.0
+_LONGEST = 1 << 26  # bytes of a line: a film of many hours has a long one
 
-_LINES: dict[str, Callable[[], Format]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": CsvLines}
+_LINES: dict[str, Callable[[], LineFormat]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": CsvLines}
 _COMPRESSIONS: dict[str, Callable[[], Compression]] = {".gz": Gzip, ".zst": Zstd}
 _DATABASES = (".sqlite", ".sqlite3", ".db")
 
@@ -54,7 +125,7 @@ class Journal:
     def __init__(
         self,
         path: Path,
-        store: Store,
+        store: RecordStore,
         lock: Lock,
         settings: Mapping[str, str],
         *,
@@ -94,15 +165,15 @@ class Journal:
             raise UsageError(f"{path} is no regular file, to which a run could come back; give another one")
         lock = Lock(path)
         try:
-            with told(path):
-                store = _store(path, Settings(settings_text(settings), mode))
+            with as_our_errors(path):
+                store = _store(path, RunSettings(settings_text(settings), mode))
         except BaseException:
             lock.release()
             raise
         return cls(path, store, lock, settings, logits=logits, listener=listener)
 
     def done(self, source: Source, *, retry: bool = False) -> bool:
-        """Whether there is a record of this path as it is now; with `retry`, a failure does not count."""
+        """Whether there is a record of this file as it is now; with `retry`, a failure does not count."""
         with self._access:
             known = self._store.known(source.path)
         return known is not None and known.fingerprint == source.fingerprint and (known.ok or not retry)
@@ -113,16 +184,21 @@ class Journal:
             record = self._store.like(source.digest)
             if record is None:
                 return None
-            origin = path_of(record)
-            if origin == source.path:
+            origin = listed_path(record)
+            if self._store.key(origin) == self._store.key(source.path):
                 return None
             self._put(copied(record, source))
             return origin
 
     def write(self, result: Result, source: Source | None) -> None:
-        """Adds a record, in the place of one of the same path; `source` is None if the file could not be read."""
+        """Adds a record, in the place of one of the same file; `source` is None if the file could not be read."""
         with self._access, self._usable():
             self._put(with_origin(result.to_dict(logits=self._logits), source, self._settings))
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        """Removes the records of files that are gone, with any settings; how many."""
+        with self._access, self._usable():
+            return self._store.prune(is_gone)
 
     def sync(self) -> None:
         """Returns when all that was written would survive a power loss."""
@@ -169,7 +245,7 @@ class Journal:
         if self._broken:
             raise self._broken
         try:
-            with told(self._path):
+            with as_our_errors(self._path):
                 yield
         except AdaFocusError as error:
             self._broken = error
@@ -195,7 +271,7 @@ def record_file(path: Path) -> RecordFile:
     return DatabaseFile(path.resolve()) if ending in _DATABASES else ParquetFile(path.resolve())
 
 
-def _store(path: Path, settings: Settings) -> Store:
+def _store(path: Path, settings: RunSettings) -> RecordStore:
     file = record_file(path)
     if isinstance(file, LineFile):
         return LineStore(file, settings)
@@ -210,3 +286,126 @@ def _endings(path: Path) -> tuple[str, Callable[[], Compression] | None]:
         return ending, None
     inner = Path(name).with_suffix("").suffix
     return (inner if inner in _LINES else ending), compression
+
+
+def whole_records(results: Path) -> Iterator[Record]:
+    """Unlike a record file, also the array of `classify -f json`; never CSV, which has only a part of each record."""
+    entries: Iterable[Any] = _array(results) if results.suffix.lower() == ".json" else _lines_or_rows(results)
+    for index, record in enumerate(entries):
+        try:
+            RecordOrigin.of(record)
+        except (ValueError, AttributeError, TypeError):
+            raise not_a_record(results, index) from None
+        if is_flat(record):
+            raise UsageError(f"{results}: CSV has only a part of each record; give a .jsonl file")
+        yield record
+
+
+# How what `classify` writes begins: lines, an array, one without videos, and tables of videos and of patches.
+_BEGINNINGS = (
+    b'{"schema": "adafocus/1", ',
+    b'[\n{"schema": "adafocus/1", ',
+    b"[]\n",
+    line_of(VIDEO_COLUMNS).encode(),
+    line_of(PATCH_COLUMNS).encode(),
+)
+
+
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Refuses to replace a file that `classify` has not written, such as notes, or the output of `batch`."""
+    if overwrite or not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST)
+        start = line + file.readline(_LONGEST)
+    if start.startswith(_BEGINNINGS) and not _is_of_batch(line):
+        return
+    raise UsageError(
+        f"{path} is there already, and was not written by adafocus classify; give another file, or --overwrite to "
+        "replace it"
+    )
+
+
+def _is_of_batch(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:  # half a record, or no JSON
+        return False
+    return isinstance(record, dict) and "settings" in record
+
+
+def not_a_record(results: Path, index: int) -> UsageError:
+    return UsageError(f"{results}: entry {index + 1} is not a record of adafocus; take it out, or give another file")
+
+
+def _lines_or_rows(results: Path) -> Iterator[Record]:
+    try:
+        check_name(results)
+    except UsageError:
+        raise UsageError(
+            f"{results}: no results are known by this ending; .json, .jsonl (also with .gz or .zst), .sqlite, .db and "
+            ".parquet are"
+        ) from None
+    return record_file(results).records()
+
+
+def _array(results: Path) -> list[Any]:
+    try:
+        entries = json.loads(results.read_bytes())
+    except ValueError:
+        entries = None
+    if not isinstance(entries, list):
+        raise UsageError(f"{results} is not a list of records; give a file that classify has written")
+    return entries
+
+
+_Place = tuple[int, int]
+"""The number of a file, and of a record in it."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """How many records are in the output, and how many gave way to others."""
+
+    kept: int
+    failed: int
+    left_out: int
+
+
+def merge(inputs: Sequence[Path], output: Path) -> Merged:
+    lock = Lock(output)
+    try:
+        best, read = _best(inputs)
+        chosen = {place for _, _, place in best.values()}
+        with as_our_errors(output, "nothing was merged: make room, or give a file elsewhere, and run it again"):
+            record_file(output).build(record for place, record in _records(inputs) if place in chosen)
+    finally:
+        lock.release()
+    failed = sum(not ok for _, ok, _ in best.values())
+    return Merged(len(best), failed, read - len(best))
+
+
+def _best(inputs: Sequence[Path]) -> tuple[dict[str, tuple[int, bool, _Place]], int]:
+    """For every video the time of its file, whether it is tagged, and its place; and how many records there are."""
+    best: dict[str, tuple[int, bool, _Place]] = {}
+    settings: tuple[str, Path] | None = None
+    read = 0
+    for place, record in _records(inputs):
+        origin, path = RecordOrigin.of(record), inputs[place[0]]
+        settings = settings or (origin.settings, path)
+        if origin.settings != settings[0]:
+            raise UsageError(
+                f"{settings[1]} and {path} were made with other settings "
+                f"({difference(settings[0], origin.settings)}); merge only outputs of the same ones"
+            )
+        this = (origin.mtime_ns, origin.ok, place)
+        key = key_of(origin.path)
+        best[key] = max(best.get(key, this), this)
+        read += 1
+    return best, read
+
+
+def _records(inputs: Sequence[Path]) -> Iterator[tuple[_Place, Record]]:
+    for number, path in enumerate(inputs):
+        for place, record in enumerate(record_file(path).records()):
+            yield (number, place), record

@@ -8,17 +8,16 @@ Then the journal goes away. While there is one, it has everything, and what FILE
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.output.line_formats import JsonLines
-from adafocus_cli.output.lines import LineFile, LineStore
-from adafocus_cli.output.records import COLUMNS, NUMBERS, Record, Settings, row_and_record
-from adafocus_cli.output.store import Known, Store
+from adafocus_cli.output.line_files import JsonLines, LineFile, LineStore
+from adafocus_cli.output.records import COLUMNS, NUMBERS, Known, RecordStore, RunSettings, row_and_record
+from adafocus_cli.schema import Record
 
 _AT_ONCE = 1000  # records
 
@@ -62,8 +61,8 @@ class ParquetFile:
         return self._arrow.schema([(name, types[NUMBERS.get(name, "TEXT")]) for name in (*COLUMNS, "record")])
 
 
-class ParquetStore(Store):
-    def __init__(self, file: ParquetFile, settings: Settings) -> None:
+class ParquetStore(RecordStore):
+    def __init__(self, file: ParquetFile, settings: RunSettings) -> None:
         self._file = file
         self._beside = LineFile(file.beside, JsonLines(), None)
         if settings.mode != "overwrite" and file.path.exists() and not self._beside.path.exists():
@@ -78,6 +77,9 @@ class ParquetStore(Store):
 
     def put(self, record: Record) -> None:
         self._lines.put(record)
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        return self._lines.prune(is_gone)
 
     def sync(self) -> None:
         self._lines.sync()

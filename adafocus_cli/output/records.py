@@ -1,22 +1,95 @@
-"""Records on their way into a file and back: with what they were made of, copied to a twin, or flat as a row.
+"""What a file of records is: what is in a record besides the result, and what every format of such a file can do.
 
-Knows nothing of files. A record is the dict that becomes JSON; one that was read from CSV is flat, a row by its
-columns, and has less in it.
+A record is the dict that becomes JSON; one that was read from CSV is flat, a row by its columns, and has less in it.
+`Source` is the file that a record was made of, as it was then, so that a later run knows whether it changed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
 
-from adafocus_cli.errors import UsageError
-from adafocus_cli.output.csv_rows import VIDEO_COLUMNS, Cell, row_of
-from adafocus_cli.output.json_records import dumps
-from adafocus_cli.output.source import Source
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.output.escape import without_mark
+from adafocus_cli.output.writers import VIDEO_COLUMNS, Cell, dumps, row_of
+from adafocus_cli.schema import Record, path_fields, path_of
+from adafocus_cli.video.limits import check_file, problem
+from adafocus_cli.video.remote import is_remote, look_up
 
-Record = dict[str, Any]
+_PART = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's content by its size, time and a fast hash; `digest` is the same for copies under other names."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: str) -> Source:
+        """Refuses what opening the video would refuse, in the same words."""
+        if is_remote(path):
+            return cls._of_remote(path)
+        check_file(path, path)
+        try:
+            with Path(path).open("rb") as file:
+                status = os.fstat(file.fileno())
+                return cls(path, status.st_size, status.st_mtime_ns, _digest(file, status.st_size))
+        except OSError as error:
+            raise problem(path, f"it cannot be read ({error.strerror}); check the disk") from None
+
+    @classmethod
+    def _of_remote(cls, path: str) -> Source:
+        """By what its storage says of it. Marks of different files may be equal, so that it is like no other path."""
+        file = look_up(path)
+        return cls(path, file.size, file.mtime_ns, blake2b(f"{path}\0{file.mark}".encode(), digest_size=16).hexdigest())
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.size}:{self.mtime_ns}:{self.digest}"
+
+
+def key_of(path: str) -> str:
+    """The same for all names of a file that differ only in the way to its folder, such as `a.mp4` and `./a.mp4`.
+
+    A link to a file is a file of its own; a link to a folder is that folder.
+    """
+    if is_remote(path):
+        return path
+    folder, name = os.path.split(path)
+    try:
+        return os.path.join(_real_folder(folder, os.getcwd()), name)  # noqa: PTH109, PTH118 (Path is slow)
+    except (OSError, ValueError):  # no such name can be
+        return path
+
+
+@lru_cache(4096)
+def _real_folder(folder: str, current: str) -> str:
+    return os.path.realpath(os.path.join(current, folder))  # noqa: PTH118
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    """Of all of a small file; of a large one its size, first, middle and last part, for disks are slow."""
+    digest = blake2b(str(size).encode(), digest_size=16)
+    starts = range(0, size, _PART) if size <= 3 * _PART else (0, (size - _PART) // 2, size - _PART)
+    for start in starts:
+        file.seek(start)
+        digest.update(file.read(_PART))
+    return digest.hexdigest()
+
+
 Mode = Literal["resume", "overwrite", "append"]
 
 # What `classify` does not write: where a record comes from.
@@ -40,7 +113,8 @@ def copied(record: Record, source: Source) -> Record:
     """What was found for the same content under another name, saying so."""
     if is_flat(record):
         return {**record, "path": source.path, "copied_from": record["path"], **_source_field(source)}
-    video = {**record["video"], "path": source.path}
+    video = {name: value for name, value in record["video"].items() if name not in ("path", "path_bytes")}
+    video = {**path_fields(source.path), **video}
     return {**record, "video": video, "copied_from": path_of(record), "source": _source_field(source)}
 
 
@@ -48,12 +122,19 @@ def is_flat(record: Record) -> bool:
     return "path" in record
 
 
-def path_of(record: Record) -> str:
-    return str(record["path"] if is_flat(record) else record["video"]["path"])
+def listed_path(record: Record) -> str:
+    """The path of a record or of a row; a row's may have characters spelled out."""
+    return without_mark(str(record["path"])) if is_flat(record) else path_of(record)
+
+
+def with_plain_path(record: Record) -> Record:
+    """Earlier versions wrote a name that is not text in a way that strict readers refuse."""
+    fields = path_fields(str(record["video"]["path"]))
+    return {**record, "video": {**record["video"], **fields}} if len(fields) > 1 else record
 
 
 def flat(record: Record) -> dict[str, Cell]:
-    """A row of `COLUMNS`; raises ValueError if this is no record at all."""
+    """A row of `COLUMNS`; raises ValueError if this is not a record."""
     try:
         if is_flat(record):
             return record
@@ -73,7 +154,7 @@ def row_and_record(record: Record) -> list[Cell]:
     if is_flat(record):
         raise UsageError("CSV has only a part of each record; give an output file that ends in .csv")
     row = flat(record)
-    values = [*(row.get(column) for column in COLUMNS), dumps(record)]
+    values = [*(row.get(column) for column in COLUMNS), dumps(with_plain_path(record))]
     return [plain_text(value) if isinstance(value, str) else value for value in values]
 
 
@@ -87,7 +168,7 @@ def settings_text(settings: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class Origin:
+class RecordOrigin:
     """What tells one record from another, and whether it is still true."""
 
     path: str
@@ -98,18 +179,18 @@ class Origin:
     mtime_ns: int
 
     @classmethod
-    def of(cls, record: Record) -> Origin:
+    def of(cls, record: Record) -> RecordOrigin:
         row = flat(record)
         if row.get("status") not in ("ok", "error"):
             raise ValueError("not a record")
         digest, time = str(row.get("digest") or ""), row.get("mtime_ns") or 0
         fingerprint = f"{row.get('size')}:{time}:{digest}" if digest else ""
         settings = str(row.get("settings") or "")
-        return cls(str(row["path"]), row["status"] == "ok", settings, fingerprint, digest, int(time))
+        return cls(listed_path(record), row["status"] == "ok", settings, fingerprint, digest, int(time))
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """Those of this run, as they are written, and what to do about others in the same file."""
 
     text: str
@@ -141,3 +222,57 @@ def difference(before: str, now: str) -> str:
 
 def _source_field(source: Source) -> dict[str, Any]:
     return {"size": source.size, "mtime_ns": source.mtime_ns, "digest": source.digest}
+
+
+class Known(NamedTuple):
+    """What a file has of a path."""
+
+    fingerprint: str
+    ok: bool
+
+
+class RecordStore(ABC):
+    """The records of one run's settings; those of others stay as they are. Not thread-safe."""
+
+    def key(self, path: str) -> str:
+        """What tells the videos of the file from one another: the same for all names of one."""
+        return key_of(path)
+
+    @abstractmethod
+    def known(self, path: str) -> Known | None: ...
+
+    @abstractmethod
+    def like(self, digest: str) -> Record | None:
+        """A tagged record of this content."""
+
+    @abstractmethod
+    def put(self, record: Record) -> None:
+        """Adds a record, in the place of one of the same video."""
+
+    @abstractmethod
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        """Removes the records of such paths, with any settings; how many. What is not the exact path stays."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Returns when all that was put would survive a power loss."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Completes the file."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the file as it is."""
+
+
+@contextmanager
+def as_our_errors(
+    path: Path, then: str = "every record that reached the disk is kept: make room, and run it again to go on"
+) -> Iterator[None]:
+    """What the system says of a file, and what to do then, as one sentence."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AdaFocusError(f"cannot write to {path}: {reason}; {then}") from error

@@ -1,24 +1,120 @@
 """Files beside the results that players and libraries of media read: subtitles, chapters, XMP.
 
-Made of records, so that it does not matter where they come from. Knows nothing of how videos are tagged. All text from
-outside is escaped as each format wants it.
+Made of records, so that it does not matter where they come from. A tag map, read from a file, gives the labels
+names of one's own and the categories above them. All text from outside is escaped as each format wants it.
 """
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any
 
-from adafocus_cli.errors import AdaFocusError
+import yaml
+
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.records import Record, is_flat, path_of
-from adafocus_cli.output.tag_map import TagMap
+from adafocus_cli.output.records import is_flat
+from adafocus_cli.output.times import subtitle_clock
+from adafocus_cli.schema import Record, path_of
+
+_HOW = "label: tag, label: [tags], or label: {tags: [tags], parents: [categories]}"
+
+
+@dataclass(frozen=True)
+class TagMapEntry:
+    """A label's own names, and the categories that they are in, the widest first."""
+
+    tags: tuple[str, ...]
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TagMap:
+    """A label that it does not name stays as it is; one with an empty list of tags is left out."""
+
+    entries: Mapping[str, TagMapEntry] = field(default_factory=dict)
+    source: str = ""
+
+    def of(self, label: str) -> tuple[str, ...]:
+        return self._entry(label).tags
+
+    def all_of(self, label: str) -> tuple[str, ...]:
+        """Its tags and the categories above them."""
+        entry = self._entry(label)
+        return (*entry.tags, *entry.parents) if entry.tags else ()
+
+    def paths_of(self, label: str) -> tuple[str, ...]:
+        """Each tag with its categories, the widest first, separated by `|`; none where there are no categories."""
+        entry = self._entry(label)
+        return tuple("|".join((*entry.parents, tag)) for tag in entry.tags if entry.parents)
+
+    def check(self, labels: Sequence[str]) -> None:
+        """Refuses a name that is no label of the model."""
+        for name in self.entries:
+            if name not in labels:
+                near = get_close_matches(name, labels, 1, 0.0)
+                hint = f"; the nearest is {near[0]!r}" if near else ""
+                raise UsageError(f"{self.source} maps {printable(name)!r}, which is no label of the model{hint}")
+
+    def _entry(self, label: str) -> TagMapEntry:
+        return self.entries.get(label, TagMapEntry((label,)))
+
+
+def read_tag_map(path: Path) -> TagMap:
+    """YAML, or CSV with the columns label, tags, and parents, in which `|` separates several."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; check the path after --map") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+    entries = _from_csv(text, path) if path.suffix.lower() == ".csv" else _from_yaml(text, path)
+    return TagMap(entries, str(path))
+
+
+def _from_csv(text: str, path: Path) -> dict[str, TagMapEntry]:
+    rows = csv.DictReader(io.StringIO(text))
+    if not {"label", "tags"} <= set(rows.fieldnames or ()):
+        raise UsageError(f"{path} needs a first line with the columns label,tags or label,tags,parents")
+    return {row["label"]: TagMapEntry(_split(row["tags"]), _split(row.get("parents"))) for row in rows}
+
+
+def _split(cell: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (cell or "").split("|") if name.strip())
+
+
+def _from_yaml(text: str, path: Path) -> dict[str, TagMapEntry]:
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not YAML; lines are {_HOW}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} maps nothing; lines are {_HOW}")
+    return {str(label): _entry(value, str(label), path) for label, value in values.items()}
+
+
+def _entry(value: Any, label: str, path: Path) -> TagMapEntry:
+    parts = value if isinstance(value, dict) else {"tags": value}
+    if not parts.keys() <= {"tags", "parents"} or "tags" not in parts:
+        raise UsageError(f"{path}: {printable(label)!r} has something else than tags and parents; lines are {_HOW}")
+    return TagMapEntry(*(_names(parts.get(name), label, path) for name in ("tags", "parents")))
+
+
+def _names(value: Any, label: str, path: Path) -> tuple[str, ...]:
+    names = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise UsageError(f"{path}: {printable(label)!r} is mapped to something that is no name; lines are {_HOW}")
+    return tuple(map(str, names))
+
 
 # Players take these in SRT, which knows no escapes, for markup.
 _LOOKALIKES = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})
@@ -35,7 +131,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 @dataclass(frozen=True)
-class Span:
+class Cue:
     """From when to when, in milliseconds, what is shown then, and how sure that is."""
 
     start: int
@@ -46,15 +142,18 @@ class Span:
 
 def vtt(record: Record, tags: TagMap) -> str:
     """Subtitles for the web."""
-    cues = (f"{_clock(s.start, '.')} --> {_clock(s.end, '.')}\n{html.escape(s.text)}\n" for s in spans(record, tags))
-    return "\n".join(("WEBVTT\n", *cues))
+    lines = (
+        f"{subtitle_clock(s.start, '.')} --> {subtitle_clock(s.end, '.')}\n{html.escape(s.text)}\n"
+        for s in cues(record, tags)
+    )
+    return "\n".join(("WEBVTT\n", *lines))
 
 
 def srt(record: Record, tags: TagMap) -> str:
     """Subtitles for players."""
     return "\n".join(
-        f"{number}\n{_clock(s.start, ',')} --> {_clock(s.end, ',')}\n{s.text.translate(_LOOKALIKES)}\n"
-        for number, s in enumerate(spans(record, tags), 1)
+        f"{number}\n{subtitle_clock(s.start, ',')} --> {subtitle_clock(s.end, ',')}\n{s.text.translate(_LOOKALIKES)}\n"
+        for number, s in enumerate(cues(record, tags), 1)
     )
 
 
@@ -62,13 +161,13 @@ def chapters(record: Record, tags: TagMap) -> str:
     """FFmpeg's metadata: ffmpeg -i video.mp4 -i FILE -map_metadata 1 -codec copy out.mp4."""
     parts = (
         f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={s.start}\nEND={s.end}\ntitle={_OBEYED.sub(_WITH_SLASH, s.text)}\n"
-        for s in spans(record, tags)
+        for s in cues(record, tags)
     )
     return "\n".join((";FFMETADATA1\n", *parts))
 
 
 def xmp(record: Record, tags: TagMap) -> str:
-    """Tags as `dc:subject`, with their parents as Lightroom writes them, and spans as markers of a track."""
+    """Tags as `dc:subject`, with their parents as Lightroom writes them, and segments as markers of a track."""
     root = ET.Element(_name("x:xmpmeta"))
     about = _below(_below(root, "rdf:RDF"), "rdf:Description", {"rdf:about": ""})
     labels = _labels(record)
@@ -76,17 +175,17 @@ def xmp(record: Record, tags: TagMap) -> str:
     paths = dict.fromkeys(path for label in labels for path in tags.paths_of(label))
     if paths:
         _list(about, "lr:hierarchicalSubject", "rdf:Bag", paths)
-    if found := spans(record, tags):
+    if found := cues(record, tags):
         track = _below(_below(_below(about, "xmpDM:Tracks"), "rdf:Bag"), "rdf:li", {"rdf:parseType": "Resource"})
         _below(track, "xmpDM:trackName").text = "adafocus"
         _below(track, "xmpDM:frameRate").text = "f1000"  # what times are counted in: 1000 a second
         markers = _below(_below(track, "xmpDM:markers"), "rdf:Seq")
-        for span in found:
+        for cue in found:
             marker = _below(markers, "rdf:li", {"rdf:parseType": "Resource"})
-            _below(marker, "xmpDM:startTime").text = str(span.start)
-            _below(marker, "xmpDM:duration").text = str(span.end - span.start)
-            _below(marker, "xmpDM:name").text = _NOT_IN_XML.sub("\ufffd", span.text)
-            _below(marker, "xmpDM:comment").text = f"score {span.score:.3f}"
+            _below(marker, "xmpDM:startTime").text = str(cue.start)
+            _below(marker, "xmpDM:duration").text = str(cue.end - cue.start)
+            _below(marker, "xmpDM:name").text = _NOT_IN_XML.sub("\ufffd", cue.text)
+            _below(marker, "xmpDM:comment").text = f"score {cue.score:.3f}"
     ET.indent(root)
     packet = ET.tostring(root, encoding="unicode")
     return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{packet}\n<?xpacket end="w"?>\n'
@@ -136,14 +235,14 @@ def beside(folder: Path, video: str, ending: str) -> Path:
     return folder.joinpath(*parts[:-1], parts[-1] + ending)
 
 
-def spans(record: Record, tags: TagMap) -> list[Span]:
+def cues(record: Record, tags: TagMap) -> list[Cue]:
     """The segments of a record that have a tag, by the names that the map gives them."""
     found = []
     for segment in record.get("segments", ()):
         if names := tags.of(segment["label"]):
             start, end = (round(1000 * segment[name]) for name in ("start", "end"))
             # A single frame is shown for no time, which players take for a mistake.
-            found.append(Span(start, max(end, start + 1), printable(", ".join(names)), segment["score"]))
+            found.append(Cue(start, max(end, start + 1), printable(", ".join(names)), segment["score"]))
     return found
 
 
@@ -151,15 +250,6 @@ def _labels(record: Record) -> list[str]:
     """What the video is about: the labels of its segments; without windows, the best label."""
     source = record.get("segments") or record["labels"][:1]
     return list(dict.fromkeys(each["label"] for each in source))
-
-
-def _clock(milliseconds: int, point: str) -> str:
-    """
-    >>> _clock(3_723_004, ".")
-    '01:02:03.004'
-    """
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"
 
 
 def _name(name: str) -> str:

@@ -1,26 +1,35 @@
 """Results for people at a terminal: one block a video, printed when the video is done.
 
-Words are red, magenta or as the terminal has them: other colours cannot be read on white. Knows nothing of how results
-are made. Names from outside are never taken for markup or control sequences.
+Beside labels and costs, a block shows where the model looked, with letters: a map of the picture, an arrow for each
+look, and, if wanted, a table of the steps.
+
+    ······▒▒····  ↖↖←··→↘
+    ·····░▓▓▒···  7 × between 0.3 and 9.6 s
+
+Words are red, magenta or as the terminal has them: other colours cannot be read on white. All of it can be read without
+colours. Names from outside are never taken for markup or control sequences.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import sys
+from collections.abc import Sequence
 from time import monotonic
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from adafocus_cli.output.base import View, Writer
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.sink import Sink
-from adafocus_cli.output.sketch import looks, steps
-from adafocus_cli.output.when import clock, when
-from adafocus_cli.schema import FAILED_IN, Failure, Result, VideoInfo, VideoResult, in_gmacs
+from adafocus_cli.output.times import clock, clock_to_tenths
+from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
+from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs
+from adafocus_cli.scores import softmax
+from adafocus_cli.video.framing import CROP, Geometry
 
 _WIDEST = 100  # wider lines are hard to read across
 _BAR = "━"
@@ -29,7 +38,7 @@ _REST_OF_BAR = "─"
 
 
 class TableWriter(Writer):
-    def __init__(self, sink: Sink, view: View) -> None:
+    def __init__(self, sink: Sink, view: WriterOptions) -> None:
         super().__init__(sink, view)
         # It lays out; the sink writes. From its file it learns how wide and how colourful the other end is.
         self._console = Console(file=sys.stdout if sink.is_terminal else io.StringIO())
@@ -83,13 +92,13 @@ def _failure_block(failure: Failure, width: int) -> RenderableType:
     )
 
 
-def _result_block(result: VideoResult, view: View, width: int) -> RenderableType:
+def _result_block(result: VideoResult, view: WriterOptions, width: int) -> RenderableType:
     video = result.video
     return Group(
         _heading(video.path, Text(_about(video), style="dim"), width),
         _indented(_scores(result, view, bar_width=width // 3)),
         _indented(_details(result, bar_width=width // 6)),
-        *([_indented(steps(result))] if view.steps and result.trajectory else []),
+        *([_indented(steps_table(result))] if view.steps and result.trajectory else []),
     )
 
 
@@ -102,7 +111,7 @@ def _heading(path: str, about: Text, width: int) -> RenderableType:
     return Text.assemble(name, " " * gap, about)
 
 
-def _scores(result: VideoResult, view: View, *, bar_width: int) -> RenderableType:
+def _scores(result: VideoResult, view: WriterOptions, *, bar_width: int) -> RenderableType:
     if not result.labels:
         return Text(f"no label above {view.min_score:g}", style="bold")
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -141,11 +150,11 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
         spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
     grid.add_row("cost", spent)
     if result.trajectory and len(result.windows) < 2:  # of a long film there are thousands
-        grid.add_row("looked", looks(result.trajectory, result.video))
+        grid.add_row("looked", looks_text(result.trajectory, result.video))
     if result.exit.step + 1 < result.exit.of:
         grid.add_row("sure", Text(f"after {result.exit.step + 1} of {result.exit.of} steps"))
     if result.segments:
-        grid.add_row("when", when(result.segments))
+        grid.add_row("when", segments_text(result.segments))
     grid.add_row("frames", _frames(result))
     seconds = " + ".join(f"{name} {value:.2f}" for name, value in result.runtime.seconds.items())
     grid.add_row("seconds", Text(f"{seconds}, on {printable(result.runtime.device)}"))
@@ -186,3 +195,114 @@ def _share_of_full(gmacs: float, full: float) -> str:
 
 def _indented(block: RenderableType) -> Padding:
     return Padding(block, (0, 0, 0, 2))
+
+
+# By third of the way that a patch can move: rows from the top, columns from the left.
+_ARROWS = ("↖↑↗", "←·→", "↙↓↘")
+# By share of the looks, from none to all.
+_SHADES = "·░▒▓█"
+_MAP_ROWS = 4
+_MAP_COLUMNS = range(4, 21)
+_MOST_ARROWS = 48
+_LETTER = 0.5  # width to height, about
+
+
+def looks_text(trajectory: Sequence[PatchBox], video: VideoInfo) -> RenderableType:
+    """The map, and beside it the arrows in the order of the film."""
+    in_order = sorted(trajectory, key=lambda patch: (patch.time, patch.step))
+    seen = _seen(video)
+    first, last = in_order[0].time, in_order[-1].time
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(
+        Text("\n".join(place_map(in_order, video)), style="magenta"),
+        Text.assemble(
+            ("".join(arrow(patch.box, seen) for patch in in_order[:_MOST_ARROWS]), "magenta"),
+            ("…" if len(in_order) > _MOST_ARROWS else "", "magenta"),
+            (f"\n{len(in_order)} × between {first:.1f} and {last:.1f} s", "dim"),
+        ),
+    )
+    return grid
+
+
+def place_map(trajectory: Sequence[PatchBox], video: VideoInfo) -> list[str]:
+    """The picture in a few rows; the darker a place, the more looks had it in them."""
+    wanted = round(_MAP_ROWS / _LETTER * video.width / video.height)
+    columns = min(max(wanted, _MAP_COLUMNS.start), _MAP_COLUMNS.stop - 1)
+    x = (np.arange(columns) + 0.5) * video.width / columns
+    y = (np.arange(_MAP_ROWS) + 0.5) * video.height / _MAP_ROWS
+    boxes = np.array([patch.box for patch in trajectory])[:, :, None, None]
+    inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y[:, None]) & (y[:, None] < boxes[:, 3])
+    shades = np.ceil(inside.mean(axis=0) * (len(_SHADES) - 1)).astype(int)
+    return ["".join(_SHADES[shade] for shade in row) for row in shades]
+
+
+def arrow(box: Box, seen: Box) -> str:
+    """Which way a patch lies from the middle of what the model sees.
+
+    >>> arrow((10, 0, 110, 100), (10, 0, 310, 100))
+    '←'
+    """
+    row = _third(box[1] - seen[1], (seen[3] - seen[1]) - (box[3] - box[1]))
+    column = _third(box[0] - seen[0], (seen[2] - seen[0]) - (box[2] - box[0]))
+    return _ARROWS[row][column]
+
+
+def steps_table(result: VideoResult) -> RenderableType:
+    """A row for each look, in looking order, with what the best label's score was after it."""
+    scores = _scores_by_look(result)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("look", "frame", "at"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("where, in pixels", no_wrap=True)
+    if scores:
+        table.add_column(printable(result.labels[0].label), justify="right", no_wrap=True, max_width=20)
+    seen = _seen(result.video)
+    for place, patch in enumerate(result.trajectory):
+        left, top, right, bottom = (math.floor(value + 0.5) for value in patch.box)
+        where = f"{arrow(patch.box, seen)} {left},{top} – {right},{bottom}"
+        score = [f"{100 * scores[place]:.1f} %" if place < len(scores) else ""] if scores else []
+        table.add_row(str(patch.step + 1), str(patch.frame), f"{patch.time:.2f} s", where, *score)
+    return table
+
+
+def _scores_by_look(result: VideoResult) -> list[float]:
+    """Of the best label; empty for models whose answers do not go with looks one by one."""
+    answers = result.step_logits
+    one_by_one = [patch.step for patch in result.trajectory] == list(range(len(result.trajectory)))
+    if not one_by_one or not result.labels or len(answers) < 2 or len(answers) > len(result.trajectory):
+        return []
+    return [float(score) for score in softmax(answers)[:, result.labels[0].index]]
+
+
+def _seen(video: VideoInfo) -> Box:
+    return Geometry(video.width, video.height).to_source((0.0, 0.0, CROP, CROP))
+
+
+def _third(offset: float, room: float) -> int:
+    """0, 1 or 2: how far along its room; the middle where there is none to move in."""
+    if room <= 1e-6:
+        return 1
+    return min(max(int(3 * offset / room), 0), 2)
+
+
+_MOST = 20
+
+
+def segments_text(segments: Sequence[Segment]) -> Text:
+    lines = [
+        f"{clock_to_tenths(s.start)}–{clock_to_tenths(s.end)}  {printable(s.label)}  {100 * s.score:.0f} %"
+        for s in segments[:_MOST]
+    ]
+    if more := len(segments) - len(lines):
+        lines.append(f"… and {more} more; --format json has them all")
+    return Text("\n".join(lines))
+
+
+WRITERS: dict[str, type[Writer]] = {
+    "table": TableWriter,
+    "json": JsonWriter,
+    "jsonl": JsonLinesWriter,
+    "csv": CsvWriter,
+}

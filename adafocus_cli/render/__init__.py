@@ -1,1 +1,1 @@
-"""A video with what the model did drawn into it. A child process decodes, draws and encodes; see `process.py`."""
+"""Draws a result into its video. A child process decodes, draws and encodes; see `process.py`."""

@@ -1,7 +1,4 @@
-"""The parent's side of rendering: a child process does all that touches pixels, and what it leaves is all or nothing.
-
-Loads no decoder.
-"""
+"""The parent's side of rendering: a child process does everything with pixels. Output appears when it is complete."""
 
 from __future__ import annotations
 
@@ -14,24 +11,24 @@ from typing import Any, ClassVar
 
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
+from adafocus_cli.schema import Record
 from adafocus_cli.video.limits import Limits, check_file
 from adafocus_cli.video.process import VideoProcess
 
 KINDS = {".mp4": "mp4", ".m4v": "mp4", ".webm": "webm", ".gif": "gif"}
 
-Record = dict[str, Any]
 Progress = Callable[[int, int], None]
 
 
 class OutputError(AdaFocusError):
-    """What was rendered cannot be written."""
+    """The output of a render cannot be written."""
 
 
 def kind_of(output: Path) -> str:
-    """What a file shall be, by its name."""
+    """The format of an output file, from its name."""
     kind = KINDS.get(output.suffix.lower())
     if kind is None:
-        raise UsageError(f"{output}: no kind of film is known by this ending; .mp4, .webm and .gif are")
+        raise UsageError(f"{output} does not have a known format; give a name that ends in .mp4, .webm or .gif")
     return kind
 
 
@@ -44,7 +41,7 @@ def render(
     limits: Limits | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Draws a record into its video: as a film, as pictures of its looks in a folder, or both."""
+    """Draws a record into its video: as a video, as pictures of its looks in a folder, or both."""
     check_file(path, path)
     if record.get("status") != "ok":
         reason = record.get("error", {}).get("message", "it has no result")
@@ -72,7 +69,7 @@ def render(
 
 
 class _Renderer(VideoProcess):
-    _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.render.worker")
+    _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.render.server")
 
     def run(self, path: str, job: dict[str, Any], progress: Progress) -> None:
         state, _ = self._ask("open", path, "pyav", {"job": job})

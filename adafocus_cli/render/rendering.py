@@ -1,4 +1,4 @@
-"""From an open video and its record to files: frame by frame, a part at a time, in the child process."""
+"""Renders an open video with its record to files, frame by frame and a part at a time, in the child process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from PIL import Image
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.render.canvas import Canvas, Colours
-from adafocus_cli.render.film import Film, Gif, SoundFilm, Source
-from adafocus_cli.render.marks import Marks
+from adafocus_cli.render.film import Film, FilmSource, Gif, SoundFilm
+from adafocus_cli.render.marks import Canvas, Colours, Marks
 from adafocus_cli.render.process import OutputError
 from adafocus_cli.render.story import Story
 from adafocus_cli.video.limits import Deadline, Limits, shown
@@ -31,7 +30,7 @@ _QUALITY = 92  # of pictures
 
 
 @dataclass(frozen=True)
-class Job:
+class RenderJob:
     """What to make of a video: a film, pictures in a folder, or both; paths are absolute."""
 
     record: dict[str, Any]
@@ -42,7 +41,7 @@ class Job:
 
 
 class Rendering:
-    def __init__(self, job: Job, path: str, name: str, limits: Limits, deadline: Deadline) -> None:
+    def __init__(self, job: RenderJob, path: str, name: str, limits: Limits, deadline: Deadline) -> None:
         self._job = job
         self._name = name
         self._story = Story.of(job.record)
@@ -62,7 +61,7 @@ class Rendering:
         return not self._looks and self._film is None
 
     def go_on(self, deadline: Deadline) -> None:
-        """Some more of it."""
+        """Renders for about half a second."""
         until = time.monotonic() + _PART_SECONDS
         while time.monotonic() < until and not self.over:
             if self._film is not None:
@@ -91,7 +90,7 @@ class Rendering:
         self._film = self._marks = None
 
     def _save(self, count: int, look: Any, deadline: Deadline) -> None:
-        """The picture of one look, as it was seen then."""
+        """Saves the picture of one look."""
         info = self._reader.info
         number = min(max(look.frame, 0), info.frames - 1)
         canvas = self._drawn(
@@ -128,7 +127,7 @@ class Rendering:
         aspect = stream.sample_aspect_ratio or None
         if aspect and self._reader.rotation.swapped:
             aspect = 1 / aspect
-        source = Source(
+        source = FilmSource(
             info.width, info.height, info.frames, rate, stream.time_base if timed else 1 / rate, began, aspect
         )
         with self._telling(self._job.output):

@@ -9,40 +9,25 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 from adafocus_cli.errors import UsageError
-from adafocus_cli.schema import Box, Tag
+from adafocus_cli.schema import Box, PatchBox, Segment, Tag, VideoResult
 
 # Records round times to milliseconds: a look must not miss its own frame.
 _ROUNDED = 0.001
 
 
 @dataclass(frozen=True)
-class Look:
-    time: float
-    frame: int
-    box: Box
-
-
-@dataclass(frozen=True)
-class Span:
-    """From when to when a label holds, in seconds."""
-
-    start: float
-    end: float
-    tag: Tag
-
-
-@dataclass(frozen=True)
 class Story:
-    """Looks are in the order of the film. Without spans, the label holds all the time."""
+    """Looks are in the order of the film. Without segments, the label holds all the time."""
 
     width: int
     height: int
-    looks: tuple[Look, ...]
+    looks: tuple[PatchBox, ...]
     label: Tag | None
-    spans: tuple[Span, ...]
+    segments: tuple[Segment, ...]
     glance_gmacs: float
     gmacs: float
     full_gmacs: float
@@ -50,25 +35,34 @@ class Story:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Story:
         try:
-            return cls._of(record)
-        except (KeyError, TypeError, ValueError, AttributeError):
+            result = VideoResult.from_dict(record)
+            story = cls._of(result)
+            story.check_numbers()
+        except ValueError:
             raise UsageError("the record does not have the fields of a result; write it with --format jsonl") from None
+        return story
 
     @classmethod
-    def _of(cls, record: Mapping[str, Any]) -> Story:
-        video, cost = record["video"], record["cost"]
-        labels = [_tag(entry) for entry in record["labels"]]
-        spans = [Span(float(s["start"]), float(s["end"]), _tag(s)) for s in record.get("segments", ())]
+    def _of(cls, result: VideoResult) -> Story:
+        cost = result.cost
         return cls(
-            width=int(video["width"]),
-            height=int(video["height"]),
-            looks=tuple(sorted(map(_look, record["trajectory"]), key=lambda look: look.time)),
-            label=labels[0] if labels else None,
-            spans=tuple(spans),
-            glance_gmacs=float(cost["stages"].get("glance", 0.0)),
-            gmacs=float(cost["gmacs"]),
-            full_gmacs=float(cost["full_frame_gmacs"]),
+            width=result.video.width,
+            height=result.video.height,
+            looks=tuple(sorted(result.trajectory, key=lambda look: look.time)),
+            label=result.labels[0] if result.labels else None,
+            segments=result.segments,
+            glance_gmacs=cost.stages.get("glance", 0.0),
+            gmacs=cost.gmacs,
+            full_gmacs=cost.full_frame_gmacs,
         )
+
+    def check_numbers(self) -> None:
+        """Nothing can be drawn at a place, a time or a cost that is NaN."""
+        looks = (value for look in self.looks for value in (look.time, *look.box))
+        times = (value for segment in self.segments for value in (segment.start, segment.end, segment.score))
+        scores = () if self.label is None else (self.label.score,)
+        if not all(map(isfinite, (*looks, *times, *scores, self.glance_gmacs, self.gmacs, self.full_gmacs))):
+            raise ValueError("not a number")
 
     @cached_property
     def _times(self) -> list[float]:
@@ -95,13 +89,14 @@ class Story:
         return left, top, right, bottom
 
     def tag_at(self, time: float) -> Tag | None:
-        if not self.spans:
+        if not self.segments:
             return self.label
-        return next((span.tag for span in self.spans if span.start <= time + _ROUNDED < span.end + _ROUNDED), None)
+        now = (s for s in self.segments if s.start <= time + _ROUNDED < s.end + _ROUNDED)
+        return next(map(_tag, now), None)
 
     def tags(self) -> list[Tag]:
         """All that are ever shown."""
-        return [span.tag for span in self.spans] or [tag for tag in (self.label,) if tag]
+        return [_tag(segment) for segment in self.segments] or [tag for tag in (self.label,) if tag]
 
     def spent_at(self, time: float) -> float:
         """The glance is paid for from the start, all else in equal parts by the looks."""
@@ -110,10 +105,5 @@ class Story:
         return self.glance_gmacs + (self.gmacs - self.glance_gmacs) * self.looks_until(time) / len(self.looks)
 
 
-def _tag(entry: Mapping[str, Any]) -> Tag:
-    return Tag(str(entry["label"]), int(entry["index"]), float(entry["score"]))
-
-
-def _look(entry: Mapping[str, Any]) -> Look:
-    left, top, right, bottom = (float(value) for value in entry["box"])
-    return Look(float(entry["time"]), int(entry["frame"]), (left, top, right, bottom))
+def _tag(segment: Segment) -> Tag:
+    return Tag(segment.label, segment.index, segment.score)

@@ -1,4 +1,1 @@
-"""Records as a page to look at: one file, no network, nothing from a record trusted.
-
-Knows records and video files; nothing of models.
-"""
+"""An HTML page of records: one file that needs no network, and trusts nothing from a record."""

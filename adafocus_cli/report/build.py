@@ -1,50 +1,110 @@
-"""From a file of records to pages of a thousand videos each.
+"""From a file of records to pages of a thousand videos each, with a summary of all.
 
-The file is read several times, so that memory holds one page and a number for every path. Knows nothing of HTML
-(page.py) nor of decoding (pictures.py).
+The file is read several times, so that memory holds one page and a number for every path.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.records import Origin
-from adafocus_cli.output.store import told
-from adafocus_cli.output.whole_records import no_record, whole_records
-from adafocus_cli.report.page import json_block, page
-from adafocus_cli.report.pictures import Picture, Pictures, find
-from adafocus_cli.report.summary import Summary
+from adafocus_cli.output.journal import not_a_record, whole_records
+from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
+from adafocus_cli.report.page import is_page, json_block, page
+from adafocus_cli.report.pictures import PagePicture, PagePictures, find
 from adafocus_cli.report.videos import Tagged, Video, video_of
 from adafocus_cli.schema import FAILED_IN
 
+# Costs are counted in parts of the full-frame cost of this many percent; the last one is open.
+PERCENT = 5
+PARTS = 100 // PERCENT + 1
+MOST_REASONS = 50
+
+
+@dataclass
+class Summary:
+    tagged: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    gmacs: float = 0.0
+    full_gmacs: float = 0.0
+    looks: int = 0
+    models: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    exits: Counter[int] = field(default_factory=Counter)
+    steps: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    costs: list[int] = field(default_factory=lambda: [0] * PARTS)
+
+    def add(self, video: Video) -> None:
+        if not isinstance(video, Tagged):
+            self.failed += 1
+            self.reasons[video.reason] += 1
+            return
+        self.tagged += 1
+        self.seconds += video.duration
+        self.gmacs += video.gmacs
+        self.full_gmacs += video.full_gmacs
+        self.looks += video.look_count
+        self.models[video.model] += 1
+        self.labels[video.best] += 1
+        self.exits[video.exit_step] += 1
+        self.steps = max(self.steps, video.exit_of)
+        self.costs[min(max(int(100 * video.share / PERCENT), 0), PARTS - 1)] += 1
+
+    @property
+    def videos(self) -> int:
+        return self.tagged + self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists of names and counts, the most frequent first; exits by step."""
+        steps = max([self.steps, *(step + 1 for step in self.exits)])
+        return {
+            "tagged": self.tagged,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 1),
+            "gmacs": round(self.gmacs, 3),
+            "full_gmacs": round(self.full_gmacs, 3),
+            "looks": self.looks,
+            "models": self.models.most_common(),
+            "labels": self.labels.most_common(),
+            "reasons": self.reasons.most_common(MOST_REASONS),
+            "exits": [self.exits[step] for step in range(min(steps, 256))],
+            "costs": self.costs,
+        }
+
+
 ON_A_PAGE = 1000
-_PAGE_BYTES = 56_000_000  # a page with very much in it ends before it has a thousand videos
+_PAGE_BYTES = 56_000_000  # a page with very long records ends before it has a thousand videos
 _AT_ONCE = 100  # videos that are given to the decoding processes together
 
 Progress = Callable[[int, int], None]
-_Data = dict[str, Any]
+_JsonData = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Built:
-    """What came of it; `missing` counts tagged videos whose files were not found."""
+class BuiltPages:
+    """The pages that were written; `missing` counts tagged videos whose files were not found."""
 
     videos: int
     missing: int
     pages: tuple[Path, ...]
 
 
-def build(results: Path, output: Path, *, title: str, root: Path | None, thumbnails: int, progress: Progress) -> Built:
+def build(
+    results: Path, output: Path, *, title: str, root: Path | None, thumbnails: int, progress: Progress
+) -> BuiltPages:
     """Writes `output`, and further pages beside it; `root` is where the videos are now."""
     newest = _newest(results)
     summary = Summary()
@@ -54,18 +114,28 @@ def build(results: Path, output: Path, *, title: str, root: Path | None, thumbna
         raise AdaFocusError(f"{results} has no records; give a file that classify or batch has written")
     pages = _Pages(output, title, summary)
     missing = 0
-    with Pictures(thumbnails) as pictures:
+    with PagePictures(thumbnails) as pictures:
         videos = ((video, find(video.path, root)) for video in _videos(results, newest))
         for done, (video, file, taken) in enumerate(_with_pictures(videos, pictures), 1):
             missing += file is None and isinstance(video, Tagged)
             pages.add(_row(video), _detail(video, file, taken, output.parent))
             progress(done, summary.videos)
     pages.finish()
-    return Built(summary.videos, missing, tuple(pages.written))
+    return BuiltPages(summary.videos, missing, tuple(pages.written))
+
+
+def check_replaceable(output: Path) -> None:
+    """Refuses to replace what is not a page of ours; of further pages, too."""
+    for path in (output, *output.parent.glob(f"{glob.escape(output.stem)}-page-*{output.suffix}")):
+        if path.is_file() and path.stat().st_size and not is_page(path):
+            raise UsageError(
+                f"{path} is there already, and was not written by adafocus report; give another file, or --overwrite "
+                "to replace it"
+            )
 
 
 class _Pages:
-    """Videos come one by one; a page is written when it is full and another video comes."""
+    """Collects videos; a page is written when it is full and another video comes."""
 
     def __init__(self, output: Path, title: str, summary: Summary) -> None:
         self.written: list[Path] = []
@@ -74,11 +144,11 @@ class _Pages:
         self._begin()
 
     def _begin(self) -> None:
-        self._rows: list[_Data] = []
+        self._rows: list[_JsonData] = []
         self._blocks: list[str] = []
         self._size = 0
 
-    def add(self, row: _Data, detail: _Data) -> None:
+    def add(self, row: _JsonData, detail: _JsonData) -> None:
         if len(self._rows) == ON_A_PAGE or self._size > _PAGE_BYTES:
             self._write(following=self._name(len(self.written) + 1))
         block = json_block(f"video-{len(self._rows)}", detail)
@@ -99,7 +169,7 @@ class _Pages:
             "next": quote(following.name) if following else None,
             "rows": self._rows,
         }
-        with told(path, "give another file after -o"), replacing(path) as file:
+        with as_our_errors(path, "give another file after -o"), replacing(path) as file:
             for piece in page(self._title, data, self._blocks):
                 file.write(piece.encode())
         self.written.append(path)
@@ -114,8 +184,8 @@ def _newest(results: Path) -> frozenset[int]:
     """The places of the records that count: the last one of a path, for each of the settings."""
     last: dict[tuple[str, str], int] = {}
     for place, record in enumerate(whole_records(results)):
-        origin = Origin.of(record)
-        last[origin.path, sys.intern(origin.settings)] = place
+        origin = RecordOrigin.of(record)
+        last[key_of(origin.path), sys.intern(origin.settings)] = place
     return frozenset(last.values())
 
 
@@ -126,19 +196,19 @@ def _videos(results: Path, newest: frozenset[int]) -> Iterator[Video]:
         try:
             yield video_of(record)
         except ValueError:
-            raise no_record(results, place) from None
+            raise not_a_record(results, place) from None
 
 
 def _with_pictures(
-    videos: Iterator[tuple[Video, Path | None]], pictures: Pictures
-) -> Iterator[tuple[Video, Path | None, tuple[Picture, ...]]]:
+    videos: Iterator[tuple[Video, Path | None]], pictures: PagePictures
+) -> Iterator[tuple[Video, Path | None, tuple[PagePicture, ...]]]:
     while part := list(islice(videos, _AT_ONCE)):
         for (video, file), taken in zip(part, pictures.of(part), strict=True):
             yield video, file, taken
 
 
-def _row(video: Video) -> _Data:
-    """What searching, filtering and sorting need of a video."""
+def _row(video: Video) -> _JsonData:
+    """The data of a video for search, filters and order."""
     name = PurePath(video.path).name
     row = {"name": printable(name), "folder": printable(video.path[: -len(name)].rstrip("/\\"))}
     if not isinstance(video, Tagged):
@@ -146,7 +216,7 @@ def _row(video: Video) -> _Data:
         return {**row, "reason": video.reason, "failed": failed}
     return {
         **row,
-        "labels": [[label, round(score, 4)] for label, score in video.labels],
+        "labels": [[tag.label, round(tag.score, 4)] for tag in video.labels],
         "also": sorted({segment.label for segment in video.segments}),
         "gmacs": round(video.gmacs, 4),
         "share": round(video.share, 4),
@@ -156,8 +226,8 @@ def _row(video: Video) -> _Data:
     }
 
 
-def _detail(video: Video, file: Path | None, pictures: tuple[Picture, ...], folder: Path) -> _Data:
-    """What the card and the player need."""
+def _detail(video: Video, file: Path | None, pictures: tuple[PagePicture, ...], folder: Path) -> _JsonData:
+    """The data of a video for its card and the player."""
     if not isinstance(video, Tagged):
         return {}
     return {

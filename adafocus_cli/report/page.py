@@ -1,7 +1,7 @@
-"""One page as HTML: what is shown as JSON, which a script that comes with it turns into text and shapes.
+"""One page as HTML: its data as JSON, which the page's script turns into text and shapes.
 
 Nothing of a record becomes markup: JSON has its `<` escaped, the script only makes text nodes, and the page's policy
-lets no other script run and no address but the page's own folder be asked. Knows nothing of records.
+lets no other script run and no address but the page's own folder be asked.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ def page(title: str, data: dict[str, Any], details: Iterable[str]) -> Iterator[s
     )
     yield from details
     yield after
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file begins as our pages do."""
+    with path.open("rb") as file:
+        return file.read(len(_part("page.html"))).startswith(_part("page.html").partition("$policy")[0].encode())
 
 
 def json_block(name: str, data: Any) -> str:

@@ -1,6 +1,6 @@
 """Key frames of videos as small pictures inside the page, and where the page finds the videos.
 
-Files are opened only in decoding processes with limits; one that cannot be read has no pictures, and costs no other.
+Files are only opened in decoding processes with limits; one that cannot be read has no pictures.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _QUALITIES = (72, 55, 40, 25, 10)
 _LIMITS = Limits(seconds=20)
 
 
-class Picture(NamedTuple):
-    """A frame as a data address; `look` is its place among the looks, -1 if it is of none."""
+class PagePicture(NamedTuple):
+    """A frame as a data address; `look` is the index of its look, -1 if there is none."""
 
     time: float
     look: int
     address: str
 
 
-class Pictures:
+class PagePictures:
     """Decodes several videos at a time, in processes of their own."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._pool = ProcessPool(default_workers(), name="pictures", limits=_LIMITS)
 
-    def __enter__(self) -> Pictures:
+    def __enter__(self) -> PagePictures:
         return self
 
     def __exit__(
@@ -56,28 +56,28 @@ class Pictures:
     ) -> None:
         self._pool.close()
 
-    def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[Picture, ...]]:
-        """Of each video, in this order; none where it is not to be found."""
+    def of(self, videos: Sequence[tuple[Video, Path | None]]) -> Iterator[tuple[PagePicture, ...]]:
+        """The pictures of each video, in this order; none if its file was not found."""
         for pictures in [self._of_one(video, file) for video, file in videos]:
             yield pictures.result() if pictures else ()
 
-    def _of_one(self, video: Video, file: Path | None) -> Future[tuple[Picture, ...]] | None:
+    def _of_one(self, video: Video, file: Path | None) -> Future[tuple[PagePicture, ...]] | None:
         if file is None or not isinstance(video, Tagged) or not self._count:
             return None
         return self._pool.submit(lambda process: _taken(process, video, str(file), self._count))
 
 
-def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[Picture, ...]:
+def _taken(process: VideoProcess, video: Tagged, file: str, count: int) -> tuple[PagePicture, ...]:
     try:
         opened = process.open(file)
         if (opened.info.width, opened.info.height) != (video.width, video.height):
-            return ()  # another video by now
+            return ()  # it has been replaced by another video
         places = _places(video, opened.info.frames, count)
         frames = process.frames(opened, [frame for frame, _ in places], framing=Framing(SIDE, squeezed=True))
     except VideoError:
         return ()
     return tuple(
-        Picture(round(time, 3), look, _address(pixels, video))
+        PagePicture(round(time, 3), look, _address(pixels, video))
         for pixels, time, (_, look) in zip(frames.pixels, frames.times, places, strict=True)
     )
 
@@ -104,7 +104,7 @@ def _address(pixels: np.ndarray, video: Tagged) -> str:
 
 
 def find(path: str, root: Path | None) -> Path | None:
-    """The file of a record: where it says, or below `root` by as much of its path as is there."""
+    """The file of a record: its path or, below `root`, the longest end of its path that exists."""
     if is_remote(path) or "\0" in path:
         return None
     if root is None:
@@ -117,5 +117,5 @@ def find(path: str, root: Path | None) -> Path | None:
 def _file(path: Path) -> Path | None:
     try:
         return path if path.is_file() else None
-    except OSError:  # such as a name too long
+    except OSError:  # such as a name that is too long
         return None

@@ -9,37 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.records import Record
-from adafocus_cli.schema import Box
+from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of
 from adafocus_cli.scores import softmax
 
 NO_LABEL = "no label"
 # The page draws no more of them; a film of hours has tens of thousands.
 MOST_LOOKS = 600
 MOST_SEGMENTS = 400
-
-
-class Look(NamedTuple):
-    time: float
-    frame: int
-    box: Box
-
-
-class Score(NamedTuple):
-    label: str
-    score: float
-
-
-class Segment(NamedTuple):
-    start: float
-    end: float
-    label: str
-    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +35,14 @@ class Tagged:
     duration: float
     codec: str
     model: str
-    labels: tuple[Score, ...]
+    labels: tuple[Tag, ...]
     steps: tuple[tuple[float, ...], ...]
     stages: Mapping[str, float]
     gmacs: float
     full_gmacs: float
     exit_step: int
     exit_of: int
-    looks: tuple[Look, ...]
+    looks: tuple[PatchBox, ...]
     look_count: int
     segments: tuple[Segment, ...]
 
@@ -86,70 +67,65 @@ Video = Tagged | Failed
 
 
 def video_of(record: Record) -> Video:
-    """Raises ValueError if this is no record."""
-    try:
-        return _failed(record) if record["status"] == "error" else _tagged(record)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError("not a record") from error
+    """Raises ValueError if this is not a record."""
+    result = result_of(record)
+    return _failed(result) if isinstance(result, Failure) else _tagged(result)
 
 
-def _failed(record: Record) -> Failed:
-    path, error = str(record["video"]["path"]), record["error"]
-    reason = printable(str(error["message"])).removeprefix(f"{printable(path)}: ")
-    return Failed(path, printable(str(error["stage"])), reason)
+def _failed(failure: Failure) -> Failed:
+    reason = printable(failure.message).removeprefix(f"{printable(failure.path)}: ")
+    return Failed(failure.path, printable(failure.stage), reason)
 
 
-def _tagged(record: Record) -> Tagged:
-    video, cost, exit_ = record["video"], record["cost"], record["exit"]
-    indices = [int(tag["index"]) for tag in record["labels"]]
-    looks = sorted(_look(entry) for entry in record["trajectory"])
-    segments = [_segment(entry) for entry in record.get("segments") or ()]
+def _tagged(result: VideoResult) -> Tagged:
+    video, cost = result.video, result.cost
+    looks = sorted(map(_look, result.trajectory), key=lambda look: (look.time, look.frame, look.box))
+    segments = [_segment(segment) for segment in result.segments]
     return Tagged(
-        path=str(video["path"]),
-        width=max(1, int(video["width"])),
-        height=max(1, int(video["height"])),
-        frames=int(video["frames"]),
-        fps=_number(video["fps"]),
-        duration=_number(video["duration"]) or max((look.time for look in looks), default=0.0),
-        codec=printable(str(video["codec"])),
-        model=printable(str(record["model"]["name"])),
-        labels=tuple(Score(printable(str(tag["label"])), _number(tag["score"])) for tag in record["labels"]),
-        steps=_scores_by_step(record.get("step_logits"), indices),
-        stages={printable(str(name)): _number(value) for name, value in cost["stages"].items()},
-        gmacs=_number(cost["gmacs"]),
-        full_gmacs=_number(cost["full_frame_gmacs"]),
-        exit_step=int(exit_["step"]),
-        exit_of=int(exit_["of"]),
+        path=video.path,
+        width=max(1, video.width),
+        height=max(1, video.height),
+        frames=video.frames,
+        fps=_number(video.fps),
+        duration=_number(video.duration) or max((look.time for look in looks), default=0.0),
+        codec=printable(video.codec),
+        model=printable(result.model.name),
+        labels=tuple(Tag(printable(tag.label), tag.index, _number(tag.score)) for tag in result.labels),
+        steps=_scores_by_step(result.step_logits, [tag.index for tag in result.labels]),
+        stages={printable(name): _number(value) for name, value in cost.stages.items()},
+        gmacs=_number(cost.gmacs),
+        full_gmacs=_number(cost.full_frame_gmacs),
+        exit_step=result.exit.step,
+        exit_of=result.exit.of,
         looks=tuple(_thinned(looks, MOST_LOOKS)),
         look_count=len(looks),
         segments=tuple(_thinned(segments, MOST_SEGMENTS)),
     )
 
 
-def _look(entry: Mapping[str, Any]) -> Look:
-    left, top, right, bottom = (_number(value) for value in entry["box"])
-    return Look(_number(entry["time"]), int(entry["frame"]), (left, top, right, bottom))
+def _look(patch: PatchBox) -> PatchBox:
+    left, top, right, bottom = map(_number, patch.box)
+    return PatchBox(patch.step, patch.frame, _number(patch.time), (left, top, right, bottom))
 
 
-def _segment(entry: Mapping[str, Any]) -> Segment:
-    label = printable(str(entry["label"]))
-    return Segment(_number(entry["start"]), _number(entry["end"]), label, _number(entry["score"]))
+def _segment(segment: Segment) -> Segment:
+    start, end, score = map(_number, (segment.start, segment.end, segment.score))
+    return Segment(start, end, printable(segment.label), segment.index, score)
 
 
-def _scores_by_step(logits: Any, indices: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+def _scores_by_step(logits: np.ndarray, indices: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """Softmax after each step, of these classes; nothing if the record has no raw answers for them."""
-    if not logits or not indices:
+    if not logits.size or not indices:
         return ()
-    answers = np.asarray(logits, dtype=float)
+    answers = logits.astype(float)
     if answers.ndim != 2 or not np.isfinite(answers).all() or not 0 <= min(indices) <= max(indices) < answers.shape[1]:
         return ()
     return tuple(tuple(float(value) for value in row) for row in softmax(answers)[:, list(indices)])
 
 
-def _number(value: Any) -> float:
+def _number(value: float | None) -> float:
     """0 for what JSON has no number for."""
-    number = 0.0 if value is None else float(value)
-    return number if math.isfinite(number) else 0.0
+    return value if value is not None and math.isfinite(value) else 0.0
 
 
 def _thinned(entries: Sequence[Any], most: int) -> Sequence[Any]:

@@ -1,45 +1,115 @@
-"""The loop of a training: stages, epochs, steps; and after every epoch a look at clips that it does not learn from.
+"""The training loop: stages, epochs and steps, a validation after every epoch, and the processes that share it.
 
-Knows nothing of losses (learners do), of files of clips (the loader does), or of terminals.
-"""
+Started by `torchrun`, every process takes its share of each batch; gradients are averaged, and only the first process
+writes and shows."""
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.folder import BEST, LAST, Epoch, Position, Run, RunFolder
-from adafocus_cli.training.learner import Learner, Progress
-from adafocus_cli.training.loading import Batch, Loader
-from adafocus_cli.training.look import answers
+from adafocus_cli.training.clips import Loader, TrainingBatch, seed_for
+from adafocus_cli.training.forward_pass import answers
+from adafocus_cli.training.learner import Learner, StepResult
 from adafocus_cli.training.recipes import Stage
-from adafocus_cli.training.settings import mix
-from adafocus_cli.training.team import Team
+from adafocus_cli.training.run_folder import BEST, LAST, Epoch, RunFolder, RunProgress, TrainingRun
+
+_T = TypeVar("_T")
 
 
-class View(Protocol):
-    """Who looks on."""
+@dataclass(frozen=True)
+class ProcessGroup:
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    """The number of this process on its machine."""
 
-    def begins(self, stage: str, epoch: int, epochs: int, steps: int) -> None: ...
+    @classmethod
+    def from_environment(cls) -> ProcessGroup:
+        """From the variables that torchrun sets."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        return cls(*(int(os.environ[name]) for name in names)) if all(map(os.environ.get, names)) else cls()
 
-    def step(self, done: int, tally: Tally) -> None: ...
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
 
-    def ends(self, epoch: Epoch, best: float) -> None: ...
+    def device(self, device: torch.device) -> torch.device:
+        """Each process has a GPU of its own."""
+        return torch.device(device.type, self.local) if self.size > 1 and device.type == "cuda" else device
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        if self.size == 1:
+            yield
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The other processes wait until the first one has left the block."""
+        if not self.first:
+            self.gather(None)
+        yield
+        if self.first:
+            self.gather(None)
+
+    def averaging_gradients(self, learner: nn.Module) -> nn.Module:
+        """The learner with gradients averaged over all processes; every parameter that learns has one in every step."""
+        return learner if self.size == 1 else DistributedDataParallel(learner)
+
+    def without_averaging(self, learner: nn.Module) -> AbstractContextManager[None]:
+        """For batches whose gradients are only accumulated."""
+        if isinstance(learner, DistributedDataParallel):
+            return cast("AbstractContextManager[None]", learner.no_sync())
+        return nullcontext()
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Copies the batch norms' averages of the first process to all others."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                distributed.broadcast(buffer, 0)
+
+    def gather(self, thing: _T) -> list[_T]:
+        """The value of every process."""
+        if self.size == 1:
+            return [thing]
+        things: list[_T | None] = [None] * self.size
+        distributed.all_gather_object(things, thing)
+        return cast("list[_T]", things)
+
+
+class TrainingObserver(Protocol):
+    """Is told how a run goes."""
+
+    def epoch_started(self, stage: str, epoch: int, epochs: int, steps: int) -> None: ...
+
+    def step_done(self, done: int, running: RunningMeans) -> None: ...
+
+    def epoch_ended(self, epoch: Epoch, best: float) -> None: ...
 
 
 @dataclass
-class Tally:
-    """Sums over clips, left where they are computed: reading them would wait for the device."""
+class RunningMeans:
+    """Sums over clips, kept on the device: reading them would wait for it."""
 
     clips: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -49,18 +119,18 @@ class Tally:
         for name, mean in means.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=mean.device)) + mean.detach().float() * clips
 
-    def means(self, team: Team | None = None) -> dict[str, float]:
-        """Over the clips of all processes."""
-        mine = (self.clips, {name: float(total) for name, total in self.sums.items()})
-        parts = [mine] if team is None else team.all_of(mine)
-        clips = sum(count for count, _ in parts)
-        names = dict.fromkeys(name for _, sums in parts for name in sums)
-        return {name: sum(sums.get(name, 0.0) for _, sums in parts) / clips for name in names}
+    def means(self, processes: ProcessGroup | None = None) -> dict[str, float]:
+        """Means over the clips of all processes."""
+        own = (self.clips, {name: float(total) for name, total in self.sums.items()})
+        shares = [own] if processes is None else processes.gather(own)
+        clips = sum(count for count, _ in shares)
+        names = dict.fromkeys(name for _, sums in shares for name in sums)
+        return {name: sum(sums.get(name, 0.0) for _, sums in shares) / clips for name in names}
 
 
 @dataclass
-class _Stage:
-    """A stage on its way: what learns, and how."""
+class _RunningStage:
+    """A stage in progress: its learner and optimizer."""
 
     number: int
     stage: Stage
@@ -84,44 +154,44 @@ class _Stage:
 
 @dataclass
 class Fit:
-    """A run; the model is the same from stage to stage, each has its own learner and optimizer."""
+    """Trains one run. All stages train the same model; each has a learner and an optimizer of its own."""
 
-    run: Run
+    run: TrainingRun
     model: Family
     loader: Loader
     folder: RunFolder
-    view: View
-    team: Team
+    observer: TrainingObserver
+    processes: ProcessGroup
     device: torch.device
     precision: torch.dtype | None
-    """What the networks calculate with; None: in full."""
+    """The number format of the networks; None: full precision."""
     check: Callable[[Mapping[str, str]], None]
-    """Whether a run may go on without these videos, which cannot be read."""
-    position: Position
+    """Raises if the run cannot go on without these videos, which cannot be read."""
+    progress: RunProgress
     learning: Mapping[str, Any] | None
-    """What a checkpoint has of the stage that was broken off."""
+    """The state of the interrupted stage, from the checkpoint."""
 
-    def train(self) -> Position:
+    def train(self) -> RunProgress:
         for number, stage in enumerate(self.run.settings.stages):
-            if number >= self.position.stage:
-                if number > self.position.stage:
-                    before = self.position
-                    self.position = Position(stage=number, lines=before.lines, unreadable=before.unreadable)
+            if number >= self.progress.stage:
+                if number > self.progress.stage:
+                    before = self.progress
+                    self.progress = RunProgress(stage=number, lines=before.lines, unreadable=before.unreadable)
                 self._train_stage(number, stage)
-        if self.team.first:
+        if self.processes.first:
             self.folder.finish()
-        return self.position
+        return self.progress
 
     def _train_stage(self, number: int, stage: Stage) -> None:
-        with _told_of_memory(self.run.settings.batch_size, self.run.settings.accumulate):
-            at = self._begin(number, stage)
-            for epoch in range(self.position.epochs, stage.epochs):
+        with _explain_out_of_memory(self.run.settings.batch_size, self.run.settings.accumulate):
+            current = self._begin(number, stage)
+            for epoch in range(self.progress.epochs, stage.epochs):
                 started = time.monotonic()
-                tally, unreadable = self._learn(at, epoch)
-                self.team.align(at.learner)
-                judged, more = self._judge()
-                unreadable = self._news(unreadable | more)
-                means = tally.means(self.team)
+                running, unreadable = self._learn(current, epoch)
+                self.processes.share_buffers(current.learner)
+                validated, more = self._validate()
+                unreadable = self._newly_unreadable(unreadable | more)
+                means = running.means(self.processes)
                 line = Epoch(
                     stage=stage.name,
                     epoch=epoch + 1,
@@ -129,90 +199,92 @@ class Fit:
                     loss=means.pop("loss"),
                     accuracy=means.pop("accuracy"),
                     measures=means,
-                    val_loss=judged["loss"],
-                    val_accuracy=judged["accuracy"],
+                    val_loss=validated["loss"],
+                    val_accuracy=validated["accuracy"],
                     seconds=round(time.monotonic() - started, 1),
                     unreadable=tuple(unreadable),
                 )
-                self._keep(at, line, unreadable)
+                self._save_epoch(current, line, unreadable)
 
-    def _begin(self, number: int, stage: Stage) -> _Stage:
-        torch.manual_seed(mix("stage", self.run.settings.seed, number))
+    def _begin(self, number: int, stage: Stage) -> _RunningStage:
+        torch.manual_seed(seed_for("stage", self.run.settings.seed, number))
         self.model.requires_grad_(True)
         learner = stage.learner_of(self.model).to(self.device)
-        at = _Stage(
+        current = _RunningStage(
             number=number,
             stage=stage,
             learner=learner,
-            shared=self.team.sharing(learner),
+            shared=self.processes.averaging_gradients(learner),
             optimizer=_optimizer(stage, learner),
             scaler=torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16),
         )
         if self.learning is not None:
-            at.restore(self.learning)
+            current.restore(self.learning)
             self.learning = None
-        return at
+        return current
 
-    def _learn(self, at: _Stage, epoch: int) -> tuple[Tally, dict[str, str]]:
+    def _learn(self, current: _RunningStage, epoch: int) -> tuple[RunningMeans, dict[str, str]]:
         """One epoch."""
-        tally, unreadable, accumulate = Tally(), dict[str, str](), self.run.settings.accumulate
-        self.view.begins(at.stage.name, epoch + 1, at.stage.epochs, self.loader.steps)
-        at.shared.train()
-        for step, batch in enumerate(self.loader.training(at.number, epoch)):
+        running, unreadable, accumulate = RunningMeans(), dict[str, str](), self.run.settings.accumulate
+        self.observer.epoch_started(current.stage.name, epoch + 1, current.stage.epochs, self.loader.steps)
+        current.shared.train()
+        for step, batch in enumerate(self.loader.training(current.number, epoch)):
             unreadable |= batch.unreadable
-            # No state of chance needs to be kept: it follows from the place in the run.
-            torch.manual_seed(mix("step", self.run.settings.seed, at.number, epoch, step, self.team.rank))
-            due = (step + 1) % accumulate == 0
-            progress = self._backward(at, batch, due=due)
-            if due:
-                done = (epoch + (step + 1 - accumulate) / self.loader.steps) / at.stage.epochs
-                for group in at.optimizer.param_groups:
-                    group["lr"] = _rate(at.stage, done) * group["factor"]
-                at.scaler.step(at.optimizer)
-                at.scaler.update()
-                at.optimizer.zero_grad()
-            tally.add(len(batch), **progress)
-            self.view.step(step + 1, tally)
-        return tally, unreadable
+            # Random numbers follow from the place in the run, so checkpoints need no generator state.
+            torch.manual_seed(
+                seed_for("step", self.run.settings.seed, current.number, epoch, step, self.processes.rank)
+            )
+            step_due = (step + 1) % accumulate == 0
+            result = self._backward(current, batch, step_due=step_due)
+            if step_due:
+                done = (epoch + (step + 1 - accumulate) / self.loader.steps) / current.stage.epochs
+                for group in current.optimizer.param_groups:
+                    group["lr"] = _rate(current.stage, done) * group["factor"]
+                current.scaler.step(current.optimizer)
+                current.scaler.update()
+                current.optimizer.zero_grad()
+            running.add(len(batch), **result)
+            self.observer.step_done(step + 1, running)
+        return running, unreadable
 
-    def _backward(self, at: _Stage, batch: Batch, *, due: bool) -> dict[str, Tensor]:
+    def _backward(self, current: _RunningStage, batch: TrainingBatch, *, step_due: bool) -> dict[str, Tensor]:
         frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
-        with nullcontext() if due else self.team.without_sharing(at.shared):
-            with self._reduced():
-                progress: Progress = at.shared(frames, targets)
-            at.scaler.scale(progress.loss / self.run.settings.accumulate).backward()  # type: ignore[no-untyped-call]
-        right = (progress.logits.argmax(dim=-1) == targets).float().mean()
-        return {"loss": progress.loss.detach(), "accuracy": right, **progress.measures}
+        with nullcontext() if step_due else self.processes.without_averaging(current.shared):
+            with self._autocast():
+                result: StepResult = current.shared(frames, targets)
+            current.scaler.scale(result.loss / self.run.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        right = (result.logits.argmax(dim=-1) == targets).float().mean()
+        return {"loss": result.loss.detach(), "accuracy": right, **result.measures}
 
     @torch.no_grad()
-    def _judge(self) -> tuple[dict[str, float], dict[str, str]]:
-        """How right the model is about the clips that it does not learn from."""
-        tally, unreadable = Tally(), dict[str, str]()
+    def _validate(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Loss and accuracy on the validation clips."""
+        running, unreadable = RunningMeans(), dict[str, str]()
         self.model.eval()
         for batch in self.loader.validation():
             unreadable |= batch.unreadable
             if len(batch):
                 frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
-                with self._reduced():
+                with self._autocast():
                     logits = answers(self.model, frames)[:, -1].float()
                 right = (logits.argmax(dim=-1) == targets).float().mean()
-                tally.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right)
-        means = tally.means(self.team)
+                running.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right)
+        means = running.means(self.processes)
         if not means:
             reason = next(iter(unreadable.values()))
-            raise AdaFocusError(f"no video that is for validation can be read; such as: {reason}")
+            raise AdaFocusError(f"no validation video can be read; the first: {reason}")
         return means, unreadable
 
-    def _news(self, unreadable: Mapping[str, str]) -> dict[str, str]:
-        """What any process has found that was not known."""
-        found = {path: why for each in self.team.all_of(dict(unreadable)) for path, why in each.items()}
-        return {path: found[path] for path in sorted(found) if path not in self.position.unreadable}
+    def _newly_unreadable(self, unreadable: Mapping[str, str]) -> dict[str, str]:
+        """Videos that any process could not read in this epoch, without those known before."""
+        found = {path: why for each in self.processes.gather(dict(unreadable)) for path, why in each.items()}
+        return {path: found[path] for path in sorted(found) if path not in self.progress.unreadable}
 
-    def _keep(self, at: _Stage, line: Epoch, unreadable: Mapping[str, str]) -> None:
-        """Everything that the epoch leaves; the checkpoint comes last."""
-        before = self.position
+    def _save_epoch(self, current: _RunningStage, line: Epoch, unreadable: Mapping[str, str]) -> None:
+        """Writes everything about an epoch; the checkpoint comes last."""
+        before = self.progress
         best = (line.val_accuracy, -line.val_loss) > (before.best, -before.best_loss)
-        self.position = Position(
+        self.progress = RunProgress(
             stage=before.stage,
             epochs=line.epoch,
             best=line.val_accuracy if best else before.best,
@@ -221,20 +293,20 @@ class Fit:
             lines=before.lines + 1,
             unreadable={**before.unreadable, **unreadable},
         )
-        self.check(self.position.unreadable)
+        self.check(self.progress.unreadable)
         if not math.isfinite(line.loss + line.val_loss):
             raise AdaFocusError(
-                f"in epoch {line.epoch} of stage {line.stage} the loss is no number any more; begin again with a lower "
-                f"--lr than {at.stage.lr:g}, or with --precision fp32"
+                f"in epoch {line.epoch} of stage {line.stage} the loss is NaN or infinite; start again with a lower "
+                f"--lr than {current.stage.lr:g}, or with --precision fp32"
             )
-        if self.team.first:
-            self.folder.note(line)
+        if self.processes.first:
+            self.folder.log_epoch(line)
             for name in (LAST, BEST) if best else (LAST,):
-                self.folder.write_model(name, self.run, self.model, self.position, line)
-            self.folder.keep(self.run, self.position, at.state())
-        self.view.ends(line, self.position.best)
+                self.folder.write_model(name, self.run, self.model, self.progress, line)
+            self.folder.save_checkpoint(self.run, self.progress, current.state())
+        self.observer.epoch_ended(line, self.progress.best)
 
-    def _reduced(self) -> torch.autocast:
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
 
 
@@ -247,19 +319,19 @@ def _optimizer(stage: Stage, learner: Learner) -> torch.optim.Optimizer:
 
 
 def _rate(stage: Stage, done: float) -> float:
-    """The rate when so much of a stage is done (0…1)."""
+    """The learning rate when this share of a stage is done (0…1)."""
     return stage.lr if stage.constant else stage.lr * (1 + math.cos(math.pi * done)) / 2
 
 
 @contextmanager
-def _told_of_memory(batch_size: int, accumulate: int) -> Iterator[None]:
-    """What to do where the memory is too small."""
+def _explain_out_of_memory(batch_size: int, accumulate: int) -> Iterator[None]:
+    """Says what to do if the memory is too small."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)):
             raise
         raise AdaFocusError(
-            f"--batch-size {batch_size} takes more memory than there is; {max(1, batch_size // 2)} with --accumulate "
-            f"{2 * accumulate} gives steps of the same size"
+            f"--batch-size {batch_size} needs more memory than there is; {max(1, batch_size // 2)} with --accumulate "
+            f"{2 * accumulate} takes steps of the same size"
         ) from error

@@ -1,4 +1,4 @@
-"""What one stage of a training minimises, as a module: a model, and what only training needs.
+"""What a stage of a training minimises, as a module: a model, and what only training needs.
 
 A learner knows nothing of epochs, devices or files; the loop knows nothing of losses.
 """
@@ -16,8 +16,8 @@ from adafocus_cli.models.base import Family
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a step says: the `loss` to be minimised, the final `logits` (b, classes), and what is worth a curve."""
+class StepResult:
+    """What a step gives: the `loss` to be minimised, the final `logits` (b, classes), and more measures to log."""
 
     loss: Tensor
     logits: Tensor
@@ -25,8 +25,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters that learn together, `factor` times as fast as the stage says."""
+class ParameterGroup:
+    """Parameters that learn at `factor` times the rate of the stage."""
 
     parameters: tuple[nn.Parameter, ...]
     factor: float = 1.0
@@ -34,7 +34,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """How fast the parts learn, as multiples of the stage's rate."""
+    """Learning rates of the parts, as multiples of the stage's rate."""
 
     policy: float
     glance: float
@@ -47,15 +47,15 @@ class Learner(nn.Module, ABC):
         self.model = model
 
     @abstractmethod
-    def forward(self, frames: Tensor, targets: Tensor) -> Progress:
-        """A step on uint8 frames (b, n, s, s, 3) in the order of the model's plan; chance is torch's own."""
+    def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
+        """A step on uint8 frames (b, n, s, s, 3) in the order of the model's plan; random numbers are torch's."""
 
     @abstractmethod
-    def groups(self) -> list[Group]:
-        """What learns; the rest is frozen."""
+    def groups(self) -> list[ParameterGroup]:
+        """The parameters that learn; the rest is frozen."""
 
     def train(self, mode: bool = True) -> Learner:
-        """Frozen parts stay as they are when they tag: no dropout, and batch norms by what they have seen."""
+        """Frozen parts stay in evaluation mode: no dropout, and batch norms with their running averages."""
         super().train(mode)
         if mode:
             for part in self.model.children():

@@ -1,19 +1,18 @@
-"""What is trained in which order, and how fast: the published recipes and two of our own, by name.
+"""Recipes: what is trained in which order and how fast; and the settings of a run, which name one.
 
-The rates suit networks that begin with ImageNet weights, as the papers' do; others can be asked for.
-"""
+The rates suit networks that start from ImageNet weights, as the papers' do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.compress import Compress
 from adafocus_cli.training.learner import Learner, Rates
-from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
+from adafocus_cli.training.sfc import CompressionLearner
+from adafocus_cli.training.v1 import AnswersOnly, PolicyByReward, Together, WarmUp
 from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -21,19 +20,19 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A learner for so many epochs; its rate falls along half a cosine unless it is `constant`."""
+    """A learner, its number of epochs, and its learning rate, which falls along half a cosine unless `constant`."""
 
     name: str
     learner: Callable[..., Learner]
     epochs: int
     lr: float
     rates: Rates | None = None
-    """Those of its parts, where they are not all the same."""
+    """Those of its parts, if they differ."""
     optimizer: Optimizer = "sgd"
     weight_decay: float = 1e-4
     constant: bool = False
     by_reward: bool = False
-    """What it minimises is no error; its rate and optimizer are not the others'."""
+    """It maximises a reward; --lr, --optimizer and --weight-decay leave it alone."""
 
     def learner_of(self, model: Family) -> Learner:
         return self.learner(model) if self.rates is None else self.learner(model, self.rates)
@@ -49,10 +48,10 @@ class Recipe:
     name: str
     family: str
     usual: tuple[Stage, ...]
-    """As published, but for our own recipes."""
+    """As published, except in our own recipes."""
     dropout: float
     flips: bool
-    """Whether a mirrored clip still shows the same."""
+    """Whether a mirrored clip has the same class."""
 
     def stages(
         self,
@@ -63,12 +62,12 @@ class Recipe:
         optimizer: Optimizer | None = None,
         weight_decay: float | None = None,
     ) -> tuple[Stage, ...]:
-        """The usual stages, with other numbers where they are given; `epochs` has one for each stage."""
+        """The usual stages, changed by the given values; `epochs` has one number for each stage."""
         if epochs is not None and len(epochs) != len(self.usual):
             counts = ",".join(str(stage.epochs) for stage in self.usual)
             raise UsageError(
-                f"{len(epochs)} numbers of epochs were given, but recipe {self.name} has {len(self.usual)} stages "
-                f"({', '.join(stage.name for stage in self.usual)}); usual is --epochs {counts}"
+                f"--epochs has {len(epochs)} numbers, but recipe {self.name} has {len(self.usual)} stages "
+                f"({', '.join(stage.name for stage in self.usual)}); the default is --epochs {counts}"
             )
         chosen = [stage.epochs for stage in self.usual] if epochs is None else epochs
         given = {"lr": lr, "optimizer": optimizer, "weight_decay": weight_decay}
@@ -93,12 +92,12 @@ def _three_stages(lr: float, weight_decay: float) -> tuple[Stage, ...]:
             constant=True,
             by_reward=True,
         ),
-        Stage(name="answers", learner=Answers, epochs=10, lr=lr, weight_decay=weight_decay),
+        Stage(name="answers", learner=AnswersOnly, epochs=10, lr=lr, weight_decay=weight_decay),
     )
 
 
 def _together(lr: float, weight_decay: float) -> tuple[Stage, ...]:
-    """Ours: as V1, but once the networks know anything, they learn on with the policy and at its places."""
+    """Ours: as V1, but after the warm-up the networks go on learning together with the policy, at its points."""
     rates = Rates(policy=0.5, glance=1.0, answers=1.0)
     return (
         Stage(name="warm-up", learner=WarmUp, epochs=10, lr=lr, optimizer="adamw", weight_decay=weight_decay),
@@ -115,8 +114,8 @@ def _together(lr: float, weight_decay: float) -> tuple[Stage, ...]:
 
 
 def _compress(lr: float) -> tuple[Stage, ...]:
-    """Ours: the paper does not tell how it was taught."""
-    return (Stage(name="compression", learner=Compress, epochs=10, lr=lr, optimizer="adamw"),)
+    """Ours: the paper does not say how it was trained."""
+    return (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=lr, optimizer="adamw"),)
 
 
 def _one_stage(lr: float, weight_decay: float, rates: Rates, learner: type[EndToEnd] = EndToEnd) -> tuple[Stage, ...]:
@@ -171,3 +170,125 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="sfc", family="sfc", usual=_compress(lr=0.002), dropout=0.0, flips=False),
     )
 }
+
+
+SCRATCH, IMAGENET = "scratch", "imagenet"
+"""Values of `init` that are not a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Options that decide the curve of a run, named as on the command line; None: the recipe decides."""
+
+    # Labelled clips.
+    data: str
+    val: str | None = None
+    val_share: float = 0.2
+    root: str | None = None
+    labels: str | None = None
+    clips_per_epoch: int = 4096
+    val_clips: int = 512
+    flip: bool = True
+
+    # The model.
+    recipe: str = "v2-tsm"
+    init: str = "imagenet"
+    glance_weights: str | None = None
+    focus_weights: str | None = None
+    glance: str | None = None
+    focus: str | None = None
+    frames: int | None = None
+    focus_frames: int | None = None
+    frame_size: int | None = None
+    policy_channels: int | None = None
+    policy_width: int | None = None
+    classifier_width: int | None = None
+    insertion: str | None = None
+    compression: float | None = None
+
+    # How it learns.
+    epochs: str | None = None
+    lr: float | None = None
+    policy_lr: float | None = None
+    optimizer: Optimizer | None = None
+    weight_decay: float | None = None
+    dropout: float | None = None
+    batch_size: int = 32
+    accumulate: int = 1
+    precision: str = "auto"
+    seed: int = 0
+    processes: int = 1
+    threads: int | None = None
+    """They decide the order of summation on a processor, and so the last bits."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> TrainingSettings:
+        """The settings among the values."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    def check_unchanged(self, asked: Mapping[str, Any], folder: object) -> None:
+        """Raises if a resumed run is asked for other settings."""
+        for name, value in asdict(self).items():
+            if name in asked and asked[name] != value:
+                option = name.upper() if name == "data" else f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"the run in {folder} was started with {_option_text(option, value)}, not {asked[name]}; leave it "
+                    "out to resume the run, or start another one with -o"
+                )
+
+    @property
+    def the_recipe(self) -> Recipe:
+        if self.recipe not in RECIPES:
+            raise UsageError(f"there is no recipe {self.recipe!r}; choose one of {', '.join(RECIPES)}")
+        return RECIPES[self.recipe]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those with at least one epoch; never empty."""
+        stages = self.the_recipe.stages(
+            epochs=None if self.epochs is None else _counts(self.epochs),
+            lr=self.lr,
+            policy_lr=self.policy_lr,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+        )
+        taken = tuple(stage for stage in stages if stage.epochs)
+        if not taken:
+            raise UsageError(f"--epochs {self.epochs} trains nothing; give at least one stage an epoch")
+        return taken
+
+    def on(self, processes: int) -> TrainingSettings:
+        if self.batch_size % processes:
+            raise UsageError(
+                f"--batch-size {self.batch_size} is not a multiple of the {processes} processes; give one that is"
+            )
+        return replace(self, processes=processes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Options that do not change the curve of a run."""
+
+    device: str = "auto"
+    workers: int | None = None
+    cache_gb: float = 2.0
+    decoder: Literal["auto", "pyav", "decord"] = "auto"
+    decode_timeout: float = 60.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Resources:
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [-1]
+    if min(counts) < 0:
+        raise UsageError(f"--epochs {text} is not a list of numbers; give one for each stage, such as 50 or 50,50,10")
+    return counts
+
+
+def _option_text(option: str, value: object) -> str:
+    return f"no {option}" if value is None else f"{option} {value}"

@@ -1,6 +1,6 @@
-"""A run from its settings to the file of a model: begins one, or goes on with one that was broken off.
+"""Starts a run or resumes one: from settings to the file of a model.
 
-Knows nothing of terminals; whoever calls shows what happens.
+Knows nothing of terminals; the caller's observer shows the progress.
 """
 
 from __future__ import annotations
@@ -17,88 +17,85 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import default_workers
 from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_precision
-from adafocus_cli.training import start
-from adafocus_cli.training.clips import FrameCache
-from adafocus_cli.training.data import Data, ReadDataset, clips_of, find
-from adafocus_cli.training.fit import Fit, View
-from adafocus_cli.training.folder import FINAL, Position, Run, RunFolder
-from adafocus_cli.training.loading import Loader
-from adafocus_cli.training.settings import Resources, Settings
-from adafocus_cli.training.sfc import lay_beside
-from adafocus_cli.training.start import Say
-from adafocus_cli.training.team import Team
+from adafocus_cli.training import initial_model
+from adafocus_cli.training.clips import FrameCache, Loader
+from adafocus_cli.training.data import ReadDataset, TrainingData, clip_sets, find_data
+from adafocus_cli.training.fit import Fit, ProcessGroup, TrainingObserver
+from adafocus_cli.training.initial_model import Notify
+from adafocus_cli.training.recipes import Resources, TrainingSettings
+from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, TrainingRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainingOutcome:
     model: Path
-    position: Position
+    progress: RunProgress
     """The best epoch of the last stage, and the videos that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where a run takes place, and who looks on."""
+class RunContext:
+    """The folder and the machine of a run, and what the caller supplies."""
 
     folder: Path
     resources: Resources
-    view: View
+    observer: TrainingObserver
     read: ReadDataset
-    say: Say
+    notify: Notify
 
 
-def begin(settings: Settings, around: Surroundings, *, command: str) -> Outcome:
-    """A new run in a folder."""
-    team = Team.of_environment()
-    settings = settings.on(team.size)
+def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> TrainingOutcome:
+    """Starts a new run in a folder."""
+    processes = ProcessGroup.from_environment()
+    settings = settings.on(processes.size)
     epochs = ", ".join(f"{stage.epochs} × {stage.name}" for stage in settings.stages)
-    data = find(settings, around.read)
-    with _machine(settings, around.resources, team) as device:
-        with team.first_goes_first():  # others find what it has downloaded
-            model = start.begin(settings, data.labels, around.say)
-        run = Run(settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command)
-        if team.first:
-            RunFolder(around.folder).begin(run)
+    data = find_data(settings, context.read)
+    with _device_of_run(settings, context.resources, processes) as device:
+        with processes.first_before_others():  # the others find what it has downloaded
+            model = initial_model.begin(settings, data.labels, context.notify)
+        run = TrainingRun(settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command)
+        if processes.first:
+            RunFolder(context.folder).begin(run)
             if run.spec.backbone is not None:
-                lay_beside(settings, run.spec, around.folder)
-        clips = f"{len(data.training)} clips to learn from, {len(data.validation)} to judge by"
-        around.say(f"{model.name} on {device}: {len(data.labels)} classes, {clips}; {epochs}")
-        return _fit(run, model, data, around, team, device)
+                RunFolder(context.folder).copy_backbone(settings, run.spec)
+        clips = f"{len(data.training)} clips for training, {len(data.validation)} for validation"
+        context.notify(f"{model.name} on {device}: {len(data.labels)} classes, {clips}; {epochs}")
+        return _fit(run, model, data, context, processes, device)
 
 
-def go_on(asked: Mapping[str, Any], around: Surroundings) -> Outcome:
-    """A run that was broken off; `asked` are settings that were given again."""
-    team = Team.of_environment()
-    run, position, learning = RunFolder(around.folder).read()
-    run.settings.agreed({**asked, "processes": team.size}, around.folder)
-    data = find(run.settings, around.read)
+def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
+    """Resumes a run that was interrupted; `asked` are settings that were given again."""
+    processes = ProcessGroup.from_environment()
+    run, progress, learning = RunFolder(context.folder).read()
+    run.settings.check_unchanged({**asked, "processes": processes.size}, context.folder)
+    data = find_data(run.settings, context.read)
     if data.labels != run.labels or data.clips != dict(run.clips):
         raise UsageError(
-            f"{run.settings.data} has changed since the run in {around.folder} began; begin another with -o"
+            f"{run.settings.data} has changed since the run in {context.folder} was started; start another one with -o"
         )
-    with _machine(run.settings, around.resources, team) as device:
-        if team.first:
-            RunFolder(around.folder).cut_journal(position)
-        model = start.empty(run.spec, run.settings)
-        return _fit(run, model, data, around, team, device, position, learning)
+    with _device_of_run(run.settings, context.resources, processes) as device:
+        if processes.first:
+            RunFolder(context.folder).truncate_journal(progress)
+        model = initial_model.empty(run.spec, run.settings)
+        return _fit(run, model, data, context, processes, device, progress, learning)
 
 
 def _fit(
-    run: Run,
+    run: TrainingRun,
     model: Family,
-    data: Data,
-    around: Surroundings,
-    team: Team,
+    data: TrainingData,
+    context: RunContext,
+    processes: ProcessGroup,
     device: torch.device,
-    position: Position = Position(),  # noqa: B008 - it is frozen
+    progress: RunProgress = RunProgress(),  # noqa: B008 - it is frozen
     learning: Mapping[str, Any] | None = None,
-) -> Outcome:
-    settings, workers = run.settings, around.resources.workers
-    training, validation, caches = clips_of(
-        data, run.spec, settings, around.resources, cache=around.folder / f".frames-{team.rank}"
+) -> TrainingOutcome:
+    settings, workers = run.settings, context.resources.workers
+    training, validation, caches = clip_sets(
+        data, run.spec, settings, context.resources, cache=context.folder / f".frames-{processes.rank}"
     )
     with (
-        _there(caches),
+        _cache_files(caches),
         Loader(
             training,
             validation,
@@ -106,40 +103,40 @@ def _fit(
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
             workers=default_workers() if workers is None else workers,
-            rank=team.rank,
-            size=team.size,
+            rank=processes.rank,
+            size=processes.size,
         ) as loader,
     ):
         fit = Fit(
             run=run,
             model=model.to(device),
             loader=loader,
-            folder=RunFolder(around.folder),
-            view=around.view,
-            team=team,
+            folder=RunFolder(context.folder),
+            observer=context.observer,
+            processes=processes,
             device=device,
-            precision=_number_format(settings.precision, device),
+            precision=_autocast_type(settings.precision, device),
             check=data.check,
-            position=position,
+            progress=progress,
             learning=learning,
         )
-        return Outcome(model=around.folder / FINAL, position=fit.train())
+        return TrainingOutcome(model=context.folder / FINAL, progress=fit.train())
 
 
 @contextmanager
-def _machine(settings: Settings, resources: Resources, team: Team) -> Iterator[torch.device]:
-    """The device of this process, for the time of a run."""
-    device = team.device(resolve_device(resources.device))
+def _device_of_run(settings: TrainingSettings, resources: Resources, processes: ProcessGroup) -> Iterator[torch.device]:
+    """The device of this process during a run."""
+    device = processes.device(resolve_device(resources.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    # The same seed gives the same curve; the networks see one size of batch, so little is lost by it.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), team.together(device):
+    # The same seed gives the same curve. Batches have one size, so this costs little.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), processes.joined(device):
         yield device
 
 
 @contextmanager
-def _there(caches: list[FrameCache]) -> Iterator[None]:
-    """They take room on the disk no longer than the run lasts."""
+def _cache_files(caches: list[FrameCache]) -> Iterator[None]:
+    """Creates the caches, and removes them after the run."""
     try:
         for cache in caches:
             cache.create()
@@ -149,8 +146,8 @@ def _there(caches: list[FrameCache]) -> Iterator[None]:
             cache.remove()
 
 
-def _number_format(precision: str, device: torch.device) -> torch.dtype | None:
-    """None: full precision. An accelerator takes half of it where nothing is said."""
+def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """None: full precision. `auto` is half precision on a GPU."""
     if precision == "auto" and device.type == "cuda":
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     name = resolve_precision(precision, device)

@@ -1,10 +1,11 @@
-"""AdaFocusV2's one stage: everything learns at once, the policy through the pixels that its patch would have had.
+"""The one stage of AdaFocusV2: everything learns at once, the policy through the interpolated pixels of its patch.
 
-Every clip is looked at twice, at the policy's places and at random ones, so that the focus network learns all of the
-frame and does not follow the policy's first whims. The glance's maps come to the policy detached.
+Every clip is looked at twice, at the policy's points and at random ones, so that the focus network learns from all of
+the frame whatever the policy does at first. The policy gets the glance's maps detached.
 
-Pixels tell the policy of nothing but what its patch's border cuts, and fine detail makes that noise. `ThroughFeatures`
-shows it what the focus network makes of the whole frame instead, an idea of Uni-AdaFocus (Wang et al., TPAMI 2024).
+The gradient through pixels only says what moving the patch's border would add, and fine detail makes it noisy. In
+`ThroughFeatures` the policy learns from the focus network's maps of the whole frame instead, an idea of Uni-AdaFocus
+(Wang et al., TPAMI 2024).
 """
 
 from __future__ import annotations
@@ -18,75 +19,84 @@ from torch import Tensor, nn
 from adafocus_cli.models.base import Family, Gaze
 from adafocus_cli.nn import patches
 from adafocus_cli.nn.heads import pooled
+from adafocus_cli.training.forward_pass import ForwardPass, full_precision
 from adafocus_cli.training.learner import (
-    Group,
     Learner,
-    Progress,
+    ParameterGroup,
     Rates,
+    StepResult,
     answering_parts,
     cross_entropy,
     parameters_of,
 )
-from adafocus_cli.training.look import Glance, full_precision
 
 
 class EndToEnd(Learner):
+    """Trains all parts at once; the policy by the gradient through its patches' pixels."""
+
     def __init__(self, model: Family, rates: Rates) -> None:
         super().__init__(model)
         self._rates = rates
         self.glance_head = nn.Linear(model.glance_net.channels, model.spec.classes)
         self.focus_head = nn.Linear(model.focus_net.channels, model.spec.classes)
 
-    def forward(self, frames: Tensor, targets: Tensor) -> Progress:
-        seen = Glance.at(self.model, frames)
-        return self.two_looks(seen, seen.learned(), targets)
+    def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
+        forward = ForwardPass.of(self.model, frames)
+        return self.policy_and_random(forward, forward.policy_gaze(), targets)
 
     @property
-    def sees_all(self) -> bool:
+    def patch_is_frame(self) -> bool:
         """Whether a patch is as large as the frame, and so the same everywhere."""
         return self.model.spec.patch_size == self.model.spec.frame_size
 
-    def two_looks(self, seen: Glance, gaze: Gaze, targets: Tensor) -> Progress:
-        learned, logits = self._loss(seen, gaze, targets)
-        random = learned if self.sees_all else self._loss(seen, seen.at_random(), targets)[0]
+    def policy_and_random(self, forward: ForwardPass, gaze: Gaze, targets: Tensor) -> StepResult:
+        learned, logits = self._loss(forward, gaze, targets)
+        random = learned if self.patch_is_frame else self._loss(forward, forward.random_gaze(), targets)[0]
         loss = (learned + random) / 2
-        return Progress(loss, logits[:, -1].detach(), {"learned": learned.detach(), "random": random.detach()})
+        return StepResult(loss, logits[:, -1].detach(), {"learned": learned.detach(), "random": random.detach()})
 
-    def _loss(self, seen: Glance, gaze: Gaze, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """All answers on the way, and what each network would answer by itself."""
-        focused = seen.focus(gaze)
-        logits = seen.answers(focused)
+    def _loss(self, forward: ForwardPass, gaze: Gaze, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the answers after every step, and of what each network answers by itself."""
+        focused = forward.focus(gaze)
+        logits = forward.answers(focused)
         with full_precision(focused):
-            alone = [self._alone(self.glance_head, seen.maps), self._alone(self.focus_head, focused.float())]
-        return torch.stack([cross_entropy(answer, targets) for answer in (logits, *alone)]).sum(), logits
+            own_answers = [
+                self._answers_of(self.glance_head, forward.maps),
+                self._answers_of(self.focus_head, focused.float()),
+            ]
+        return torch.stack([cross_entropy(answer, targets) for answer in (logits, *own_answers)]).sum(), logits
 
-    def _alone(self, head: nn.Module, maps: Tensor) -> Tensor:
-        """Frame by frame; networks that see a clip together give one answer for it."""
+    def _answers_of(self, head: nn.Module, maps: Tensor) -> Tensor:
+        """A network's answers frame by frame; one for the clip where frames exchange features."""
         answers: Tensor = head(pooled(maps))
         return answers.mean(dim=1) if self.model.clip_wise else answers
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ParameterGroup]:
         model, rates = self.model, self._rates
         return [
-            Group(parameters_of(model.focus_net, self.focus_head, self.glance_head)),
-            Group(parameters_of(model.glance_net), rates.glance),
-            Group(parameters_of(model.get_submodule("policy")), rates.policy),
-            Group(parameters_of(*answering_parts(model)), rates.answers),
+            ParameterGroup(parameters_of(model.focus_net, self.focus_head, self.glance_head)),
+            ParameterGroup(parameters_of(model.glance_net), rates.glance),
+            ParameterGroup(parameters_of(model.get_submodule("policy")), rates.policy),
+            ParameterGroup(parameters_of(*answering_parts(model)), rates.answers),
         ]
 
 
 class ThroughFeatures(EndToEnd):
-    def forward(self, frames: Tensor, targets: Tensor) -> Progress:
-        seen = Glance.at(self.model, frames)
-        gaze = seen.learned()
-        if self.sees_all:
-            return self.two_looks(seen, gaze, targets)
-        progress = self.two_looks(seen, Gaze(gaze.frames, gaze.boxes.detach()), targets)
-        place = self._loss_of_places(seen.whole(), gaze, targets)
-        return replace(progress, loss=progress.loss + place, measures={**progress.measures, "place": place.detach()})
+    """As `EndToEnd`, but the policy learns from the focus network's maps of whole frames."""
 
-    def _loss_of_places(self, maps: Tensor, gaze: Gaze, targets: Tensor) -> Tensor:
-        """What the focus network's head would say of the features there; nothing but the places learns from it."""
+    def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
+        forward = ForwardPass.of(self.model, frames)
+        gaze = forward.policy_gaze()
+        if self.patch_is_frame:
+            return self.policy_and_random(forward, gaze, targets)
+        result = self.policy_and_random(forward, Gaze(gaze.frames, gaze.boxes.detach()), targets)
+        policy_loss = self._policy_loss(forward.whole_frame_maps(), gaze, targets)
+        return replace(
+            result, loss=result.loss + policy_loss, measures={**result.measures, "place": policy_loss.detach()}
+        )
+
+    def _policy_loss(self, maps: Tensor, gaze: Gaze, targets: Tensor) -> Tensor:
+        """Cross-entropy of the focus head on the features at the policy's points; only the policy learns from it."""
         spec = self.model.spec
         scale = maps.shape[-1] / spec.frame_size
         cut = patches.sample(maps.flatten(0, 1), gaze.boxes.flatten(0, 1) * scale, round(spec.patch_size * scale))

@@ -1,4 +1,4 @@
-"""Made-up videos with known answers, rendered when asked for: to train on, to test with, and as controls."""
+"""Synthetic videos with known labels, rendered on demand: for training, tests and controls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORLDS: dict[str, Callable[[bool], World]] = {
 
 
 def world(name: str, *, unseen: bool = False) -> World:
-    """A world by its name; `unseen` has the textures, shapes and colours that the other never shows."""
+    """A world by name; `unseen` has textures, shapes and colours that training never shows."""
     if name not in WORLDS:
         raise UsageError(f"there is no world {name!r}; choose one of {', '.join(WORLDS)}")
     return WORLDS[name](unseen)

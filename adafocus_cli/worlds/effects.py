@@ -1,7 +1,4 @@
-"""What a camera does to a picture: focus, contrast, uneven light, flicker, noise, compression.
-
-Knows nothing of what is in the picture.
-"""
+"""What a camera does to a picture: focus, contrast, uneven light, flicker, noise, compression."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Things with an outline, a filling, maybe an edge and a shadow, and how they are laid on a picture.
-
-Knows nothing of motion.
-"""
+"""Objects with an outline, a filling, maybe an edge and a shadow, and how they are drawn on a picture."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from adafocus_cli.worlds.outlines import outline
-from adafocus_cli.worlds.textures import palette, texture
+from adafocus_cli.worlds.textures import outline, palette, texture
 
 Filling = Callable[[np.random.Generator, int], Tensor]
 # So much brighter or darker than what is behind it is an object at least, of 255.
@@ -56,7 +52,7 @@ def lay(picture: Tensor, item: Tensor, x: float, y: float, *, scale: float = 1.0
     part.mul_(1 - seen[..., 3:]).add_(seen[..., :3])
 
 
-def seen_filling(chance: np.random.Generator, side: int) -> Tensor:
+def training_filling(chance: np.random.Generator, side: int) -> Tensor:
     """Plain, blending from one colour to another, striped, or a texture."""
     kind = chance.integers(5)
     if kind > 2:

@@ -1,4 +1,4 @@
-"""What a world is: made-up videos whose answers are known, each named by a seed. Knows no particular world."""
+"""What a world is: synthetic videos with known labels, each identified by a seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIDE = 224
 
 
 class Scene(Protocol):
-    """One video: `label` is a place in its world's labels, `count` how many frames it has."""
+    """One video: `label` is an index into its world's labels, `count` its number of frames."""
 
     @property
     def label(self) -> int: ...
@@ -34,5 +34,5 @@ class World(Protocol):
     def labels(self) -> tuple[str, ...]: ...
 
     def scene(self, seed: int, *, label: int | None = None) -> Scene:
-        """The scene that a seed names; without a label, the seed chooses that too."""
+        """The scene of a seed; without a label, the seed also chooses that."""
         ...

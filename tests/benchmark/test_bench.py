@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adafocus_cli.benchmark import baselines, measure, peak, sweep
-from adafocus_cli.benchmark.baselines import Baseline
-from adafocus_cli.benchmark.plain import PlainPath
-from adafocus_cli.benchmark.stages import REST, STAGES, Stages
-from adafocus_cli.benchmark.subject import find, made_up, noise, spec_of
+from adafocus_cli.benchmark import measure, model_only, reference
+from adafocus_cli.benchmark.bench_model import find_bench_model, noise_clip, spec_of, with_random_weights
+from adafocus_cli.benchmark.model_only import REST, STAGES, StageTimer
+from adafocus_cli.benchmark.reference import Baseline, ReferenceModel
 from adafocus_cli.library import catalogue
 from adafocus_cli.models import FAMILIES
 from tests.clips import cut_off, numbered_clip
@@ -24,34 +23,36 @@ from tests.tiny import tiny_spec, tiny_tagger
 def short(monkeypatch, tmp_path):
     """As little work as shows what happens."""
     monkeypatch.setenv("ADAFOCUS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(peak, "_SECONDS", 0.0)
+    monkeypatch.setattr(model_only, "_SECONDS", 0.0)
     monkeypatch.setattr(measure, "_MADE_SECONDS", 1)
     monkeypatch.setattr(measure, "_MADE_TIMES", 2)
-    monkeypatch.setattr(sweep, "_LENGTHS", (1, 2))
+    monkeypatch.setattr(measure, "_LENGTHS", (1, 2))
 
 
 @pytest.fixture
 def tiny(tmp_path):
-    return made_up(tiny_spec("adafocus-v2"), "tiny", tmp_path).path
+    return with_random_weights(tiny_spec("adafocus-v2"), "tiny", tmp_path).path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_plain_path_gives_the_same_answer(family):
     tagger = tiny_tagger(family)
-    clip = noise(tagger.family)
+    clip = noise_clip(tagger.family)
     (result,) = tagger.tag([clip])
-    answer = PlainPath(tiny_tagger(family).family, "cpu").answer(clip.pixels(range(len(clip.plan.frames))), clip.plan)
+    answer = ReferenceModel(tiny_tagger(family).family, "cpu").answer(
+        clip.pixels(range(len(clip.plan.frames))), clip.plan
+    )
     np.testing.assert_allclose(answer.numpy(), result.logits, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["adafocus-v2", "uni-adafocus"])
 def test_stages_are_timed_as_the_loop_runs_them(family):
     tagger = tiny_tagger(family, lanes=2)
-    entrant = Stages(tagger).entrant("stages")
-    entrant.run()
-    parts = entrant.run()
+    task = StageTimer(tagger).task("stages")
+    task.run()
+    parts = task.run()
     assert set(parts) == {*STAGES, REST}
-    assert entrant.videos == 2
+    assert task.videos == 2
     assert min(parts.values()) > 0
     assert parts["focus"] > parts["classify"]
 
@@ -90,7 +91,7 @@ def test_the_table_fits_a_terminal(adafocus, tiny, monkeypatch):
 
 @pytest.mark.parametrize("family", ["r3d-18", "sfc"])
 def test_networks_over_clips_are_measured_like_the_others(family, adafocus, tmp_path):
-    weights = made_up(tiny_spec(family), "tiny", tmp_path).path
+    weights = with_random_weights(tiny_spec(family), "tiny", tmp_path).path
     output = tmp_path / "bench.json"
     outcome = adafocus("bench", "-m", weights, "--baselines", "none", "--rounds", 1, "--sweep", "-o", output)
     assert outcome.code == 0, outcome.err
@@ -137,11 +138,11 @@ def test_any_entry_of_the_catalogue_has_its_sizes():
         assert labels is None or spec.classes == len(labels)
 
 
-def test_a_model_that_is_not_installed_is_made_up(tmp_path):
-    subject = find("v1-activitynet-p128", 96, tmp_path)
-    assert subject.made_up
-    assert subject.family().spec.patch_size == 96
-    assert not find("motion", None, tmp_path).made_up
+def test_a_model_that_is_not_installed_gets_random_weights(tmp_path):
+    model = find_bench_model("v1-activitynet-p128", 96, tmp_path)
+    assert model.random_weights
+    assert model.family().spec.patch_size == 96
+    assert not find_bench_model("motion", None, tmp_path).random_weights
 
 
 def test_crops_go_through_in_as_many_views(monkeypatch):
@@ -153,7 +154,7 @@ def test_crops_go_through_in_as_many_views(monkeypatch):
             return views
 
     monkeypatch.setattr(Baseline, "_network", lambda self: Counting())
-    monkeypatch.setitem(baselines._CLIPS, "s3d", (2, 8))
+    monkeypatch.setitem(reference._CLIPS, "s3d", (2, 8))
     Baseline("s3d", "cpu", "fp32").crops(16).run()
     assert seen == [16, 14]
 
@@ -176,14 +177,14 @@ def test_errors_are_one_line(adafocus, arguments, part):
 
 
 def test_without_torchvision_its_networks_are_refused_and_missed(adafocus, tiny, monkeypatch):
-    monkeypatch.setattr(baselines, "has_torchvision", lambda: False)
+    monkeypatch.setattr(reference, "has_torchvision", lambda: False)
     outcome = adafocus("bench", "--baselines", "s3d")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert "pip install 'adafocus-cli[bench]'" in outcome.err
-    assert baselines.chosen(None) == ("resnet50",)
-    assert baselines.chosen("none") == ()
+    assert reference.chosen(None) == ("resnet50",)
+    assert reference.chosen("none") == ()
 
 
 def test_networks_of_torchvision_run():
-    Baseline("r2plus1d_18", "cpu", "fp32").entrant(1, frames=8).run()
+    Baseline("r2plus1d_18", "cpu", "fp32").task(1, frames=8).run()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adafocus_cli.cli.batch import Part
-from adafocus_cli.cli.pace import duration
+from adafocus_cli.cli.batch import Shard
+from adafocus_cli.output.times import duration
 from tests.cli.conftest import Adafocus, Outcome
 from tests.clips import numbered_clip
 from tests.conftest import without_timings
@@ -92,11 +92,11 @@ def test_shards_share_the_videos_and_never_change(library):
         assert library.run("--shard", f"{number}/3", "--overwrite").code == 0
         parts.append(library.records())
     assert sorted(path for part in parts for path in part) == sorted(map(str, Path("videos").iterdir()))
-    assert [number for number in range(1, 17) if "videos/0.mp4" in Part(number, 16)] == [2]
+    assert [number for number in range(1, 17) if "videos/0.mp4" in Shard(number, 16)] == [2]
 
 
 def test_a_shard_without_videos_is_done(library):
-    (number,) = [number for number in range(1, 17) if "videos/0.mp4" in Part(number, 16)]
+    (number,) = [number for number in range(1, 17) if "videos/0.mp4" in Shard(number, 16)]
     assert library.run("--shard", f"{number % 16 + 1}/16", inputs=("videos/0.mp4",)).code == 0
 
 
@@ -158,3 +158,76 @@ def test_pipes_and_unreadable_files_cost_nothing_but_their_record(library):
 
 def test_durations_are_told_in_two_units():
     assert [duration(seconds) for seconds in (0.4, 61, 7300, 90000)] == ["0.4 s", "1 min 1 s", "2 h 1 min", "1 d 1 h"]
+
+
+def test_quiet_says_what_failed_and_nothing_else(library):
+    Path("videos/bad.mp4").write_text("rubbish")
+    done = library.run("-q")
+    assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
+    assert done.err.startswith("adafocus: videos/bad.mp4: ")
+
+
+def test_a_folder_that_is_named_in_several_ways_is_one(library, made):
+    Path("videos/twin.mp4").write_bytes(Path("videos/0.mp4").read_bytes())
+    done = library.run(inputs=("videos", "./videos", str(Path("videos").absolute())))
+    assert "4 tagged · 1 copied from their twins · 0 failed" in done.err
+    assert len(library.records()) == 5
+    done = library.run(inputs=(str(Path("videos").absolute()), "./videos"))
+    assert "0 tagged · 5 done before" in done.err
+    assert set(library.records()) == set(map(str, Path("videos").iterdir()))
+
+
+def test_a_file_whose_name_is_no_text_can_be_fed_back_in(library, made):
+    name = os.fsdecode(b"videos/\xff.mp4")
+    Path(name).write_text("rubbish")
+    assert library.run("--failed", "bad.jsonl").code == 3
+    Path("bad.jsonl").read_bytes().decode().encode()
+    assert json.loads(Path("bad.jsonl").read_text())["video"]["path"] == "videos/\\udcff.mp4"
+    Path(name).write_bytes((made / "0.mp4").read_bytes() + b"x")
+    done = library.run("--files-from", "bad.jsonl", inputs=())
+    assert (done.code, "1 tagged" in done.err) == (0, True)
+    assert "5 done before" in library.run().err
+
+
+@pytest.mark.parametrize("text", ["dear diary", '{"name": "a"}'])
+def test_the_file_of_failures_replaces_nothing_else(library, text):
+    Path("notes.jsonl").write_text(text)
+    done = library.run("--failed", "notes.jsonl")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "notes.jsonl is there already" in done.err
+    assert Path("notes.jsonl").read_text() == text
+
+
+def test_records_of_files_that_are_gone_are_removed_when_asked_to(library):
+    Path("others").mkdir()
+    Path("videos/3.mp4").rename("others/3.mp4")
+    Path("videos/2.mp4").rename("others/2.mp4")
+    library.run(inputs=("videos", "others"))
+    Path("videos/0.mp4").rename("videos/moved.mp4")
+    Path("others/2.mp4").unlink()
+    assert len({**library.records()}) == 4
+    done = library.run("--prune", inputs=("videos",))
+    assert "0 tagged · 1 copied from their twins" in done.err
+    assert "removed 1 record of a file that is gone" in done.err
+    assert set(library.records()) == {"videos/moved.mp4", "videos/1.mp4", "others/2.mp4", "others/3.mp4"}
+    done = library.run("--prune", inputs=("vid*", str(Path("others").absolute())))
+    assert "removed 1 record of a file that is gone" in done.err
+    assert set(library.records()) == {"videos/moved.mp4", "videos/1.mp4", "others/3.mp4"}
+    assert "removed 0 records" in library.run("--prune").err
+
+
+def test_an_empty_folder_may_be_a_disk_that_is_not_there(library):
+    library.run()
+    Path("videos").rename("moved")
+    Path("videos").mkdir()
+    done = library.run("--prune", inputs=("videos", "moved"))
+    assert "videos is empty" in done.err
+    assert len(library.records()) == 8
+
+
+@pytest.mark.parametrize("inputs", [("videos/0.mp4",), ("--files-from", "list.txt"), ("videos", "-")])
+def test_prune_needs_a_folder(library, inputs):
+    Path("list.txt").touch()
+    done = library.run("--prune", inputs=inputs)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--prune" in done.err

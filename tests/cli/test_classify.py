@@ -13,6 +13,7 @@ from adafocus_cli.errors import DeviceError, ModelError
 from adafocus_cli.requests import ModelRequest, TagRequest
 from tests.cli.conftest import Adafocus
 from tests.cli.fake_engine import FakeEngine
+from tests.output.test_journal import write
 
 
 def test_results_come_as_json_lines_into_a_pipe(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
@@ -37,9 +38,12 @@ def test_only_failures_are_exit_status_3_too(adafocus: Adafocus, engine: FakeEng
     assert adafocus("classify", "broken.mp4", "-w", weights).code == 3
 
 
-def test_quiet_says_nothing(adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path) -> None:
-    outcome = adafocus("classify", "broken.mp4", tmp_path / "nothing", "-w", weights, "-q")
-    assert outcome.err == ""
+def test_quiet_says_what_failed_and_nothing_else(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    outcome = adafocus("classify", "broken.mp4", "a.mp4", tmp_path / "nothing", "-w", weights, "-q")
+    assert outcome.err == "adafocus: broken.mp4: the file is cut off; download it again\n"
 
 
 def test_the_usual_options_are_those_of_the_engine(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
@@ -180,8 +184,55 @@ def test_an_earlier_file_survives_a_run_that_has_nothing_to_say(
 ) -> None:
     earlier = tmp_path / name
     earlier.write_text("results\n")
-    assert adafocus("classify", "crash.mp4", "-w", weights, "-o", earlier).code == 1
+    assert adafocus("classify", "crash.mp4", "-w", weights, "-o", earlier, "--overwrite").code == 1
     assert earlier.read_text() == "results\n"
+
+
+@pytest.mark.parametrize("option", ["-o", "--trajectories"])
+@pytest.mark.parametrize("name", ["notes.txt", "notes.jsonl", "notes.json", "notes.csv"])
+def test_what_is_not_of_classify_is_replaced_only_if_asked_to(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, name: str, option: str
+) -> None:
+    notes = tmp_path / name
+    notes.write_text("dear diary\n")
+    refused = adafocus("classify", "a.mp4", "-w", weights, option, notes)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"{notes} is there already" in refused.err
+    assert notes.read_text() == "dear diary\n"
+    assert adafocus("classify", "a.mp4", "-w", weights, option, notes, "--overwrite").code == 0
+    assert "clip.mp4" in notes.read_text() or "a.mp4" in notes.read_text()
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_records_of_batch_are_replaced_only_if_asked_to(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, ending: str
+) -> None:
+    output = tmp_path / f"tags.{ending}"
+    write(output, "a.mp4")
+    before = output.read_bytes()
+    assert "--overwrite" in adafocus("classify", "a.mp4", "-w", weights, "-o", output).err
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["tags.json", "tags.jsonl", "tags.csv", "tags"])
+def test_its_own_earlier_results_are_replaced(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, name: str
+) -> None:
+    for path in ("a.mp4", "b.mp4"):
+        files = ("-o", tmp_path / name, "--trajectories", tmp_path / "patches")
+        assert adafocus("classify", path, "-w", weights, *files).code == 0
+    text = (tmp_path / name).read_text()
+    assert ("b.mp4" in text, "a.mp4" in text) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["t.jsonl.gz", "t.csv.zst", "t.json.gz", "t.sqlite", "t.SQLITE3", "t.db", "t.parquet"])
+def test_names_of_formats_that_only_batch_writes_are_refused(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, name: str
+) -> None:
+    outcome = adafocus("classify", "a.mp4", "-w", weights, "-o", tmp_path / name)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "adafocus batch" in outcome.err
+    assert not (tmp_path / name).exists()
 
 
 def test_no_videos_among_the_inputs(adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from adafocus_cli import __version__
-from adafocus_cli.diagnose import CodecCheck, Machine, Report, decoding
+from adafocus_cli.diagnose import CodecCheck, DoctorReport, Machine, checks
 from tests.cli.conftest import Adafocus
 
 
-def report(*, ready: bool) -> Report:
-    return Report(
+def report(*, ready: bool) -> DoctorReport:
+    return DoctorReport(
         versions={"adafocus": "1.0", "torch": "2.9" if ready else None, "ray": None},
         machine=Machine("Linux", "a processor", 2, 8.0, ("avx2",), "AVX2"),
         accelerators=(),
@@ -42,14 +42,14 @@ def test_it_says_so_in_words_and_by_its_exit_status(
     assert outcome.code == (0 if ready else 1)
     assert ("✓ Videos can be tagged here." in outcome.out) is ready
     assert ("torch cannot be loaded" in outcome.out) is not ready
-    assert "not tried" in outcome.out
+    assert "not tested" in outcome.out
 
 
 def test_a_wrong_frame_shows() -> None:
     import numpy as np
 
-    right = decoding._brightness(decoding._ASKED)
-    shifted = decoding._brightness([frame + 1 for frame in decoding._ASKED])
+    right = checks._brightness(checks._ASKED)
+    shifted = checks._brightness([frame + 1 for frame in checks._ASKED])
     pixels = [np.broadcast_to(grey[:, None, None, None], (3, 4, 4, 3)) for grey in (right, shifted)]
-    assert decoding._are_the_frames_asked_for(pixels[0])
-    assert not decoding._are_the_frames_asked_for(pixels[1])
+    assert checks._are_the_frames_asked_for(pixels[0])
+    assert not checks._are_the_frames_asked_for(pixels[1])

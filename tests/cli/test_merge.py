@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from adafocus_cli.schema import path_of
 from tests.cli.conftest import Adafocus
 from tests.output.made_up import failed, tagged
-from tests.output.test_journal import NASTY, journal, paths, records, source, write
+from tests.output.test_journal import NASTY, file_size_limit, journal, paths, records, source, write
 
 
 def test_shards_are_put_together_in_any_format(tmp_path: Path, adafocus: Adafocus) -> None:
@@ -45,7 +47,7 @@ def test_a_database_can_be_asked(tmp_path: Path) -> None:
         sqlite3.connect(tmp_path / "tags.sqlite").execute("SELECT label, score, frames, record FROM videos").fetchall()
     )
     assert [row[:3] for row in rows] == [("Arm wrestling", 0.9125, 280)] * 2
-    assert json.loads(rows[1][3])["video"]["path"] == NASTY
+    assert path_of(json.loads(rows[1][3])) == NASTY
 
 
 def test_the_newest_record_of_a_video_counts(tmp_path: Path, adafocus: Adafocus) -> None:
@@ -112,3 +114,32 @@ def test_a_file_can_take_in_others(tmp_path: Path, adafocus: Adafocus) -> None:
     )
     assert (outcome.code, outcome.err) == (0, "")
     assert paths(tmp_path / "1.jsonl") == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "csv.gz", "sqlite", "parquet"])
+def test_a_full_disk_leaves_nothing_half_and_promises_nothing(tmp_path: Path, adafocus: Adafocus, ending: str) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    digits = random.Random(0)
+    names = [f"{digits.getrandbits(400):x}.mp4" for _ in range(300)]
+    write(tmp_path / "1.jsonl", *names)
+    output = tmp_path / "all" / f"all.{ending}"
+    output.parent.mkdir()
+    for earlier in (False, True):
+        if earlier:
+            write(output, "earlier.mp4")
+        before = {path: path.read_bytes() for path in output.parent.iterdir()}
+        with file_size_limit(20_000):
+            outcome = adafocus("merge", tmp_path / "1.jsonl", "-o", output, "--overwrite")
+        assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+        assert f"cannot write to {output}: " in outcome.err
+        assert "nothing was merged" in outcome.err
+        assert {path: path.read_bytes() for path in output.parent.iterdir()} == before
+
+
+def test_names_of_one_video_are_merged(tmp_path: Path, adafocus: Adafocus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "1.jsonl", "a.mp4")
+    write(tmp_path / "2.jsonl", "./a.mp4", str(tmp_path / "a.mp4"))
+    assert adafocus("merge", tmp_path / "1.jsonl", tmp_path / "2.jsonl", "-o", tmp_path / "all.jsonl").code == 0
+    assert paths(tmp_path / "all.jsonl") == [str(tmp_path / "a.mp4")]

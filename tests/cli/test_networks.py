@@ -57,10 +57,10 @@ def test_what_is_said_of_a_network_names_no_patches(
     assert "mc3-18, 400 classes, whole frames of 112 px" in outcome.err
     assert adafocus("models", "add", tmp_path / "own.safetensors", "--name", "mine").code == 0
     for name in ("mine", "mc3-18-k400"):
-        assert "patches    none, it sees whole frames" in adafocus("models", "show", name).out
+        assert "patches    none, it uses whole frames" in adafocus("models", "show", name).out
     own = tmp_path / "own.yaml"  # a list that leaves the size of the patches to the file
     own.write_text("groups: [{family: adafocus-v1, models: [{name: ours, file: ours.pth}]}]")
-    assert "patches    none named" in adafocus("models", "show", "ours", "--catalogue", own).out
+    assert "patches    not given" in adafocus("models", "show", "ours", "--catalogue", own).out
 
 
 def test_files_that_are_not_whole_say_what_is_missing(adafocus: Adafocus, tmp_path: Path, clip: Path) -> None:

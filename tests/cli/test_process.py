@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -147,7 +148,9 @@ def test_a_file_is_a_whole_array_at_any_time(weights: str, tmp_path: Path) -> No
 def test_bytes_that_are_no_text_come_through(weights: str, tmp_path: Path) -> None:
     process = start("classify", "-", "-w", weights, stdin=subprocess.PIPE)
     out, _ = process.communicate(b"\xff\xc3\xa9.mp4\n", timeout=20)
-    assert json.loads(out)["video"]["path"] == os.fsdecode(b"\xff\xc3\xa9.mp4")
+    video = json.loads(out)["video"]
+    assert video["path"] == "\\udcffé.mp4"
+    assert base64.b64decode(video["path_bytes"]) == b"\xff\xc3\xa9.mp4"
 
 
 def test_nothing_is_read_from_stdin_without_being_asked(weights: str) -> None:

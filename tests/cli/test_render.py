@@ -71,12 +71,12 @@ def test_without_results_the_video_is_tagged(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "nothing would be written"),
-        (["-o", "a.avi"], 2, "no kind of film is known by this ending"),
-        (["-o", "clip.mp4"], 2, "is the video itself"),
-        (["-o", "other.mp4"], 2, "is there already"),
-        (["--frames", "full"], 2, "is there already"),
-        (["-o", "a.mp4", "--results", "tags.jsonl", "-m", "motion"], 2, "give one of them"),
+        ([], 2, "nothing to write; give --output FILE"),
+        (["-o", "a.avi"], 2, "does not have a known format; give a name that ends in .mp4, .webm or .gif"),
+        (["-o", "clip.mp4"], 2, "is the input video; give another file"),
+        (["-o", "other.mp4"], 2, " exists; give another one, or --overwrite to replace it"),
+        (["--frames", "full"], 2, " exists; give another one, or --overwrite to replace it"),
+        (["-o", "a.mp4", "--results", "tags.jsonl", "-m", "motion"], 2, "give one or the other"),
         (["-o", "a.mp4", "--results", "no.jsonl"], 2, "there is no file no.jsonl"),
         (["-o", "no/a.mp4"], 2, "there is no folder no;"),
         (["-o", "a.mp4", "--results", "tags.csv"], 2, "CSV has only a part of each record"),

@@ -51,21 +51,35 @@ def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus
         ((tmp_path / "missing.jsonl", "-o", page), "there is no file"),
         ((tmp_path / "a.jsonl", "-o", tmp_path / "a.jsonl"), "ends in .html"),
         ((tmp_path / "a.jsonl", "-o", tmp_path / "nowhere/a.html"), "there is no folder"),
-        ((tmp_path / "a.jsonl", "-o", page, "--videos", tmp_path / "nowhere"), "is no folder"),
+        ((tmp_path / "a.jsonl", "-o", page, "--videos", tmp_path / "nowhere"), "is not a folder"),
         (
             (tmp_path / "a.jsonl", "-o", tmp_path / "taken.html"),
             "Is a directory; give another file",
         ),
         ((tmp_path / "a.mp4", "-o", page), "no results are known by this ending; .json, .jsonl"),
         ((tmp_path / "b.csv", "-o", page), "only a part of each record"),
-        ((tmp_path / "c.json", "-o", page), "entry 1 is no record"),
+        ((tmp_path / "c.json", "-o", page), "entry 1 is not a record"),
         ((tmp_path / "d.json", "-o", page), "not a list of records"),
         ((tmp_path / "e.jsonl", "-o", page), "has no records"),
-        ((tmp_path / "f.json", "-o", page), "entry 1 is no record"),
-        ((tmp_path / "g.json", "-o", page), "entry 1 is no record"),
+        ((tmp_path / "f.json", "-o", page), "entry 1 is not a record"),
+        ((tmp_path / "g.json", "-o", page), "entry 1 is not a record"),
     ):
         outcome = adafocus("report", *arguments)
         assert outcome.code in (1, 2)
         assert message in outcome.err
         assert outcome.err.count("\n") == 1
     assert not page.exists()
+
+
+def test_only_a_page_of_ours_is_replaced_without_being_asked_to(tmp_path: Path, adafocus: Adafocus) -> None:
+    write(tmp_path / "a.jsonl", "a.mp4")
+    for name in ("page.html", "page-page-2.html"):
+        page = tmp_path / name
+        page.write_text("<p>my notes</p>")
+        refused = adafocus("report", tmp_path / "a.jsonl", "-o", tmp_path / "page.html")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert f"{page} is there already" in refused.err
+        assert page.read_text() == "<p>my notes</p>"
+        assert adafocus("report", tmp_path / "a.jsonl", "-o", tmp_path / "page.html", "--overwrite").code == 0
+    (tmp_path / "page-page-2.html").unlink()
+    assert adafocus("report", tmp_path / "a.jsonl", "-o", tmp_path / "page.html").code == 0

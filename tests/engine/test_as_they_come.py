@@ -161,7 +161,7 @@ def test_a_video_stays_with_the_child_that_opened_it(clips, tagger, monkeypatch)
 
 
 def test_later_looks_go_on_with_a_new_child_where_theirs_was_killed(clips, tagger, monkeypatch):
-    (expected,) = tagger.tag_videos(clips[:1], max_gmacs=100)
+    (expected,) = tag_as_they_come(clips[:1], tagger, TagRequest(max_gmacs=100))
     original, calls = VideoProcess.frames, []
 
     def frames(self, video, indices, **how):

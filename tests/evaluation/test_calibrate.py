@@ -6,16 +6,17 @@ import csv
 import inspect
 import json
 import shutil
+from dataclasses import replace
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from adafocus_cli.cli.calibrate import calibrate as command
 from adafocus_cli.evaluation import calibration
-from adafocus_cli.evaluation.calibration import halves
-from adafocus_cli.exits import GROUP
+from adafocus_cli.evaluation.calibration import ExitLaw, halves
 from adafocus_cli.flops import CostMeter
+from adafocus_cli.weights_file import About, write
+from tests.evaluation.conftest import NAMES
 from tests.tiny import tiny_model, tiny_spec
 
 FAMILY = "adafocus-v2"
@@ -34,18 +35,29 @@ def cost_after(turns, *, family=FAMILY, group=4):
     return sum(cost.total() for cost in costs[:turns]) / 1e9
 
 
-@pytest.mark.parametrize(("family", "group"), [(FAMILY, 4), (FAMILY, 1), ("adafocus-v1", 3), ("uni-adafocus", 4)])
+@pytest.mark.parametrize(
+    ("family", "group", "criterion"),
+    [
+        (FAMILY, 4, "logit"),
+        (FAMILY, 1, "entropy"),
+        ("adafocus-v1", 3, "logit"),
+        ("uni-adafocus", 4, "logit"),
+        ("uni-adafocus", 1, "entropy"),
+        ("uni-adafocus-tsm", 1, "logit"),
+    ],
+)
 def test_evaluate_with_the_file_gives_what_was_predicted(
-    calibrate, adafocus, clips, weights_of, tmp_path, monkeypatch, family, group
+    calibrate, adafocus, clips, weights_of, tmp_path, monkeypatch, family, group, criterion
 ):
     """One law only, for nothing is gained by looking at more with a model that was never trained."""
-    monkeypatch.setattr(calibration, "RATIOS", np.ones(1))
+    monkeypatch.setitem(calibration.AUTHORS_LAWS, family, ExitLaw((0.5,)))
     budget = 0.99 * cost_after(None, family=family, group=group)
-    options = ("--budgets", budget, "--group", group, "--seed", 3, "-f", "json")
+    options = ("--budgets", budget, "--group", group, "--criterion", criterion, "--seed", 3, "-f", "json")
     done = calibrate(clips, *options, "-o", tmp_path / "exits", family=family)
     assert done.code == 0, done.err
     record = json.loads(done.out)
     (entry,) = record["budgets"]
+    assert (record["law"], record["criterion"], record["metric"]) == ("auto", criterion, "top-1")
     paths = sorted(path for folder in sorted(clips.iterdir()) for path in folder.iterdir())
     for part, places in zip(("fitted", "checked"), halves([path.parent.name for path in paths], 3), strict=True):
         with (tmp_path / "list.csv").open("w", newline="") as file:
@@ -68,9 +80,10 @@ def test_a_table_a_picture_and_a_file_for_each_budget(calibrate, clips, tmp_path
     assert max(map(len, done.out.splitlines())) <= 80
     for text in ("fitted on 4 and checked on 4 other videos", "same step for all", "16 of 16", "left after a step"):
         assert text in done.out
-    (note,) = done.err.splitlines()
-    assert "a budget of 7 GMACs allows the" in note
-    assert note.endswith("nothing is skipped")
+    everything, *laws = done.err.splitlines()
+    assert "a budget of 7 GMACs allows the" in everything
+    assert everything.endswith("nothing is skipped")
+    assert "every video is left at the first exit; --law wide reaches further" in laws[0]
     assert len(list((tmp_path / "exits").iterdir())) == 3
     assert ".inf" in (tmp_path / "exits" / "exit-7.yaml").read_text()
     assert Image.open(tmp_path / "curve.png").size == (960, 600)
@@ -88,6 +101,9 @@ def test_broken_videos_are_left_out_and_told(calibrate, clips, tmp_path):
     record = json.loads(done.out)
     assert record["videos"] == {"fitted_on": 1, "checked_on": 2, "failed": 1}
     (tmp_path / "short.csv").write_text("bad.mp4,Futsal\n0.mp4,Futsal\n")
+    table = calibrate(tmp_path / "list.csv", "--budgets", "7")
+    assert "1 failed" in table.out
+    assert "bad.mp4: " in table.out
     few = calibrate(tmp_path / "short.csv", "--budgets", "7", "-q")
     assert (few.code, few.out) == (1, "")
     assert "only one video could be tagged, and halves need two" in few.err
@@ -116,6 +132,29 @@ def test_mistakes_are_one_line_with_the_next_step(calibrate, clips, tmp_path, ar
     assert complaint in line
 
 
-def test_groups_are_as_large_as_where_none_is_said():
-    """The option cannot import the number, which would load torch for the help."""
-    assert inspect.signature(command).parameters["group"].default == GROUP
+def test_without_being_told_the_law_is_the_authors(calibrate, clips):
+    """Of four videos that are fitted on, floors leave most to the last exit."""
+    done = calibrate(clips, "--budgets", cost_after(None, family="uni-adafocus-tsm") * 0.9, family="uni-adafocus-tsm")
+    assert done.code == 0, done.err
+    assert inspect.signature(command).parameters["group"].default == 1
+    assert inspect.signature(command).parameters["law"].default == "auto"
+
+
+def test_a_model_of_a_paper_is_calibrated_by_its_metric(adafocus, clips, tmp_path):
+    model = tiny_model(FAMILY)
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        write(file, About(spec=replace(model.spec, dataset="fcvid"), name="tiny", labels=NAMES), model.state_dict())
+    options = (clips, "-w", path, "--device", "cpu")
+    calibrated = adafocus("calibrate", *options, "--budgets", 0.9 * cost_after(None), "-f", "json")
+    record = json.loads(calibrated.out)
+    assert (record["metric"], record["classes_without_videos"]) == ("mAP, all labels", 4)
+    found = json.loads(adafocus("evaluate", *options, "-f", "json").out)["accuracy"]
+    mean = found["mean_average_precision"]["as_published"]
+    assert found["paper"] == {"metric": "mAP, all labels", "value": mean}
+    assert found["classes"] == {"averaged": 3, "without_videos": 4}
+    table = adafocus("evaluate", *options).out
+    assert "mAP, all labels" in table
+    assert "the paper's metric" in table
+    table = adafocus("calibrate", *options, "--budgets", 0.9 * cost_after(None)).out
+    assert "chosen by mAP, all labels, over the" in " ".join(table.split())

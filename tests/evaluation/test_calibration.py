@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.evaluation import metrics
-from adafocus_cli.evaluation.calibration import Answers, Calibrator, halves, leave, thresholds_of
+from adafocus_cli.evaluation.calibration import (
+    AUTHORS_LAWS,
+    Answers,
+    Calibrator,
+    Stops,
+    halves,
+    law_of,
+    leave,
+    thresholds_of,
+)
 from adafocus_cli.evaluation.curve import draw
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.flops import CostMeter
 from adafocus_cli.models import FAMILIES
+from tests.oracle import FOLDER
 from tests.test_exits import clip_of
 from tests.tiny import CLASSES, tiny_model, tiny_spec, tiny_tagger
 
@@ -30,8 +43,8 @@ def made_up(videos, *, seed=0, steps=STEPS):
     return Answers(logits.astype(np.float32), metrics.truth_table([(place,) for place in shown], CLASSES))
 
 
-def calibrator(*budgets, family="adafocus-v2", group=4):
-    return Calibrator(tiny_model(family), CostMeter(tiny_spec(family)), group=group, budgets=budgets)
+def calibrator(*budgets, family="adafocus-v2", group=4, law="auto"):
+    return Calibrator(tiny_model(family), CostMeter(tiny_spec(family)), group=group, budgets=budgets, law=law)
 
 
 @pytest.fixture
@@ -40,42 +53,175 @@ def gmacs():
     return np.cumsum([cost.total() / 1e9 for cost in CostMeter(tiny_spec("adafocus-v2")).of_turns(TURNS)])
 
 
-TURNS = tiny_model("adafocus-v2").turns(4)
+TURNS, SINGLES = (tiny_model("adafocus-v2").turns(group) for group in (4, 1))
+COSTS = CostMeter(tiny_spec("uni-adafocus-tsm")).of_turns(tiny_model("uni-adafocus-tsm").turns(1))
 
 
-@pytest.mark.parametrize("ratio", [0, 0.5, 1, 2.5])
-@pytest.mark.parametrize("stops", [range(STEPS), range(3, STEPS, 4)])
-def test_the_shares_that_are_left_are_those_of_the_law(ratio, stops):
+class TestAuthorsLaws:
+    """What their own code made of made-up logits; `exits-*.npz` has one file a law."""
+
+    @pytest.fixture(params=sorted(FOLDER.glob("exits-*.npz")), ids=lambda path: path.stem)
+    def case(self, request):
+        with np.load(request.param) as file:
+            return SimpleNamespace(name=request.param.stem, **file)
+
+    @pytest.fixture(params=["logit", "entropy"])
+    def theirs(self, case, request):
+        """Their results by one criterion."""
+        prefix = "entropy_" if request.param == "entropy" else ""
+        names = ("thresholds", "left", "mean_cost", "metric")
+        if not hasattr(case, prefix + "thresholds"):
+            pytest.skip("no results by this criterion")
+        results = {name: getattr(case, prefix + name) for name in names}
+        return SimpleNamespace(criterion=request.param, **results)
+
+    def law(self, case):
+        """By the family in the file's name; X3D, which is no family here, has the law of the other with two exits."""
+        families = {"v2": "adafocus-v2", "uni": "uni-adafocus", "uni-tsm": "uni-adafocus-tsm", "uni-x3d": None}
+        kind = next(kind for kind in sorted(families, key=len, reverse=True) if case.name.startswith(f"exits-{kind}"))
+        return AUTHORS_LAWS[families[kind] or "uni-adafocus-tsm"]
+
+    def answers(self, case, part, criterion):
+        labels = getattr(case, f"{part}_labels")
+        logits = getattr(case, f"{part}_logits")
+        shown = [[label for label in np.atleast_1d(row).tolist() if label >= 0] for row in labels]
+        metric = "mAP, all labels" if case.metric_name == "mAP" else "top-1"
+        return Answers(logits, metrics.truth_table(shown, logits.shape[-1]), criterion, metric)
+
+    def test_files_are_found(self):
+        assert sorted(FOLDER.glob("exits-*.npz"))
+
+    def test_ratios(self, case):
+        assert self.law(case).ratios == pytest.approx(case.ratios.tolist())
+
+    def test_thresholds_videos_that_leave_costs_and_accuracies(self, case, theirs):
+        law = self.law(case)
+        fitting, checking = (self.answers(case, part, theirs.criterion) for part in ("fit", "test"))
+        exits = fitting.logits.shape[1]
+        stops = Stops(tuple(range(exits)), tuple(case.exit_cost.astype(float)))
+        for number, ratio in enumerate(law.ratios):
+            thresholds = thresholds_of(law.leaving(ratio, exits, len(fitting)), fitting.certainty)
+            assert np.clip(thresholds, -1e8, 1e8) == pytest.approx(theirs.thresholds[number], abs=1e-6)
+            left = leave(checking, thresholds)
+            assert np.bincount(left, minlength=exits).tolist() == theirs.left[number].tolist()
+            assert stops.price(left).mean() == pytest.approx(theirs.mean_cost[number], rel=1e-6)
+            # Theirs is a mean in float32.
+            assert 100 * checking.accuracy(left) == pytest.approx(theirs.metric[number], abs=1e-5)
+        everything = checking.accuracy(np.full(len(checking), exits - 1))
+        assert 100 * everything == pytest.approx(float(case.full_metric), abs=1e-5)
+
+
+def test_a_share_that_is_a_whole_number_is_rounded_as_torch_does():
+    """Of 320 videos 0.6 ** 0 / 1.6 are 200."""
+    assert AUTHORS_LAWS["uni-adafocus-tsm"].leaving(0.6, 2, 320) == (200,)
+    assert AUTHORS_LAWS["adafocus-v2"].leaving(1.0, 16, 400) == (25,) * 15
+
+
+def test_what_the_shares_leave_over_stays_to_the_last_exit():
+    assert AUTHORS_LAWS["adafocus-v2"].leaving(1.0, 16, 15) == (0,) * 15
+
+
+def test_the_threshold_is_the_number_of_the_last_video_that_leaves():
+    sure = np.array([[4.0, 9], [2, 9], [1, 9], [3, 9]], np.float32)
+    assert thresholds_of([2], sure) == (3.0, -math.inf)
+    assert thresholds_of([0], sure) == (math.inf, -math.inf)
+
+
+def test_a_video_that_has_left_does_not_count_again():
+    sure = np.array([[4.0, 9, 0], [2, 8, 0], [1, 7, 0]], np.float32)
+    assert thresholds_of([1, 1], sure) == (4.0, 8.0, -math.inf)
+
+
+def test_every_authors_exit_of_a_family_is_one_of_ours():
+    """Uni has one for its glance, whose first fifteen answers are none."""
+    for family, steps in {
+        "adafocus-v1": range(16),
+        "adafocus-v2": range(16),
+        "uni-adafocus": range(15, 32),
+        "uni-adafocus-tsm": range(2),
+    }.items():
+        answers = [made_up(400, seed=seed, steps=steps.stop) for seed in range(2)]
+        gmacs = calibrator(1e3, family=family, group=1).full_gmacs
+        found = calibrator(0.99 * gmacs, family=family, group=1).calibrate(*answers)
+        thresholds = found.choices[0].thresholds
+        assert [step for step, number in enumerate(thresholds) if number < math.inf] == list(steps)
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_what_a_law_lets_leave_within_a_group_leaves_at_its_end(group, gmacs):
     answers = made_up(1000)
-    left = leave(answers, thresholds_of(ratio, answers.surest, stops))
-    expected = np.cumsum(float(ratio) ** np.arange(STEPS))
-    for stop in stops:
-        assert (left <= stop).sum() == round(1000 * expected[stop] / expected[-1])
-    assert set(left) <= set(stops)
+    found = calibrator(gmacs[2], group=group)
+    leaving = np.cumsum(AUTHORS_LAWS["adafocus-v2"].leaving(1.2, 16, 1000))
+    left = leave(answers, found._thresholds(1.2, answers))
+    for stop in range(group - 1, 15, group):
+        assert (left <= stop).sum() == leaving[stop]
+    assert set(left) == set(range(group - 1, 16, group))
 
 
-def test_thresholds_keep_a_distance_from_the_answers_that_they_are_fitted_on():
-    surest = np.array([[4.0, 9], [2, 9], [1, 9], [3, 9]], np.float32)
-    assert thresholds_of(1, surest, (0, 1)) == (2.5, -math.inf)
+@pytest.mark.parametrize("family", AUTHORS_LAWS)
+def test_ratios_are_those_of_the_authors_and_between_them_and_beyond_if_asked(family):
+    theirs = AUTHORS_LAWS[family].ratios
+    auto, wide = (law_of(family, name).ratios for name in ("auto", "wide"))
+    assert set(theirs) <= set(auto) & set(wide)
+    assert (min(auto), max(auto)) == (min(theirs), max(theirs))
+    assert (min(wide), max(wide)) == (1 / 128, max(128, *theirs))
+    assert max(high / low for low, high in pairwise(auto)) < 1.1
 
 
-def test_equal_answers_leave_together():
-    surest = np.array([[4.0, 9], [2, 9], [2, 9], [1, 9]], np.float32)
-    assert thresholds_of(1, surest, (0, 1)) == (2.0, -math.inf)
+def test_budgets_near_everything_differ_for_two_exits():
+    """With ratios up to 3.9, all of these had the same mean cost."""
+    fitting, checking = (made_up(2000, seed=seed, steps=2) for seed in range(2))
+    first, full = (sum(cost.total() for cost in COSTS[:turns]) / 1e9 for turns in (1, 2))
+    shares = [(budget - 2.4) / (18.84 - 2.4) for budget in (10, 16, 17, 18, 18.5)]
+    budgets = [first + share * (full - first) for share in shares]
+    found = calibrator(*budgets, family="uni-adafocus-tsm", group=1).calibrate(fitting, checking)
+    spent = [(choice.fitted.gmacs - first) / (full - first) for choice in found.choices]
+    assert spent == pytest.approx(shares, abs=0.02)
 
 
-def test_the_smallest_difference_still_parts_two_answers():
-    low = np.float32(1)
-    high = np.nextafter(low, np.float32(2))
-    threshold = thresholds_of(1, np.array([[low, 9], [high, 9]], np.float32), (0, 1))[0]
-    assert low < np.float32(threshold) <= high
+def test_a_budget_below_all_laws_leaves_everything_at_the_first_exit(gmacs):
+    """Also videos that are less sure than all that were fitted on."""
+    singles = np.cumsum([cost.total() / 1e9 for cost in CostMeter(tiny_spec("adafocus-v2")).of_turns(SINGLES)])
+    (choice,) = calibrator(1.01 * singles[0], group=1).calibrate(made_up(100), made_up(100, seed=1)).choices
+    assert choice.ratio == 0
+    assert choice.thresholds[0] == -math.inf
+    assert choice.checked.left == ((0, 100),)
 
 
-def test_nobody_stays_by_chance_where_the_law_wants_all_to_leave():
-    """Videos that are less sure than all that were fitted on would else pay for everything."""
-    answers = made_up(50)
-    doubtful = Answers(answers.logits - 100, answers.truth)
-    assert (leave(doubtful, thresholds_of(0, answers.surest, (3, 7, 11, 15))) == 3).all()
+def test_laws_are_chosen_by_the_metric_of_the_data_set():
+    """Equal in the first answers, which top-1 counts, and better ranked at the later step, which mAP counts."""
+    truth = np.zeros((8, CLASSES), bool)
+    truth[:4, 0] = truth[4:, 1] = True
+    logits = np.zeros((8, 2, CLASSES), np.float32)
+    logits[:, :, 2] = 5 + np.arange(8)[:, None]  # always first, always wrong
+    logits[:4, 1, 0] = logits[4:, 1, 1] = 1
+    logits[4:, 0, 0] = logits[:4, 0, 1] = 1
+    first, full = (sum(cost.total() for cost in COSTS[:turns]) / 1e9 for turns in (1, 2))
+    budget = first + 0.81 * (full - first)
+    spent = {}
+    for metric in ("top-1", "mAP, all labels"):
+        answers = Answers(logits, truth, metric=metric)
+        (choice,) = calibrator(budget, family="uni-adafocus-tsm", group=1).calibrate(answers, answers).choices
+        spent[metric] = choice.fitted.gmacs
+    assert spent["top-1"] == pytest.approx(first + (full - first) / 8)  # the cheapest law: one floor is left over
+    assert spent["mAP, all labels"] > first + 0.5 * (full - first)
+
+
+def test_one_label_a_video_is_measured_as_such():
+    logits = np.zeros((3, 1, 3), np.float32)
+    logits[0, 0] = (0, 9, 0)
+    logits[1, 0] = (9, 0, 0)
+    logits[2, 0] = (0, 1, 5)
+    shown = [(0, 1), (0,), (1, 2)]
+    answers = Answers(
+        logits,
+        metrics.truth_table(shown, 3),
+        metric="mAP, one label",
+        one_label=metrics.truth_table([labels[:1] for labels in shown], 3),
+    )
+    left = np.zeros(3, int)
+    assert answers.accuracy(left) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
+    assert replace(answers, metric="mAP, all labels").accuracy(left) != answers.accuracy(left)
 
 
 def test_halves_have_their_share_of_every_class_and_follow_the_seed():
@@ -159,8 +305,9 @@ BLUE, GREY, BLACK = (23, 85, 160), (160, 160, 160), (30, 30, 30)
 
 
 def pixels_of(image, colour):
-    """Rows and columns, below the legend and right of the axis."""
-    rows, columns = np.nonzero((np.asarray(image)[84:526, 84:] == colour).all(axis=2))
+    """Rows and columns, below the legend and right of the axis; the edge of a line is a little paler."""
+    away = np.abs(np.asarray(image)[84:526, 84:].astype(int) - colour)
+    rows, columns = np.nonzero((away < 30).all(axis=2))
     return rows, columns
 
 

@@ -12,7 +12,7 @@ from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.evaluation.judge import Judge
 from adafocus_cli.evaluation.report import Setting
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.output.json_records import dumps
+from adafocus_cli.output.writers import dumps
 from adafocus_cli.schema import Cost, Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
 
 NAMES = LabelSet(("a", "b", "c", "d", "e", "f", "g"), "names")
@@ -41,9 +41,9 @@ def result(*answers, gmacs=1.0, steps=None, frames=4):
     )
 
 
-def judged(labels, results):
+def judged(labels, results, *, metric=None):
     samples = tuple(Sample(f"{place}.mp4", label[0], tuple(label[1:])) for place, label in enumerate(labels))
-    judge = Judge(Dataset(samples, "data"), NAMES)
+    judge = Judge(Dataset(samples, "data"), NAMES, metric=metric)
     for place, entry in results:
         judge.add(place, entry)
     return judge
@@ -107,6 +107,28 @@ def test_the_record_is_json_and_says_what_its_numbers_are_over():
     assert record["accuracy"]["mean_average_precision"] == {"as_published": 1, "scikit_learn": 1}
     assert record["confusion"] == {"indices": [0], "labels": ["a"], "counts": [[1]]}
     assert record["exits"] == {"of": 2, "videos": [{"step": 1, "videos": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [("top-1", 2 / 3), ("mAP, all labels", (1 + 5 / 6 + 1 / 2) / 3), ("mAP, one label", (1 + 1 + 1 / 2) / 3)],
+)
+def test_the_papers_metric_is_named_with_its_value(metric, value):
+    """The first video shows b, too, where the others are surer of it: all labels have (1/1 + 2/3) / 2 there."""
+    results = [(0, result([0, 2, 1])), (1, result([1, 0])), (2, result([1, 2]))]
+    report = judged(["ab", "b", "c"], results, metric=metric).report()
+    setting = Setting(model=MODEL, data="data", policy="learned", seed=0, available=3)
+    accuracy = report.to_dict(setting, seconds=1)["accuracy"]
+    assert accuracy["paper"] == {"metric": metric, "value": pytest.approx(value, abs=1e-6)}
+    assert accuracy["videos_with_several_labels"] == 1
+
+
+def test_classes_that_no_video_shows_are_counted():
+    report = judged(["a", "b"], [(0, result([0])), (1, result([1]))]).report()
+    setting = Setting(model=MODEL, data="data", policy="learned", seed=0, available=2)
+    accuracy = report.to_dict(setting, seconds=1)["accuracy"]
+    assert accuracy["classes"] == {"averaged": 2, "without_videos": 5}
+    assert accuracy["paper"] is None
 
 
 def test_a_class_that_is_not_known_is_said_before_the_work():

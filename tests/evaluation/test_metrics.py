@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from adafocus_cli.evaluation import metrics
+from adafocus_cli.labels import LabelSet, packaged
+from adafocus_cli.schema import ModelInfo
 
 YES, NO = True, False
 
@@ -60,3 +62,29 @@ def test_confusion_by_hand():
     shown = [(0,), (0,), (1,), (2, 1), (2, 1)]
     counts = metrics.confusion(np.array([0, 1, 1, 1, 0]), shown, 3)
     assert counts.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
+
+
+def model_of(family, dataset):
+    return ModelInfo(name="m", family=family, dataset=dataset, sha256="0" * 64, patch_size=128)
+
+
+@pytest.mark.parametrize(
+    ("family", "dataset", "metric"),
+    [
+        ("adafocus-v1", "activitynet", "mAP, one label"),
+        ("adafocus-v2", "activitynet", "mAP, all labels"),
+        ("adafocus-v2", "fcvid", "mAP, all labels"),
+        ("uni-adafocus", "activitynet", "mAP, all labels"),
+        ("uni-adafocus", "minikinetics", "top-1"),
+        ("uni-adafocus-tsm", "sthv1", "top-1"),
+        ("adafocus-v1-tsm", "world:motion", None),
+        ("adafocus-v2", None, None),
+    ],
+)
+def test_the_metric_is_that_of_the_models_paper(family, dataset, metric):
+    numbers = LabelSet(tuple("abc"), "numbers")
+    assert metrics.paper_metric(model_of(family, dataset), numbers) == metric
+
+
+def test_a_file_that_does_not_say_its_data_set_has_that_of_its_labels():
+    assert metrics.paper_metric(model_of("adafocus-v1", None), packaged("activitynet")) == "mAP, one label"

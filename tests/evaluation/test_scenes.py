@@ -15,7 +15,7 @@ from adafocus_cli.evaluation.frames import tag_samples
 from adafocus_cli.evaluation.scenes import Rendered, scenes
 from adafocus_cli.models import build
 from adafocus_cli.requests import TagRequest
-from adafocus_cli.training.clips import Planned, SceneClips
+from adafocus_cli.training.clips import PlannedFrames, SceneClips
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.pictures import resized
 from adafocus_cli.weights_file import About, write
@@ -79,7 +79,7 @@ def test_frames_are_those_that_training_would_show(monkeypatch):
     tagger = tiny_tagger(family)
     result = dict(tag_samples([Sample("world:glyphs#12", "A")], tagger, TagRequest(workers=1)))[0]
     monkeypatch.setattr("adafocus_cli.training.clips.mix", lambda *parts: seen.setdefault("seed", 12))
-    clips = SceneClips("glyphs", True, 100, Planned(tagger.spec), 0)
+    clips = SceneClips("glyphs", True, 100, PlannedFrames(tagger.spec), 0)
     plan = tiny_model(family).plan(result.video.frames)
     direct = tagger.tag_frames(clips.read(12, ()).pixels)
     assert plan.frames == clips.planned.numbers(result.video.frames)
@@ -112,7 +112,7 @@ def test_scenes_are_of_the_kind_that_training_never_shows():
     spec = tiny_spec("adafocus-v2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world("glyphs").__class__, "scene", lambda self, seed, label: judged.setdefault(seed, taken))
-        validation = SceneClips("glyphs", True, 30, Planned(spec), 0)
+        validation = SceneClips("glyphs", True, 30, PlannedFrames(spec), 0)
         for place in range(len(validation)):
             validation.read(place, ())
     assert len(judged) == 30

@@ -18,6 +18,22 @@ def report():
     return judged(["a", "b", "b"], [(0, result([0], [0])), (1, result([1], [1])), (2, result([0, 1], [0, 1]))]).report()
 
 
+def test_the_papers_metric_comes_first_and_by_its_name():
+    several = judged(["ab", "b"], [(0, result([0], [0])), (1, result([1], [1]))], metric="mAP, all labels").report()
+    lines = shown(several, width=120)
+    assert lines[1].startswith("mAP, all labels 100.0 % the paper's metric; as papers compute it, over 2 of 7 classes")
+    assert lines[1].endswith("5 have no video")
+    assert "mAP, one label 100.0 % the first of each video; 1 of 2 have several" in lines
+    one = shown(replace(several, metric="mAP, one label"), width=120)
+    assert one[1] == "mAP, one label 100.0 % the paper's metric; the first of each video; 1 of 2 have several"
+
+
+def test_without_a_paper_no_metric_is_called_its(report):
+    text = "\n".join(shown(report))
+    assert "paper's" not in text
+    assert "one label" not in text
+
+
 def shown(report: Report, width: int = 80) -> list[str]:
     setting = Setting(model=MODEL, data="data", policy="centre", seed=0, available=3)
     console = Console(file=io.StringIO(), width=width)

@@ -12,7 +12,7 @@ import pytest
 
 from adafocus_cli.cli.app import run
 from adafocus_cli.library import download
-from adafocus_cli.library.store import Store
+from adafocus_cli.library.store import ModelStore
 from adafocus_cli.spec import ModelSpec, Network
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -103,8 +103,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(home: Path) -> Store:
-    return Store(home)
+def store(home: Path) -> ModelStore:
+    return ModelStore(home)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 
 from adafocus_cli import labels
 from adafocus_cli.errors import AdaFocusError
-from adafocus_cli.library import catalogue, included
+from adafocus_cli.library import catalogue
 from adafocus_cli.models import FAMILIES, default_spec, dense
 from adafocus_cli.spec import ModelSpec
 
 ALL = catalogue.packaged().entries
-ENTRIES = [entry for entry in ALL if entry.name not in included.NAMES]
+ENTRIES = [entry for entry in ALL if entry.name not in catalogue.INCLUDED]
 CLASSES = {
     "activitynet": 200,
     "fcvid": 239,
@@ -101,22 +101,22 @@ def test_every_packaged_list_says_how_sure_it_is(name):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no catalogue"),
+        ("", "is not a catalogue"),
         ("[1, 2", "not YAML"),
-        ("groups: 3", "no catalogue"),
+        ("groups: 3", "is not a catalogue"),
         ("groups: [{family: x}]", "without `models:`"),
-        ("groups: [{models: [3]}]", "no mapping"),
-        ("groups: [{models: [{name: a}]}]", "must at least say"),
+        ("groups: [{models: [3]}]", "is not a mapping"),
+        ("groups: [{models: [{name: a}]}]", "needs at least"),
         ("groups: [{models: [{name: ../a, family: f, file: x}]}]", "cannot be a model's name"),
         ("groups: [{models: [{name: a, family: f, file: ../x}]}]", "not the plain name"),
         ("groups: [{models: [{name: a, family: f, file: ''}]}]", "not the plain name"),
         ("groups: [{models: [{name: a, family: f, file: ..}]}]", "not the plain name"),
         ("groups: [{models: [{name: a, family: f, file: 2026-99-99}]}]", "not YAML"),
-        ("groups: [{models: [{name: a, family: f, file: x, url: 'http://e.org/x'}]}]", "begins with https"),
-        ("groups: [{models: [{name: a, family: f, file: x, url: 7}]}]", "a text is expected"),
+        ("groups: [{models: [{name: a, family: f, file: x, url: 'http://e.org/x'}]}]", "starts with https"),
+        ("groups: [{models: [{name: a, family: f, file: x, url: 7}]}]", "a string is expected"),
         ("groups: [{models: [{name: a, family: f, file: x, speed: 7}]}]", "'speed'"),
         ("groups: [{models: [{name: a, family: f, file: x, patch_size: big}]}]", "a number is expected"),
-        ("groups: [{models: [{name: a, family: f, file: x, spec: {speed: 1}}]}]", "and nothing else"),
+        ("groups: [{models: [{name: a, family: f, file: x, spec: {speed: 1}}]}]", "spec can only have"),
         ("groups: [{models: [{name: a, family: f, file: x}, {name: a, family: f, file: y}]}]", "twice"),
         ("groups: [{models: [{name: a, family: f, file: x, sha256: abc}]}]", "64 hexadecimal digits"),
     ],

@@ -11,7 +11,7 @@ import urllib.error
 import pytest
 
 from adafocus_cli.library import download
-from adafocus_cli.library.store import Store
+from adafocus_cli.library.store import ModelStore
 from tests.library.conftest import file, reply
 
 PATH = "/tiny.safetensors"
@@ -52,7 +52,7 @@ def test_it_is_continued_by_a_later_run_too(pull, server, tiny_file, monkeypatch
     broken = pull()
     assert broken.code == 1
     assert "broke off after 10000 of" in broken.error
-    assert "run the same again" in broken.error
+    assert "run the same command again to resume" in broken.error
     assert pull().code == 0
     assert server.asked[-1] == (PATH, "bytes=10000-")
 
@@ -93,7 +93,7 @@ def test_a_server_that_breaks_off_and_calls_the_file_another_each_time_is_given_
     server.answers[PATH] = lambda handler: (changed if handler.headers.get("Range") else answer)(handler)
     outcome = pull()
     assert outcome.code == 1
-    assert "cannot be had" in outcome.error or "broke off" in outcome.error
+    assert "cannot be downloaded" in outcome.error or "broke off" in outcome.error
     assert len(server.asked) <= 4
 
 
@@ -172,7 +172,7 @@ def test_a_hash_in_the_catalogue_must_be_met(pull, server, store, tiny_file, cat
     catalogue_file.write_text(text.replace("{name: tiny,", f"{{name: tiny, sha256: '{'0' * 64}',"))
     outcome = pull("--accept-changed")
     assert outcome.code == 1
-    assert "is not the file that the catalogue means" in outcome.error
+    assert "is not the file of the catalogue" in outcome.error
     assert store.installed() == []
 
 
@@ -222,7 +222,7 @@ def test_a_server_that_goes_silent_is_given_up(server, home):
 
     server.answers["/slow"] = answer
     home.mkdir()
-    with pytest.raises(download.DownloadError, match="nothing came for too long; run the same again"):
+    with pytest.raises(download.DownloadError, match="the connection timed out; run the same command again"):
         download.fetch(server.url("/slow"), home / "slow", pauses=(), timeout=0.1)
 
 
@@ -236,7 +236,7 @@ def test_nobody_listens(pull, server):
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        (socket.gaierror(-2, "Name or service not known"), "is not found; check the network connection"),
+        (socket.gaierror(-2, "Name or service not known"), "was not found; check the network connection"),
         (ssl.SSLCertVerificationError(1, "expired"), "the certificate of"),
     ],
 )
@@ -260,12 +260,12 @@ def test_a_full_disk(pull, server, tiny_file, monkeypatch):
     monkeypatch.setattr(download, "_is_page", full)  # asked between opening the file and writing into it
     outcome = pull()
     assert outcome.code == 1
-    assert "is full; make room and run the same again" in outcome.error
+    assert "is full; make room and run the same command again" in outcome.error
 
 
 def test_two_pulls_of_one_model_do_not_meet(pull, server, store, home, tiny_file):
     server.answers[PATH] = file(tiny_file.read_bytes())
-    with Store(home).exclusively("tiny"):
+    with ModelStore(home).exclusively("tiny"):
         outcome = pull()
     assert outcome.code == 1
     assert "another process" in outcome.error
@@ -285,4 +285,4 @@ def test_a_catalogue_can_be_at_an_address(adafocus, server, catalogue_file):
     assert outcome.code == 0
     assert json.loads(outcome.out)[0]["name"] == "tiny"
     refused = adafocus("models", "list", "--catalogue", "http://example.org/list.yaml")
-    assert "not an address that begins with https://" in refused.error
+    assert "not an address that starts with https://" in refused.error

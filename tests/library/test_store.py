@@ -12,7 +12,7 @@ import pytest
 
 from adafocus_cli.errors import AdaFocusError, ModelError, UsageError
 from adafocus_cli.library.catalogue import check_name
-from adafocus_cli.library.store import Store, default_home, find_model
+from adafocus_cli.library.store import ModelStore, default_home, find_model
 
 np = pytest.importorskip("numpy")
 
@@ -72,8 +72,7 @@ def test_verify_finds_one_flipped_bit(installed, adafocus, store, tiny_file):
 def test_verify_wants_to_know_what(adafocus):
     assert adafocus("models", "verify").code == 2
     assert (
-        "no model is called 'v1-sthv1-p14'; near it are v1-sthv1-p14"
-        in adafocus("models", "verify", "v1-sthv1-p14").error
+        "there is no model 'v1-sthv1-p14'; similar: v1-sthv1-p14" in adafocus("models", "verify", "v1-sthv1-p14").error
     )
     known = adafocus("models", "verify", "v1-sthv1-p144")
     assert (known.code, "not installed" in known.out) == (1, True)
@@ -105,9 +104,9 @@ def test_a_label_list_must_fit(adafocus, tiny_file, tmp_path):
 @pytest.mark.parametrize(
     ("model", "error", "words"),
     [
-        ("v1-activitynet-p12", UsageError, "near it are v1-activitynet-p1"),
+        ("v1-activitynet-p12", UsageError, "similar: v1-activitynet-p1"),
         ("xyzzy", UsageError, "see `adafocus models list`"),
-        ("V2-ActivityNet-P128-MBV2", UsageError, "near it are v2-activitynet-p128-mbv2"),
+        ("V2-ActivityNet-P128-MBV2", UsageError, "similar: v2-activitynet-p128-mbv2"),
         ("v2-fcvid-p128-mbv2", ModelError, "get it with: adafocus models pull v2-fcvid-p128-mbv2"),
         ("uni-fcvid-p128", ModelError, "adafocus models add fcvid_p128.pth.tar --name uni-fcvid-p128"),
         ("nowhere/model.pth", UsageError, "no model file 'nowhere/model.pth'"),
@@ -143,7 +142,7 @@ def test_a_home_that_cannot_be_written_is_one_clear_line(adafocus, tiny_file, tm
     monkeypatch.setenv("ADAFOCUS_HOME", str(blocked / "home"))
     outcome = adafocus("models", "add", tiny_file, "--name", "mine")
     assert outcome.code == 1
-    assert "set ADAFOCUS_HOME to a folder that can be written" in outcome.error
+    assert "set ADAFOCUS_HOME to a writable folder" in outcome.error
     assert adafocus("models", "list").code == 0
 
 
@@ -172,4 +171,4 @@ def test_listing_needs_no_torch():
 
 
 def test_store_of_another_home_is_another_store(tmp_path, installed):
-    assert Store(tmp_path / "elsewhere").installed() == []
+    assert ModelStore(tmp_path / "elsewhere").installed() == []

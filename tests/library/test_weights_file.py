@@ -21,7 +21,7 @@ CASE = "v1-sthv1-p144"
 
 @pytest.fixture(scope="module")
 def converted(checkpoint_file, tmp_path_factory):
-    from adafocus_cli.library.conversion import convert_file
+    from adafocus_cli.library.install import convert_file
 
     path = tmp_path_factory.mktemp("converted") / "a.safetensors"
     convert_file(checkpoint_file(CASE), path, name="mine", patch_size=144, labels="sthv1")

@@ -21,6 +21,7 @@ from adafocus_cli.nn.pixels import normalised, renormalise
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.folding import fold
 from adafocus_cli.spec import Network, Normalisation, normalisation_of
+from tests import oracle
 from tests.tiny import tiny_spec
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -49,11 +50,11 @@ def blocks(height: int, width: int) -> torch.Tensor:
     ("arch", "height", "width"),
     [(LITE[0], 224, 224), (LITE[1], 240, 240), (LITE[2], 260, 260), (LITE[0], 150, 287), (LITE[2], 192, 192)],
 )
-def test_the_answer_is_that_of_the_reference_package(arch, height, width, golden):
+def test_the_answer_is_that_of_the_reference_package(arch, height, width):
     network, classifier = lite(arch)
     maps = network(normalised(blocks(height, width), *normalisation_of(arch)))
     assert maps.shape == (1, 1280, network.map_side(height), network.map_side(width))
-    (expected,) = golden("efficientnet-lite")[f"{arch}@{height}x{width}"][None]
+    (expected,) = np.load(oracle.OWN / "networks/efficientnet-lite.npz")[f"{arch}@{height}x{width}"][None]
     torch.testing.assert_close(classifier(maps.mean((2, 3)))[0], torch.from_numpy(expected), rtol=0, atol=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json
@@ -20,10 +21,9 @@ from typing import Any
 import pytest
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.base import View
-from adafocus_cli.output.csv_rows import CsvWriter
 from adafocus_cli.output.journal import Journal, Source, record_file
-from adafocus_cli.output.sink import Sink
+from adafocus_cli.output.writers import CsvWriter, Sink, WriterOptions
+from adafocus_cli.schema import path_of
 from tests.output.made_up import failed, tagged
 
 SETTINGS = {"model": "abc", "top_k": "5"}
@@ -94,6 +94,25 @@ def test_a_record_says_what_it_was_made_of(path: Path) -> None:
             "source": {"size": 10, "mtime_ns": 1, "digest": digest_of(NASTY)},
             "settings": SETTINGS,
         }
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("path", LINES[:2], indirect=True)
+def test_a_file_is_not_open_when_another_takes_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to replace it then."""
+    replaced: list[Path] = []
+    replace = Path.replace
+
+    def refuse_open(self: Path, target: Path) -> Path:
+        assert target not in [file.resolve() for file in Path("/proc/self/fd").iterdir()]
+        replaced.append(target)
+        return replace(self, target)
+
+    write(path, "a.mp4", "b.mp4")
+    monkeypatch.setattr(Path, "replace", refuse_open)
+    with journal(path) as output:
+        output.write(tagged("a.mp4"), source("a.mp4", "changed"))
+    assert replaced == [path]
 
 
 def test_a_changed_video_is_redone_and_its_old_record_goes(path: Path) -> None:
@@ -234,7 +253,7 @@ def test_damage_before_good_records_is_not_taken_for_an_end(tmp_path: Path) -> N
     write(path, "a.mp4", "b.mp4")
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + b"what?\n" + second)
-    with pytest.raises(AdaFocusError, match=f"at byte {len(first)} is no record"):
+    with pytest.raises(AdaFocusError, match=f"at byte {len(first)} is not a record"):
         journal(path)
 
 
@@ -250,7 +269,7 @@ def test_records_of_classify_can_be_appended_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
 def test_rows_of_classify_are_refused_for_they_have_fewer_columns(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"tags.{ending}"
-    with Sink.file(tmp_path / "plain.csv") as sink, CsvWriter(sink, View()) as writer:
+    with Sink.file(tmp_path / "plain.csv") as sink, CsvWriter(sink, WriterOptions()) as writer:
         writer.write(tagged())
     content = (tmp_path / "plain.csv").read_bytes()
     path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
@@ -323,3 +342,54 @@ def test_sources_tell_content_from_name(tmp_path: Path) -> None:
             changed[place] ^= 1
             second.write_bytes(changed)
             assert Source.of(str(second)).digest != one.digest
+
+
+def test_every_record_is_json_for_strict_readers_and_has_the_bytes_of_its_name(path: Path) -> None:
+    write(path, NASTY)
+    if path.suffix == ".jsonl":
+        assert b"\\\\udcff" in path.read_bytes()
+    (record,) = records(path)
+    json.dumps(record, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
+    if "path" not in record:
+        assert base64.b64decode(record["video"]["path_bytes"]) == os.fsencode(NASTY)
+        assert path_of(record) == NASTY
+
+
+def test_names_of_one_file_have_one_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = path.parent / "videos"
+    folder.mkdir()
+    (path.parent / "link").symlink_to(folder)
+    monkeypatch.chdir(path.parent)
+    names = ["videos/=a.mp4", "./videos/=a.mp4", "videos//../videos/=a.mp4", f"{folder}/=a.mp4", "link/=a.mp4"]
+    write(path, names[0])
+    for time, name in enumerate(names, 1):
+        with journal(path) as output:
+            assert output.done(source(name, names[0], time))
+            assert output.copy(source(name, names[0], time + 1)) is None
+            output.write(tagged(name), source(name, names[0], time + 1))
+    assert paths(path) == [names[-1]]
+    write(path, "videos/b.mp4", "a.mp4")
+    assert len(paths(path)) == 3
+
+
+def test_a_file_with_several_names_of_one_video_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("tags.jsonl")
+    for name in ("a.mp4", str(tmp_path / "a.mp4")):
+        write(tmp_path / f"{len(name)}.jsonl", name)
+        path.open("ab").write((tmp_path / f"{len(name)}.jsonl").read_bytes())
+    write(path)
+    assert paths(path) == [str(tmp_path / "a.mp4")]
+
+
+def test_records_of_files_that_are_gone_are_removed_for_all_settings(path: Path) -> None:
+    write(path, "a.mp4", "b.mp4", NASTY)
+    write(path, "b.mp4", mode="append", top_k="3")
+    with journal(path, "append") as output:
+        assert output.prune(lambda name: name in ("b.mp4", NASTY)) == (2 if "csv" in path.name else 3)
+        assert not output.done(source("b.mp4"))
+        assert output.prune(lambda name: name == "b.mp4") == 0
+    with journal(path, "append") as output:
+        assert not output.done(source("b.mp4"))
+        assert output.done(source("a.mp4"))
+    assert len(paths(path)) == (2 if "csv" in path.name else 1)  # CSV has no exact name

@@ -11,10 +11,8 @@ import av
 import pytest
 
 from adafocus_cli.errors import UsageError
-from adafocus_cli.output import tag_map
 from adafocus_cli.output.escape import printable
-from adafocus_cli.output.sidecars import Sidecars, beside, chapters, srt, vtt, xmp
-from adafocus_cli.output.tag_map import Entry, TagMap
+from adafocus_cli.output.sidecars import Sidecars, TagMap, TagMapEntry, beside, chapters, read_tag_map, srt, vtt, xmp
 from adafocus_cli.schema import Segment
 from tests.clips import numbered_clip
 from tests.output.made_up import LABELS, failed, in_windows, tagged
@@ -80,7 +78,7 @@ def test_ffmpeg_reads_the_chapters(tmp_path):
 
 
 def test_xmp_has_tags_their_categories_and_markers():
-    own = TagMap({"Sumo": Entry(("sumō", "ring"), ("Sport", "Fight"))})
+    own = TagMap({"Sumo": TagMapEntry(("sumō", "ring"), ("Sport", "Fight"))})
     text = xmp(record(), own)
     assert items(text, "subject") == ["Arm wrestling", "sumō", "ring", "Sport", "Fight"]
     assert items(text, "hierarchicalSubject") == ["Sport|Fight|sumō", "Sport|Fight|ring"]
@@ -126,7 +124,7 @@ CSV = "label,tags,parents\nSumo,sumō|ring,\nArm wrestling,arms,Sport|Fight\nPla
 @pytest.mark.parametrize(("name", "text"), [("map.yaml", YAML), ("map.csv", CSV)])
 def test_a_map_renames_drops_and_leaves_the_rest_as_it_is(name, text, tmp_path):
     (tmp_path / name).write_text(text, "utf-8")
-    own = tag_map.read(tmp_path / name)
+    own = read_tag_map(tmp_path / name)
     own.check([tag.label for tag in LABELS])
     assert own.of("Sumo") == ("sumō", "ring")
     assert own.all_of("Arm wrestling") == ("arms", "Sport", "Fight")
@@ -150,6 +148,6 @@ def test_a_map_that_cannot_be_used_says_why_in_one_line(name, text, said, tmp_pa
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UsageError) as error:
-        tag_map.read(tmp_path / name).check([tag.label for tag in LABELS])
+        read_tag_map(tmp_path / name).check([tag.label for tag in LABELS])
     assert said in str(error.value)
     assert "\n" not in str(error.value)

@@ -7,20 +7,19 @@ import io
 import json
 import os
 import re
+import resource
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adafocus_cli.errors import UsageError
-from adafocus_cli.output.base import View, Writer
-from adafocus_cli.output.csv_rows import TrajectoryWriter
-from adafocus_cli.output.formats import WRITERS
-from adafocus_cli.output.sink import OutputClosedError, Sink
-from adafocus_cli.output.sketch import arrow, map_of
+from adafocus_cli.errors import AdaFocusError, OutputClosedError, UsageError
+from adafocus_cli.output.table import WRITERS, arrow, place_map
+from adafocus_cli.output.writers import Sink, TrajectoryWriter, Writer, WriterOptions
 from adafocus_cli.schema import Exit, PatchBox, Result, Tag
 from tests.output.made_up import failed, tagged
 
@@ -40,7 +39,7 @@ class Pieces(io.BytesIO):
         return len(self.pieces[-1])
 
 
-def write(kind: type[Writer], *results: Result, view: View = View()) -> list[str]:  # noqa: B008 — it is frozen
+def write(kind: type[Writer], *results: Result, view: WriterOptions = WriterOptions()) -> list[str]:  # noqa: B008 — it is frozen
     stream = Pieces()
     with kind(Sink(stream, name="memory"), view) as writer:
         for result in results:
@@ -57,7 +56,7 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", [*WRITERS.values(), TrajectoryWriter])
 def test_a_result_is_one_piece_that_is_out_at_once(kind: type[Writer]) -> None:
     stream = Pieces()
-    writer = kind(Sink(stream, name="memory"), View())
+    writer = kind(Sink(stream, name="memory"), WriterOptions())
     writer.write(tagged())
     assert len(stream.pieces) == 1
     writer.write(tagged())
@@ -78,7 +77,7 @@ def test_nothing_more_is_written_to_a_reader_that_has_gone(kind: type[Writer]) -
     reader, gone = os.pipe()
     os.close(reader)
     with os.fdopen(gone, "wb", buffering=0) as stream:
-        writer = kind(Sink(stream, name="pipe"), View())
+        writer = kind(Sink(stream, name="pipe"), WriterOptions())
         with pytest.raises(OutputClosedError):
             writer.write(tagged())
         writer.close()
@@ -110,7 +109,7 @@ def test_json_never_says_nan() -> None:
 
 def test_logits_are_there_when_wanted() -> None:
     assert "logits" not in json.loads(write(WRITERS["jsonl"], tagged())[0])
-    record = json.loads(write(WRITERS["jsonl"], tagged(), view=View(logits=True))[0])
+    record = json.loads(write(WRITERS["jsonl"], tagged(), view=WriterOptions(logits=True))[0])
     assert (record["logits"], record["step_logits"]) == ([0.5, -1.25], [[0.5, -1.25]])
 
 
@@ -176,7 +175,7 @@ def test_the_table_with_steps_fits_and_has_a_row_for_each(width: int, monkeypatc
     monkeypatch.setenv("COLUMNS", str(width))
     answers = np.zeros((16, 6), np.float32)
     answers[8:, 2] = 2.0
-    text = "".join(write(WRITERS["table"], tagged(step_logits=answers), view=View(steps=True)))
+    text = "".join(write(WRITERS["table"], tagged(step_logits=answers), view=WriterOptions(steps=True)))
     assert max(map(len, text.splitlines())) <= width
     rows = [line.split() for line in text.splitlines() if "–" in line]
     assert rows[4] == ["5", "68", "2.70", "s", "↘", "138,96", "–", "282,240", "16.7", "%"]
@@ -185,7 +184,7 @@ def test_the_table_with_steps_fits_and_has_a_row_for_each(width: int, monkeypatc
 
 
 def test_steps_have_no_score_where_answers_do_not_go_with_looks() -> None:
-    text = "".join(write(WRITERS["table"], tagged(), view=View(steps=True)))
+    text = "".join(write(WRITERS["table"], tagged(), view=WriterOptions(steps=True)))
     assert "282,240\n" in text
 
 
@@ -203,7 +202,7 @@ def test_words_have_no_colours_that_vanish_on_white(background: str, monkeypatch
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORFGBG", {"dark": "15;0", "light": "0;15"}[background])
     nothing = tagged(labels=(), frames_replaced=1)
-    text = "".join(write(WRITERS["table"], tagged(), nothing, failed(), view=View(steps=True)))
+    text = "".join(write(WRITERS["table"], tagged(), nothing, failed(), view=WriterOptions(steps=True)))
     painted = re.findall(r"\x1b\[([\d;]*)m([^\x1b]*)", text)
     assert {"31", "35"} <= {code for codes, _ in painted for code in codes.split(";")}
     for codes, part in painted:
@@ -214,7 +213,7 @@ def test_words_have_no_colours_that_vanish_on_white(background: str, monkeypatch
 def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    text = "".join(write(WRITERS["table"], tagged(), failed(), view=View(steps=True)))
+    text = "".join(write(WRITERS["table"], tagged(), failed(), view=WriterOptions(steps=True)))
     assert not re.search(r"\x1b\[(?:\d+;)*(3|9)\d", text)
 
 
@@ -226,11 +225,11 @@ def test_the_map_has_the_shape_of_the_picture(size: tuple[int, int], columns: in
     left_half = PatchBox(0, 0, 0.0, (0.0, 0.0, size[0] / 2, float(size[1])))
     upper_left = PatchBox(1, 1, 1.0, (0.0, 0.0, size[0] / 2, size[1] / 2))
     half = columns // 2
-    assert map_of([left_half, upper_left], video) == ["█" * half + "·" * half] * 2 + ["▒" * half + "·" * half] * 2
+    assert place_map([left_half, upper_left], video) == ["█" * half + "·" * half] * 2 + ["▒" * half + "·" * half] * 2
 
 
 def test_the_table_says_when_no_label_is_left() -> None:
-    assert "no label above 0.5" in write(WRITERS["table"], tagged(labels=()), view=View(min_score=0.5))[0]
+    assert "no label above 0.5" in write(WRITERS["table"], tagged(labels=()), view=WriterOptions(min_score=0.5))[0]
 
 
 def test_the_table_does_not_repeat_the_path() -> None:
@@ -256,7 +255,7 @@ def test_a_json_file_is_an_array_after_every_result(tmp_path: Path) -> None:
     target = tmp_path / "tags.json"
     target.write_text("what was there before, and longer than what comes" * 100)
     sink = Sink.file(target)
-    writer = WRITERS["json"](sink, View())
+    writer = WRITERS["json"](sink, WriterOptions())
     for count in (1, 2, 3):
         writer.write(tagged())
         assert len(json.loads(target.read_text())) == count
@@ -268,7 +267,7 @@ def test_a_pipe_can_be_the_output_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with Sink.file(pipe) as sink, WRITERS["json"](sink, View()) as writer:
+    with Sink.file(pipe) as sink, WRITERS["json"](sink, WriterOptions()) as writer:
         writer.write(failed())
     assert len(json.loads(os.read(reader, 1 << 16))) == 1
     os.close(reader)
@@ -283,3 +282,48 @@ def test_results_without_a_place_in_time_can_be_shown() -> None:
     bare = replace(tagged(fps=None, duration=None), trajectory=())
     for kind in WRITERS.values():
         assert write(kind, bare)
+
+
+@contextmanager
+def write_to(path: Path, kind: type[Writer]) -> Iterator[Writer]:
+    with Sink.file(path) as sink, kind(sink, WriterOptions()) as writer:
+        yield writer
+
+
+@contextmanager
+def full_disk_after(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", [WRITERS["json"], WRITERS["jsonl"], WRITERS["csv"], TrajectoryWriter])
+def test_a_full_disk_leaves_the_file_as_it_was_after_the_last_video(tmp_path: Path, kind: type[Writer]) -> None:
+    target = tmp_path / "tags"
+    whole: list[bytes] = []
+    told = f"cannot write to {target}: .*; what was written before it is complete"
+    with full_disk_after(10_000), pytest.raises(AdaFocusError, match=told), write_to(target, kind) as writer:  # noqa: PT012
+        while True:
+            writer.write(tagged(f"{len(whole)}.mp4"))
+            whole.append(target.read_bytes())
+    assert len(whole) > 2
+    assert target.read_bytes() == whole[-1]
+
+
+@pytest.mark.parametrize("kind", [WRITERS["json"], WRITERS["jsonl"], WRITERS["csv"], TrajectoryWriter])
+def test_a_disk_that_was_full_from_the_start_leaves_an_earlier_file(tmp_path: Path, kind: type[Writer]) -> None:
+    target = tmp_path / "tags"
+    target.write_text("[]")
+    told = "the file is as it was"
+    with full_disk_after(300), pytest.raises(AdaFocusError, match=told), write_to(target, kind) as writer:
+        writer.write(tagged())
+    assert target.read_text() == "[]"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_of_what_cannot_be_cut_nothing_is_promised() -> None:
+    with Sink.file(Path("/dev/full")) as sink, pytest.raises(AdaFocusError, match="may end in half a record"):
+        WRITERS["jsonl"](sink, WriterOptions()).write(tagged())

@@ -66,10 +66,15 @@ def record_of(
     return {
         "schema": "adafocus/1",
         "status": "ok",
-        "video": {"path": str(path), "width": size[0], "height": size[1], "frames": frames, "decoder": "pyav"},
+        "video": {
+            **{"path": str(path), "width": size[0], "height": size[1], "frames": frames, "decoder": "pyav"},
+            **{"fps": fps, "duration": frames / fps, "codec": "h264"},
+        },
+        "model": {"name": "made-up"},
         "labels": [{"label": "Sumo", "index": 4, "score": 0.5}],
         "cost": {"gmacs": 3.0, "stages": {"glance": 0.6, "focus": 2.4}, "full_frame_gmacs": 6.0},
         "trajectory": looks,
+        "exit": {"step": 3, "of": 4},
         **more,
     }
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from adafocus_cli.report import build as building
-from adafocus_cli.report.build import Built, build
+from adafocus_cli.report.build import BuiltPages, build
 from adafocus_cli.schema import PatchBox, Tag
 from tests.output.made_up import failed, tagged
 from tests.report.conftest import FPS, SECONDS, SIZE
@@ -57,7 +57,7 @@ def watched(path: str, boxes: Mapping[float, Any] = BOXES, **changes: Any) -> di
     return tagged(path, trajectory=looks, **{**about, **changes}).to_dict()
 
 
-def report(folder: Path, records: list[Any], **options: Any) -> Built:
+def report(folder: Path, records: list[Any], **options: Any) -> BuiltPages:
     results = folder / "tags.jsonl"
     results.write_text("".join(json.dumps(record) + "\n" for record in records))
     usual = {"title": "Tags", "root": folder, "thumbnails": 4, "progress": lambda done, total: None}

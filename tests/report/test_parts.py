@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adafocus_cli.report.pictures import MOST_BYTES, Pictures, find
-from adafocus_cli.report.summary import Summary
+from adafocus_cli.report.build import Summary
+from adafocus_cli.report.pictures import MOST_BYTES, PagePictures, find
 from adafocus_cli.report.videos import MOST_LOOKS, Tagged, video_of
 from adafocus_cli.schema import Exit, PatchBox
 from tests.clips import numbered_clip
@@ -90,7 +90,7 @@ def test_pictures_are_small_and_of_the_film_that_was_tagged(tmp_path: Path) -> N
     looks = tuple(PatchBox(step, 3 * step, 0.12 * step, (0.0, 0.0, 99.0, 99.0)) for step in range(10))
     video, other = (video_of(tagged(str(file), trajectory=looks, width=width).to_dict()) for width in (340, 341))
     none = video_of(tagged(str(file), trajectory=(), frames=30).to_dict())
-    with Pictures(4) as pictures:
+    with PagePictures(4) as pictures:
         taken, of_other, without_looks = pictures.of([(video, file), (other, file), (none, file)])
     assert [(picture.time, picture.look) for picture in taken] == [(0.12, 1), (0.36, 3), (0.72, 6), (0.96, 8)]
     assert of_other == ()

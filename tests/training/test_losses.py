@@ -16,10 +16,17 @@ from torch.nn.functional import linear
 
 from adafocus_cli.models import build
 from adafocus_cli.nn.patches import boxes_at, sample
-from adafocus_cli.training import ppo
+from adafocus_cli.training.forward_pass import ForwardPass
 from adafocus_cli.training.learner import Rates
-from adafocus_cli.training.look import Glance
-from adafocus_cli.training.v1 import Answers, PolicyByReward, Together, WarmUp
+from adafocus_cli.training.v1 import (
+    AnswersOnly,
+    PolicyByReward,
+    Together,
+    WarmUp,
+    discounted_returns,
+    ppo_loss,
+    standardised,
+)
 from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
 from tests.tiny import tiny_spec
 
@@ -174,10 +181,10 @@ def test_v2_through_features_adds_what_its_focus_network_sees_of_the_whole_frame
 @pytest.mark.parametrize("family", ["adafocus-v2", "adafocus-v2-tsm"])
 def test_v2_policy_learns_through_its_patches_and_leaves_the_glance_alone(family):
     learner = end_to_end(family)
-    seen = Glance.at(learner.model, batch(learner.model))
+    seen = ForwardPass.of(learner.model, batch(learner.model))
     of_policy = list(learner.model.policy.parameters())
     of_glance = list(learner.model.glance_net.parameters())
-    focused = seen.focus(seen.learned())
+    focused = seen.focus(seen.policy_gaze())
     back = torch.autograd.grad((focused**2).sum(), of_policy + of_glance, allow_unused=True)
     assert all(part is not None and part.abs().sum() > 0 for part in back[: len(of_policy)])
     assert all(part is None for part in back[len(of_policy) :])
@@ -188,11 +195,11 @@ def test_the_patch_changes_with_the_place_as_its_gradient_says():
     frames = torch.rand(2, 3, 12, 12, dtype=torch.float64)
     places = torch.tensor([[0.23, 0.61], [0.87, 0.06]], dtype=torch.float64, requires_grad=True)
 
-    def judged(places):
+    def validated(places):
         patch = sample(frames, boxes_at(places, 12, 5, whole_pixels=False), 5)
         return torch.logsumexp(patch.flatten(1).square(), dim=1)
 
-    assert torch.autograd.gradcheck(judged, places)
+    assert torch.autograd.gradcheck(validated, places)
 
 
 # V1: the policy by reward.
@@ -209,9 +216,9 @@ def test_ppo_is_that_of_plain_arithmetic():
         gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
     expected = -np.mean(gains) + 0.5 * np.mean((values - wanted) ** 2) - 0.01 * np.mean(entropy)
 
-    ours = ppo.standardised(ppo.returns_of(torch.tensor(rewards)))
+    ours = standardised(discounted_returns(torch.tensor(rewards)))
     np.testing.assert_allclose(ours, wanted, rtol=1e-12)
-    loss = ppo.loss(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy))
+    loss = ppo_loss(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy))
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -279,10 +286,10 @@ NETWORKS = ("glance_net.", "focus_net.")
 
 
 @pytest.mark.parametrize("family", ANSWERING)
-@pytest.mark.parametrize("stage", [WarmUp, PolicyByReward, Answers])
+@pytest.mark.parametrize("stage", [WarmUp, PolicyByReward, AnswersOnly])
 def test_v1_stages_change_what_they_should_and_nothing_else(family, stage):
     answering = ANSWERING[family]
-    learning = {WarmUp: (*NETWORKS, *answering), PolicyByReward: ("policy.",), Answers: answering}[stage]
+    learning = {WarmUp: (*NETWORKS, *answering), PolicyByReward: ("policy.",), AnswersOnly: answering}[stage]
     learner = stage(model_of(family)).train()
     before = deepcopy(learner.model.state_dict())
     groups = [parameter for group in learner.groups() for parameter in group.parameters]
@@ -306,9 +313,9 @@ def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_ra
 
     torch.manual_seed(7)
     model = theirs.model
-    seen = Glance.at(model, frames)
+    seen = ForwardPass.of(model, frames)
     choice = theirs._chosen(seen)
-    chosen, random = seen.focus(choice.gaze), seen.focus(seen.at_random())
+    chosen, random = seen.focus(choice.gaze), seen.focus(seen.random_gaze())
     answers = [seen.answers(chosen), seen.answers(random)]
     if family == "adafocus-v1-tsm":
         for focused in (chosen, random):

@@ -1,4 +1,4 @@
-"""A run that was broken off goes on to the very same end."""
+"""A run that was interrupted is resumed to the very same end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adafocus_cli.cli import train_view
+from adafocus_cli.cli import train as train_command
 from adafocus_cli.cli.app import run
 from tests.training.conftest import SIZES, WORLD
 
@@ -61,14 +61,14 @@ class Interrupted:
     """Ctrl-C when this epoch of this stage begins."""
 
     def __init__(self, monkeypatch, stage, epoch):
-        usual = train_view.TrainView.begins
+        usual = train_command.EpochLines.epoch_started
 
-        def begins(view, stage_name, number, *more):
+        def epoch_started(view, stage_name, number, *more):
             if (stage_name, number) == (stage, epoch):
                 raise KeyboardInterrupt
             usual(view, stage_name, number, *more)
 
-        monkeypatch.setattr(train_view.TrainView, "begins", begins)
+        monkeypatch.setattr(train_command.EpochLines, "epoch_started", epoch_started)
 
 
 @pytest.mark.parametrize(("stage", "epoch"), [("policy", 2), ("answers", 1)])
@@ -84,7 +84,7 @@ def test_ctrl_c_says_how_to_go_on_also_between_stages(stage, epoch, train, video
     with monkeypatch.context() as patch:
         Interrupted(patch, stage, epoch)
         assert train(*given) == 130
-    assert "adafocus train --resume run goes on" in capsys.readouterr().err
+    assert "interrupted; resume after the last whole epoch with: adafocus train --resume run" in capsys.readouterr().err
     with Path("run/log.jsonl").open("a") as log:  # as an epoch that was noted, but not kept
         log.write('{"stage": "policy", "epo')
     assert run(["train", "--resume", "run", "--workers", "0"]) == 0
@@ -95,14 +95,14 @@ def test_going_on_with_other_settings_names_the_one(train, videos, capsys):
     assert train("videos", "-r", "v2", "--epochs", 1, "-o", "run", "-q") == 0
     again = ["train", "--resume", "run"]
     assert run([*again, "--seed", "5"]) == 2
-    assert "the run in run was begun with --seed 0, not 5; leave it out" in capsys.readouterr().err
+    assert "the run in run was started with --seed 0, not 5; leave it out" in capsys.readouterr().err
     assert run([*again, "--dropout", "0.1"]) == 2
-    assert "begun with no --dropout, not 0.1" in capsys.readouterr().err
+    assert "started with no --dropout, not 0.1" in capsys.readouterr().err
     assert run(["train", "other", *again[1:]]) == 2
-    assert "begun with DATA videos, not other" in capsys.readouterr().err
+    assert "started with DATA videos, not other" in capsys.readouterr().err
     (videos / "low" / "3.mp4").unlink()
     assert run(again) == 2
-    assert "videos has changed since the run in run began" in capsys.readouterr().err
+    assert "videos has changed since the run in run was started" in capsys.readouterr().err
 
 
 def test_going_on_needs_a_run(tmp_path, capsys):
@@ -113,7 +113,7 @@ def test_going_on_needs_a_run(tmp_path, capsys):
     assert "last.pt is of another version" in capsys.readouterr().err
     (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 cut off")
     assert run(["train", "--resume", str(tmp_path)]) == 1
-    assert "last.pt is damaged; begin a new run" in capsys.readouterr().err
+    assert "last.pt is damaged; start a new run" in capsys.readouterr().err
 
 
 def test_two_processes_learn_what_one_does(train, videos):

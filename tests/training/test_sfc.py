@@ -85,7 +85,7 @@ def test_a_network_that_is_called_like_a_file_of_the_run_is_kept_under_another_n
 def test_a_folder_with_another_file_of_that_name_is_refused_before_anything_is_learnt(backbone, videos, capsys):
     save(videos.parent / "run" / backbone.name, "r3d-18")
     assert train("--init", backbone, "-o", "run") == 2
-    assert "net.safetensors is there already and is not" in capsys.readouterr().err
+    assert "net.safetensors exists and is not" in capsys.readouterr().err
 
 
 def test_a_file_that_names_no_network_is_one_line(tmp_path):
@@ -99,11 +99,11 @@ def test_a_file_that_names_no_network_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--compression", 1], "keeps all of a clip"),
+        (["--compression", 1], "compresses nothing"),
         (["--insertion", "res9"], "no place after 'res9'"),
-        (["--glance", "resnet18"], "--glance is not for recipe sfc, whose network stays as it is"),
-        (["--dropout", 0.5], "--dropout is not for recipe sfc"),
-        (["--init", "imagenet"], "recipe sfc needs a network over whole clips; give one after --init: of slow-r50"),
+        (["--glance", "resnet18"], "--glance does not apply to recipe sfc, whose network does not change"),
+        (["--dropout", 0.5], "--dropout does not apply to recipe sfc"),
+        (["--init", "imagenet"], "recipe sfc needs a network over whole clips; give one after --init: slow-r50"),
         (["--recipe", "v2"], "--insertion and --compression are for recipe sfc, not v2"),
     ],
 )
@@ -119,7 +119,7 @@ class TestClasses:
     def test_a_network_of_others_is_refused(self, videos, capsys):
         path = save(videos.parent / "net.safetensors", labels=("up", "down"))
         assert train("--init", path, "-o", "run") == 2
-        assert "answers 2 classes and stays as it is, but videos has 2 with other names" in capsys.readouterr().err
+        assert "answers 2 classes and does not change, but videos has 2 with other names" in capsys.readouterr().err
 
     def test_videos_may_show_some_of_them(self, videos, capsys):
         path = save(videos.parent / "net.safetensors", labels=("low", "middle", "high"))
@@ -135,4 +135,4 @@ class TestClasses:
         assert (
             train("--init", published("r3d-18", videos.parent / "r3d.pth"), "--labels", "names.txt", "-o", "run") == 2
         )
-        assert "answers 400 classes and stays as it is, but videos has 400 with other names" in capsys.readouterr().err
+        assert "answers 400 classes and does not change, but videos has 400 with other names" in capsys.readouterr().err

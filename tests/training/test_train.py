@@ -47,9 +47,9 @@ def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
     assert [line["stage"] for line in lines] == stages
     about = weights_file.read_about(folder / "model.safetensors")
     assert about.spec.short_videos == ("evenly" if "tsm" in recipe else "first")
-    story = json.loads(about.training)
+    provenance = json.loads(about.training)
     best = max(line["val_accuracy"] for line in lines if line["stage"] == stages[-1])
-    assert (story["accuracy"], story["recipe"], about.name) == (best, recipe, "run")
+    assert (provenance["accuracy"], provenance["recipe"], about.name) == (best, recipe, "run")
     result = Tagger.load(folder / "model.safetensors", device="cpu").tag_video(videos / "low" / "0.mp4")
     assert {tag.label for tag in result.labels} == {"high", "low"}
     assert not list(folder.glob(".frames*"))
@@ -138,15 +138,15 @@ def unknown_in_validation(videos):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (one_class, [], "has only the class 'high'; at least two"),
+        (one_class, [], "has only one class, 'high'; at least two"),
         (empty_class, [], "empty has no videos; put some in"),
         (single_video, [], "class 'low' of videos has only one video"),
         (unknown_in_validation, ["--val", "val"], "--val val has the class 'other'"),
-        (None, ["--epochs", "1,2"], "2 numbers of epochs were given, but recipe v2 has 1 stages"),
-        (None, ["--epochs", "many"], "--epochs many is no number of epochs"),
-        (None, ["--epochs", "0"], "--epochs 0 leaves nothing to do"),
-        (None, ["--focus-frames", "4"], "--focus-frames is for recipes on TSM"),
-        (None, ["--glance", "vgg@3"], "--glance vgg@3 is no network; give one of mobilenet_v2"),
+        (None, ["--epochs", "1,2"], "--epochs has 2 numbers, but recipe v2 has 1 stages"),
+        (None, ["--epochs", "many"], "--epochs many is not a list of numbers"),
+        (None, ["--epochs", "0"], "--epochs 0 trains nothing"),
+        (None, ["--focus-frames", "4"], "--focus-frames is for recipes with TSM"),
+        (None, ["--glance", "vgg@3"], "--glance vgg@3 is not a network; give one of mobilenet_v2"),
         (None, ["--init", "imagenet"], "--init imagenet has no mobilenet_v2 of width 0.1; give --init scratch"),
         (
             None,
@@ -155,7 +155,7 @@ def unknown_in_validation(videos):
         ),
         (None, ["--init", "nothing.pth"], "no model file 'nothing.pth'"),
         (None, ["--focus", "resnet18@80"], "patch size 80 does not fit"),
-        (None, ["--resume", "elsewhere"], "--resume elsewhere goes on in that folder, not in run"),
+        (None, ["--resume", "elsewhere"], "--resume elsewhere continues in that folder, not in run"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(change, arguments, message, train, videos, capsys):
@@ -170,7 +170,7 @@ def test_a_folder_holds_one_run(train, videos, capsys):
     given = (videos, "-r", "v2", "--epochs", 1, "-o", "run", "-q")
     assert train(*given) == 0
     assert train(*given) == 2
-    assert "run has a run already; go on with it by --resume run" in capsys.readouterr().err
+    assert "run has a run already; resume it with --resume run" in capsys.readouterr().err
 
 
 def test_too_little_memory_says_which_batch_fits(train, videos, capsys, monkeypatch):
@@ -179,12 +179,12 @@ def test_too_little_memory_says_which_batch_fits(train, videos, capsys, monkeypa
 
     monkeypatch.setattr(EndToEnd, "forward", forward)
     assert train(videos, "-r", "v2", "--epochs", 1, "-o", "run") == 1
-    assert "--batch-size 4 takes more memory than there is; 2 with --accumulate 2" in capsys.readouterr().err
+    assert "--batch-size 4 needs more memory than there is; 2 with --accumulate 2" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_no_number_ends_the_run(train, videos, capsys):
+def test_a_loss_that_is_nan_or_infinite_ends_the_run(train, videos, capsys):
     assert train(videos, "-r", "v2", "--epochs", 1, "--lr", 1e30, "-o", "run") == 1
-    assert "the loss is no number any more; begin again with a lower --lr" in capsys.readouterr().err
+    assert "the loss is NaN or infinite; start again with a lower --lr" in capsys.readouterr().err
 
 
 def test_tensorboard_is_asked_for_where_it_is_missing(train, videos, capsys, monkeypatch):
@@ -238,7 +238,7 @@ def test_a_download_that_is_not_the_known_file_is_refused(train, videos, capsys,
     monkeypatch.setattr(download, "fetch", lambda url, target, **_: target.write_bytes(b"something else"))
     sizes = ["--glance", "mobilenet_v2@64", "--focus", "resnet18@32", "--init", "imagenet"]
     assert train(videos, "-r", "v2", "-o", "run", then=sizes) == 1
-    assert "mobilenet_v2-b0353104.pth is not the file that it is known as" in capsys.readouterr().err
+    assert "mobilenet_v2-b0353104.pth does not have the expected SHA-256" in capsys.readouterr().err
     assert not list((videos.parent / "home").rglob("*.pth"))
 
 
@@ -292,4 +292,4 @@ def test_the_command_needs_data_and_a_folder(capsys):
     assert run(["train", "videos"]) == 2
     assert "give one with -o FOLDER" in capsys.readouterr().err
     assert run(["train", "-o", "run"]) == 2
-    assert "there is nothing to learn from; give DATA" in capsys.readouterr().err
+    assert "there is nothing to train on; give DATA" in capsys.readouterr().err

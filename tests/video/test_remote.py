@@ -13,7 +13,7 @@ import pytest
 from adafocus_cli.cli.inputs import expand, expand_listed
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.output.source import Source
+from adafocus_cli.output.records import Source
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.video import remote
 from adafocus_cli.video.limits import Limits

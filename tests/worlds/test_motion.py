@@ -10,8 +10,7 @@ import torch
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.worlds import SIDE, world
-from adafocus_cli.worlds.motion import Motion, view
-from adafocus_cli.worlds.paths import DIRECTIONS, Pose
+from adafocus_cli.worlds.motion import DIRECTIONS, Motion, Pose, view
 
 LABELS = Motion().labels
 OBJECTS = [label for label in LABELS if label.startswith("object")]
@@ -101,22 +100,22 @@ def test_zooms_and_rolls_change_the_picture_as_they_say(label, seed):
     made = plain(scene(label, seed))
     first, last = made.frames([0, made.count - 1]).astype(np.float32)
     begin, end = made.camera.at(0), made.camera.at(made.count - 1)
-    scale, turn = end.scale / begin.scale, end.turn - begin.turn
+    scale, rotation = end.scale / begin.scale, end.rotation - begin.rotation
     assert (scale < 0.9) == label.endswith("in")
     assert (scale > 1.1) == label.endswith("out")
-    assert (turn > 0.1) == label.endswith(" clockwise")
-    assert (turn < -0.1) == label.endswith("counter-clockwise")
+    assert (rotation > 0.1) == label.endswith(" clockwise")
+    assert (rotation < -0.1) == label.endswith("counter-clockwise")
     # Where the last frame's middle lies in the first frame.
-    cos, sin = np.cos(-begin.turn), np.sin(-begin.turn)
+    cos, sin = np.cos(-begin.rotation), np.sin(-begin.rotation)
     x, y = end.x - begin.x, end.y - begin.y
     middle = (SIDE / 2 + (x * cos - y * sin) / begin.scale, SIDE / 2 + (x * sin + y * cos) / begin.scale)
 
-    def difference(scale, turn):
-        seen = view(torch.from_numpy(first), Pose(0, 0, scale, turn), middle).numpy()
+    def difference(scale, rotation):
+        seen = view(torch.from_numpy(first), Pose(0, 0, scale, rotation), middle).numpy()
         inner = slice(80, 144)
         return np.abs(seen - last)[inner, inner].mean()
 
-    assert difference(scale, turn) < 0.7 * difference(1 / scale, -turn)
+    assert difference(scale, rotation) < 0.7 * difference(1 / scale, -rotation)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,0 +1,47 @@
+"""Times and durations as they are written for people and players."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(75), clock(3723)
+    ('1:15', '1:02:03')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def clock_to_tenths(seconds: float) -> str:
+    """
+    >>> clock_to_tenths(75.25)
+    '1:15.2'
+    """
+    whole, tenth = divmod(int(10 * seconds), 10)
+    return f"{clock(whole)}.{tenth}"
+
+
+def subtitle_clock(milliseconds: int, point: str) -> str:
+    """
+    >>> subtitle_clock(3_723_004, ".")
+    '01:02:03.004'
+    """
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units.
+
+    >>> duration(59.6), duration(3 * 3600 + 125)
+    ('59.6 s', '3 h 2 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    (large, name), (small, next_name) = next(pair for pair in pairwise(units) if whole >= pair[0][0])
+    return f"{whole // large} {name} {whole % large // small} {next_name}"

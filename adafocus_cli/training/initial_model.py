@@ -1,0 +1,253 @@
+"""The model that a run starts from: its sizes, and weights from where they were asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from adafocus_cli import checkpoint, weights_file
+from adafocus_cli import labels as label_lists
+from adafocus_cli.checkpoint import Checkpoint
+from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.files import sha256_of
+from adafocus_cli.library import imagenet
+from adafocus_cli.library.store import find_model
+from adafocus_cli.models import build, default_spec, dense, family_named
+from adafocus_cli.models.base import Family
+from adafocus_cli.models.sfc import LONG, SFC, around
+from adafocus_cli.nn.pixels import renormalise
+from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
+from adafocus_cli.training.clips import seed_for
+from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
+from adafocus_cli.training.run_folder import OWN_FILES
+
+_NETWORK = re.compile(r"(\w+)(?::(\d*\.?\d+))?(?:@(\d+))?")
+
+Notify = Callable[[str], None]
+
+
+def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -> Family:
+    """The model, with the weights that --init and its like name; the others are random, from the seed."""
+    if settings.the_recipe.family == SFC.name:
+        return _begin_sfc(settings, labels)
+    if settings.insertion is not None or settings.compression is not None:
+        raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
+    source = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
+    spec = _spec(settings, len(labels), None if source is None else source.spec)
+    if settings.init == IMAGENET:
+        _check_imagenet_has(spec, settings)
+    torch.manual_seed(seed_for("weights", settings.seed))
+    model = empty(spec, settings)
+    if source is not None:
+        _load_fitting(model, source, labels, settings.init, notify)
+    for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
+        network: Network = getattr(spec, name)
+        if file is not None:
+            _load_network(model, name, Path(file))
+        elif settings.init == IMAGENET:
+            _load_network(model, name, imagenet.path_of(network.arch, notify))
+    return model
+
+
+def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
+    """A model of these sizes, with random weights."""
+    try:
+        model = build(spec)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise UsageError(f"a {spec.family} model cannot have these sizes ({error}); give others") from error
+    if not model.cuts_patches:  # all its weights come from a file
+        return model
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision does
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    model.glance_net.to(memory_format=torch.channels_last)
+    model.focus_net.to(memory_format=torch.channels_last)
+    model.dropout.p = settings.the_recipe.dropout if settings.dropout is None else settings.dropout
+    return model
+
+
+# Sizes.
+
+
+def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) -> ModelSpec:
+    """The recipe's published sizes, or those of the --init model, changed by the options."""
+    family = settings.the_recipe.family
+    spec = default_spec(family)
+    if source is not None and source.family == family:
+        spec = source
+    elif source is not None:
+        spec = replace(
+            spec,
+            glance=source.glance,
+            focus=source.focus,
+            frame_size=source.frame_size,
+            mean=source.mean,
+            std=source.std,
+        )
+    clip_wise = family_named(family).clip_wise
+    if settings.focus_frames and not clip_wise:
+        raise UsageError(f"--focus-frames is for recipes with TSM; {settings.recipe} looks at every frame (--frames)")
+    asked = {
+        "glance": _network(settings.glance, spec.glance, "--glance"),
+        "focus": _network(settings.focus, spec.focus, "--focus"),
+        "glance_frames": settings.frames,
+        "focus_frames": settings.focus_frames if clip_wise else settings.frames,
+        "short_videos": "evenly" if clip_wise else None,
+        "frame_size": settings.frame_size,
+        "policy_channels": settings.policy_channels,
+        "policy_width": settings.policy_width,
+        "classifier_width": settings.classifier_width,
+    }
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    spec = replace(spec, classes=classes, dataset=None, **changes)
+    if source is None:
+        mean, std = _normalisation(spec.glance, spec.focus)
+        spec = replace(spec, mean=mean, std=std)
+    return spec.with_patch_size(spec.patch_size)
+
+
+def _normalisation(glance: Network, focus: Network) -> Normalisation:
+    """Pixels are normalised once, for both networks: as the public weights of both want it, or as most networks do.
+
+    In the second case the weights of one that wants it otherwise are changed when they are read (`renormalise`).
+    """
+    wanted = {normalisation_of(network.arch) for network in (glance, focus)}
+    return wanted.pop() if len(wanted) == 1 else Normalisation()
+
+
+def _network(text: str | None, usual: Network, option: str) -> Network | None:
+    """
+    >>> _network("resnet18:0.25@96", Network("resnet50", 128), "--focus")
+    Network(arch='resnet18', size=96, width=0.25)
+    """
+    if text is None:
+        return None
+    match = _NETWORK.fullmatch(text)
+    if match is None or match[1] not in get_args(Arch) or not 0 < float(match[2] or 1) < 16 or int(match[3] or 1) < 1:
+        raise UsageError(
+            f"{option} {text} is not a network; give one of {', '.join(get_args(Arch))}, optionally with a width "
+            "and a picture size, as in mobilenet_v2:0.5@112"
+        )
+    return Network(match[1], int(match[3] or usual.size), float(match[2] or 1.0))  # type: ignore[arg-type]
+
+
+def _check_imagenet_has(spec: ModelSpec, settings: TrainingSettings) -> None:
+    for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
+        network: Network = getattr(spec, name)
+        if file is None and (network.arch not in imagenet.ARCHS or network.width != 1.0):
+            raise UsageError(
+                f"--init imagenet has no {network.arch} of width {network.width:g}; give --init scratch, or your own "
+                f"weights with --{name}-weights FILE"
+            )
+
+
+# Weights.
+
+
+def _load_fitting(model: Family, source: Checkpoint, labels: tuple[str, ...], init: str, notify: Notify) -> None:
+    """Loads all tensors that fit; for other classes, without those of the classifier."""
+    wanted = model.state_dict()
+    fitting = {n: t for n, t in source.tensors.items() if n in wanted and t.shape == wanted[n].shape}
+    if source.about is None or source.about.labels != labels:
+        for name in _answers(model.spec):
+            fitting.pop(name, None)
+    if not fitting:
+        raise UsageError(f"no tensor of {init} ({source.spec.family}) fits a {model.name} model; give another --init")
+    model.load_state_dict(fitting, strict=False)
+    new = sorted({name.split(".")[0] for name in wanted if name not in fitting})
+    notify(f"{len(fitting)} of {len(wanted)} tensors are from {init}; new: {', '.join(new) or 'none'}")
+
+
+def _answers(spec: ModelSpec) -> set[str]:
+    """The tensors whose shape follows from the number of classes."""
+    with torch.device("meta"):
+        these, others = (build(replace(spec, classes=spec.classes + more)).state_dict() for more in (0, 1))
+    return {name for name, tensor in these.items() if tensor.shape != others[name].shape}
+
+
+def _load_network(model: Family, name: str, path: Path) -> None:
+    """Loads a whole network from a file that names and normalises as its public ImageNet weights do."""
+    network = model.get_submodule(f"{name}_net")
+    tensors, wanted = _tensors(path), network.state_dict()
+    for key, tensor in wanted.items():
+        if not key.endswith("num_batches_tracked") and getattr(tensors.get(key), "shape", None) != tensor.shape:
+            raise ModelError(
+                f"{path} has no {key} of shape {'×'.join(map(str, tensor.shape))}; give weights of this "
+                f"network with the names of its ImageNet weights, or describe the network of the file with --{name}"
+            )
+    network.load_state_dict({key: tensors.get(key, tensor) for key, tensor in wanted.items()})
+    arch = getattr(model.spec, name).arch
+    if arch in imagenet.ARCHS:
+        renormalise(network, normalisation_of(arch), model.spec.normalisation)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if weights_file.is_one(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot read weights {path}: {error}; check the file") from error
+    root = checkpoint.read(path)
+    tensors = root.get("state_dict", root)
+    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
+
+# Options that describe networks.
+_OF_NETWORKS = (
+    *("glance", "focus", "glance_weights", "focus_weights"),
+    *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width", "dropout"),
+)
+
+
+def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
+    """A new compression module in the network of --init, which must have exactly the classes of the data."""
+    for name in _OF_NETWORKS:
+        if getattr(settings, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} does not apply to recipe sfc, whose network does not change; leave it out")
+    networks = ", ".join(family.name for family in dense.FAMILIES)
+    if settings.init in (SCRATCH, IMAGENET):
+        raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: {networks}")
+    path = find_model(settings.init)
+    source = checkpoint.load(path)
+    if source.spec.family not in {family.name for family in dense.FAMILIES}:
+        raise UsageError(
+            f"--init {settings.init} is a {source.spec.family} model; recipe sfc needs a network over whole clips "
+            f"({networks})"
+        )
+    source_labels = _labels_of(source)
+    if source.spec.classes != len(labels) or source_labels not in (None, labels):
+        differ = " with other names or in another order" if source.spec.classes == len(labels) else ""
+        raise UsageError(
+            f"--init {settings.init} answers {source.spec.classes} classes and does not change, but "
+            f"{settings.data} has {len(labels)}{differ}; name all of its classes, in its order, with --labels"
+        )
+    spec = around(
+        source.spec,
+        insertion=settings.insertion or str(SFC.published.insertion),
+        compression=settings.compression or SFC.published.compression,
+        frames=settings.frames or LONG,
+    )
+    torch.manual_seed(seed_for("weights", settings.seed))
+    backbone_name = f"network-{path.name}" if path.name in OWN_FILES else path.name
+    model = build(replace(spec, backbone=backbone_name, backbone_sha256=sha256_of(path)))
+    assert isinstance(model, SFC), "the recipe's family"
+    if model.compress is None:
+        raise UsageError(f"--compression {spec.compression:g} compresses nothing, so there is nothing to train")
+    model.load_state_dict(dict(source.tensors), strict=False)
+    return model
+
+
+def _labels_of(source: Checkpoint) -> tuple[str, ...] | None:
+    if source.about is not None:
+        return source.about.labels
+    dataset = source.spec.dataset
+    return label_lists.packaged(dataset).names if dataset in label_lists.packaged_names() else None
