@@ -24,7 +24,7 @@ from typing import Any
 
 import av
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 KINDS = ("one", "two", "filling", "empty")
 SIZES = ((960, 540), (1920, 1080))
@@ -98,7 +98,7 @@ class Scene:
 
     @cached_property
     def backdrop(self) -> Image.Image:
-        picture = covering(Image.open(self.background).convert("RGB"), self.size)
+        picture = ImageOps.fit(Image.open(self.background).convert("RGB"), self.size, Image.Resampling.BICUBIC)
         return picture.filter(ImageFilter.GaussianBlur(self.blur)) if self.blur else picture
 
     def truth(self) -> dict[str, Any]:
@@ -170,14 +170,6 @@ def _middle(chance: random.Random, size: tuple[int, int], frame: tuple[int, int]
 
 def overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def covering(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture, as large as it can be in the shape of the frame."""
-    scale = min(picture.width / size[0], picture.height / size[1])
-    width, height = size[0] * scale, size[1] * scale
-    left, top = (picture.width - width) / 2, (picture.height - height) / 2
-    return picture.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
 
 
 def index_of(photo: Path) -> int:
