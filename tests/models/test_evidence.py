@@ -1,0 +1,125 @@
+"""The rule by which a glance's evidence becomes looks, and looks become labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from adafocus_cli.models.evidence import Evidence, answer, cell_logits, choose_looks, look_logits, pooled
+
+RULE = Evidence(background=0.0, centre=0.5)
+CLASSES = 10
+
+
+def glanced(*spots: tuple[int, int, int, int, int, float], frames: int = 2, size: tuple[int, int] = (8, 12)) -> Tensor:
+    """Logits of one clip that know nothing but for spots: frame, top, left, cells along a side, class, logit."""
+    logits = torch.zeros(1, frames, *size, CLASSES)
+    for frame, top, left, side, kind, logit in spots:
+        logits[0, frame, top : top + side, left : left + side, kind] = logit
+    return logits
+
+
+def cells(boxes: Tensor, size: tuple[int, int] = (8, 12)) -> Tensor:
+    return boxes * torch.tensor([size[1], size[0], size[1], size[0]])
+
+
+def test_the_classifier_of_the_mean_is_the_mean_of_the_classified_cells() -> None:
+    maps, weight, bias = torch.randn(1, 2, 5, 3, 4), torch.randn(CLASSES, 5), torch.randn(CLASSES)
+    of_mean = maps.mean(dim=(3, 4)) @ weight.T + bias
+    torch.testing.assert_close(cell_logits(maps, weight, bias).mean(dim=(2, 3)), of_mean)
+
+
+def test_the_first_look_is_the_middle_square_of_the_surer_frame() -> None:
+    looks = choose_looks(glanced((1, 0, 2, 8, 3, 6.0)), 2, RULE)
+    assert looks.frames[0, 0] == 1
+    torch.testing.assert_close(cells(looks.boxes)[0, 0], torch.tensor([2.0, 0.0, 10.0, 8.0]))
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_a_box_is_as_large_as_the_region_and_its_margin(side: int) -> None:
+    box = cells(choose_looks(glanced((0, 2, 5, side, 3, 8.0)), 2, RULE).boxes)[0, 1]
+    expected = torch.tensor([5 - 0.5, 2 - 0.5, 5 + side + 0.5, 2 + side + 0.5])
+    torch.testing.assert_close(box, expected)
+
+
+def test_a_region_ends_where_another_class_begins() -> None:
+    looks = choose_looks(glanced((0, 2, 2, 3, 3, 9.0), (0, 2, 5, 3, 4, 8.0)), 2, RULE)
+    torch.testing.assert_close(cells(looks.boxes)[0, 1], torch.tensor([1.5, 1.5, 5.5, 5.5]))
+
+
+def test_looks_are_apart_in_place() -> None:
+    looks = choose_looks(glanced((0, 1, 1, 2, 3, 9.0), (0, 5, 9, 2, 3, 8.0)), 3, RULE)
+    lefts = cells(looks.boxes)[0, 1:, 0]
+    torch.testing.assert_close(lefts, torch.tensor([0.5, 8.5]))
+
+
+def test_what_is_seen_again_in_a_later_frame_gets_no_second_look() -> None:
+    looks = choose_looks(glanced((0, 1, 1, 2, 3, 9.0), (1, 1, 1, 2, 3, 8.0), (1, 5, 9, 2, 4, 7.0)), 3, RULE)
+    assert looks.frames[0, 1:].tolist() == [0, 1]
+    torch.testing.assert_close(cells(looks.boxes)[0, 2, 0], torch.tensor(8.5))
+
+
+def test_what_is_everywhere_is_no_evidence() -> None:
+    everywhere = glanced((0, 0, 0, 12, 3, 6.0), (0, 4, 6, 1, 4, 5.0), frames=1)
+    box = cells(choose_looks(everywhere, 2, Evidence(background=1.0, centre=0.5)).boxes)[0, 1]
+    torch.testing.assert_close(box, torch.tensor([5.5, 3.5, 7.5, 5.5]))
+
+
+def test_a_box_at_the_edge_is_moved_into_the_frame() -> None:
+    boxes = cells(choose_looks(glanced((0, 0, 11, 1, 3, 8.0)), 2, RULE).boxes)
+    torch.testing.assert_close(boxes[0, 1], torch.tensor([10.0, 0.0, 12.0, 2.0]))
+
+
+def test_there_are_as_many_looks_as_asked_for_even_in_a_map_of_one_cell() -> None:
+    looks = choose_looks(glanced((0, 0, 0, 1, 3, 8.0), frames=1, size=(1, 1)), 4, RULE)
+    torch.testing.assert_close(looks.boxes, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 4, 4))
+
+
+def test_a_clip_is_looked_at_alike_alone_and_in_company() -> None:
+    torch.manual_seed(0)
+    many = 4 * torch.randn(3, 2, 6, 9, CLASSES)
+    together = choose_looks(many, 5, Evidence())
+    for number in range(len(many)):
+        alone = choose_looks(many[number : number + 1], 5, Evidence())
+        assert torch.equal(alone.frames[0], together.frames[number])
+        assert torch.equal(alone.boxes[0], together.boxes[number])
+
+
+def test_the_glance_says_of_a_box_what_its_cells_say() -> None:
+    logits = torch.randn(1, 2, 8, 12, CLASSES)
+    box = torch.tensor([[[3 / 12, 2 / 8, 6 / 12, 4 / 8]]])
+    torch.testing.assert_close(
+        pooled(logits, torch.tensor([[1]]), box, RULE)[0, 0], logits[0, 1, 2:4, 3:6].mean(dim=(0, 1))
+    )
+
+
+def test_a_box_between_cells_hears_the_nearest() -> None:
+    logits = torch.randn(1, 1, 2, 2, CLASSES)
+    box = torch.tensor([[[0.3, 0.3, 0.4, 0.4]]])
+    torch.testing.assert_close(pooled(logits, torch.tensor([[0]]), box, RULE)[0, 0], logits[0, 0, 0, 0])
+
+
+def test_a_label_has_the_score_of_its_best_look_and_names_it() -> None:
+    focus = torch.zeros(1, 3, CLASSES)
+    focus[0, 1, 4] = focus[0, 2, 7] = 9.0
+    boxes = torch.tensor([0.0, 0.0, 0.5, 0.5]).expand(1, 3, 4)
+    spoken = look_logits(focus, focus, boxes, (8, 8), RULE)
+    logits, speaker = answer(spoken)
+    assert speaker[0, [4, 7]].tolist() == [1, 2]
+    assert logits[0, 4] == spoken[0, 1, 4] > 0 > logits[0, 0]
+
+
+def test_two_labels_can_both_be_sure() -> None:
+    focus = torch.zeros(1, 2, CLASSES)
+    focus[0, 0, 1] = focus[0, 1, 2] = 12.0
+    logits, _ = answer(look_logits(focus, focus, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 2, 4), (8, 8), RULE))
+    assert (logits.sigmoid()[0, 1:3] > 0.5).all()
+
+
+def test_a_larger_box_is_believed_more() -> None:
+    focus = torch.randn(1, 1, CLASSES)
+    small, large = (
+        look_logits(focus, focus, torch.tensor([[[0.0, 0.0, side, side]]]), (8, 8), RULE) for side in (0.25, 0.5)
+    )
+    torch.testing.assert_close(large - small, torch.full_like(small, RULE.size_weight))
