@@ -26,8 +26,9 @@ from adafocus_cli.errors import ModelError
 from adafocus_cli.files import sha256_of
 from adafocus_cli.models import FAMILIES, build, with_patches, with_views
 from adafocus_cli.models.base import Family
-from adafocus_cli.spec import ModelSpec
+from adafocus_cli.spec import ModelSpec, Network
 from adafocus_cli.weights_file import About
+from adafocus_cli.weights_packages import PACKAGES, installed
 
 logger = logging.getLogger("adafocus")
 
@@ -100,7 +101,9 @@ def _load_own(path: Path, patch_size: int | None, views: int | None, changes: Ma
     about, tensors = weights_file.read(path)
     if about.spec.backbone is not None:
         tensors = {**_backbone(path, about.spec), **tensors}
+    tensors = {**_of_packages(path, about.spec), **tensors}
     spec = replace(_changed(path, about.spec, changes), backbone=None, backbone_sha256=None)
+    spec = replace(spec, **{name: replace(getattr(spec, name), package_sha256=None) for name in ("glance", "focus")})
     if spec.family not in FAMILIES:
         raise ModelError(f"{path} holds a model of family {spec.family!r}, which this version does not know; update it")
     spec = with_patches(spec, patch_size) if patch_size else spec.with_patch_size(spec.patch_size)
@@ -129,6 +132,22 @@ def _backbone(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
             f"{beside} is not the network that {path.name} was taught in; get that of sha256 {spec.backbone_sha256}"
         )
     return load(beside).tensors
+
+
+def _of_packages(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
+    """The networks that a file leaves to pip packages, with their classifiers."""
+    tensors: dict[str, Tensor] = {}
+    for name in ("glance", "focus"):
+        network: Network = getattr(spec, name)
+        if network.package_sha256 is None:
+            continue
+        package = PACKAGES.get(network.arch)
+        if package is None or package.sha256 != network.package_sha256:
+            raise ModelError(f"{path} needs weights of {network.arch} that this version does not know; update adafocus")
+        for key, tensor in read(installed(network.arch)).items():
+            part = f"{name}_fc." + key.removeprefix("_fc.") if key.startswith("_fc.") else f"{name}_net.{key}"
+            tensors[part] = tensor
+    return tensors
 
 
 def _changed(path: Path, spec: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:

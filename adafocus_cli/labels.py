@@ -18,14 +18,20 @@ from adafocus_cli.errors import ModelError, UsageError
 
 @dataclass(frozen=True)
 class LabelSet:
+    """One name a class, and where a list has them, wider names: `dog` for a breed."""
+
     names: tuple[str, ...]
     source: str
+    parents: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> str:
         return self.names[index]
+
+    def parent(self, index: int) -> str | None:
+        return self.parents[index] if self.parents else None
 
     def checked(self, classes: int) -> LabelSet:
         """Itself, if it has one name for each of the model's classes."""
@@ -70,7 +76,9 @@ def packaged(dataset: str) -> LabelSet:
     if dataset not in packaged_names():
         raise UsageError(f"no packaged label list {dataset!r}; there are {', '.join(packaged_names())}")
     text = (resources.files("adafocus_cli") / "data" / "labels" / f"{dataset}.txt").read_text("utf-8")
-    return LabelSet(tuple(text.splitlines()), dataset)
+    entries = [line.partition("\t") for line in text.splitlines()]
+    parents = tuple(parent or None for _, _, parent in entries)
+    return LabelSet(tuple(name for name, _, _ in entries), dataset, parents if any(parents) else ())
 
 
 def origin(dataset: str) -> Origin:

@@ -153,6 +153,11 @@ class Loop:
         return self._runtime.model.spec.framing
 
     @property
+    def window_seconds(self) -> float | None:
+        """How long the windows are that a long video goes in, where nobody said."""
+        return self._runtime.model.spec.window_seconds
+
+    @property
     def looks_at_source(self) -> bool:
         """Whether clips are asked for boxes of the source, too."""
         return self._runtime.model.looks_at_source

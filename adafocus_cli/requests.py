@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
     from adafocus_cli.video.windows import Windowing
 
-DEFAULT_MODEL = "motion"
+DEFAULT_MODEL = "objects"
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino"]
@@ -63,7 +63,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TagRequest:
-    """How to tag videos.
+    """How to tag videos. Without a `min_score`, a model's own is the lowest score of a label.
 
     `exits` says when a video may be left: a rule, or the file of one; `max_gmacs` caps the cost of each video. With
     `decode="fast"` the keyframes nearest to the wanted frames are taken for them.
@@ -71,7 +71,7 @@ class TagRequest:
 
     # Answers.
     top_k: int = 5
-    min_score: float = 0.0
+    min_score: float | None = None
 
     # Leaving early.
     exits: ExitRule | str | Path | None = None
@@ -89,7 +89,7 @@ class TagRequest:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError(f"top_k is {self.top_k}; it is how many labels to give at most, 1 or more")
-        if not 0 <= self.min_score <= 1:
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise UsageError(f"min_score is {self.min_score:g}; it is the lowest score of a label to give, 0 to 1")
         if self.decode not in DECODES:
             raise UsageError(f"decode is {self.decode!r}; it is {' or '.join(DECODES)}")

@@ -104,24 +104,42 @@ class Peak:
 
 @dataclass(frozen=True)
 class Tag:
-    """A label; of a video in windows, `score` is the mean over them."""
+    """A label; of a video in windows, `score` is the mean over them, or the highest where labels are independent.
+
+    `parent` is a wider name, where the list of labels has one. `looks` are the steps of the trajectory that speak for
+    the label, where a family can say so.
+    """
 
     label: str
     index: int
     score: float
+    parent: str | None = None
+    looks: tuple[int, ...] | None = None
     best: Peak | None = None
 
     @classmethod
     def from_dict(cls, tag: Mapping[str, Any]) -> Tag:
         peak = tag.get("best")
         best = None if peak is None else Peak(int(peak["window"]), _float(peak["score"]))
-        return cls(str(tag["label"]), int(tag["index"]), _float(tag["score"]), best)
+        parent, looks = tag.get("parent"), tag.get("looks")
+        return cls(
+            label=str(tag["label"]),
+            index=int(tag["index"]),
+            score=_float(tag["score"]),
+            parent=None if parent is None else str(parent),
+            looks=None if looks is None else tuple(map(int, looks)),
+            best=best,
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        tag = {"label": self.label, "index": self.index, "score": round(self.score, 6)}
-        if self.best is None:
-            return tag
-        return {**tag, "best": {"window": self.best.window, "score": round(self.best.score, 6)}}
+        tag: dict[str, Any] = {"label": self.label, "index": self.index, "score": round(self.score, 6)}
+        if self.parent is not None:
+            tag["parent"] = self.parent
+        if self.looks is not None:
+            tag["looks"] = list(self.looks)
+        if self.best is not None:
+            tag["best"] = {"window": self.best.window, "score": round(self.best.score, 6)}
+        return tag
 
 
 @dataclass(frozen=True, slots=True)  # a long film has tens of thousands
@@ -290,6 +308,8 @@ class VideoResult:
     step_logits: np.ndarray = field(repr=False, compare=False)
     windows: tuple[WindowResult, ...] = ()
     segments: tuple[Segment, ...] = ()
+    best_guess: Tag | None = None
+    """The label with the highest score, where that is too low for it to be told."""
 
     status: Literal["ok"] = "ok"
 
@@ -314,6 +334,7 @@ class VideoResult:
                 step_logits=np.asarray(record.get("step_logits") or (), dtype=np.float32),
                 windows=tuple(map(WindowResult.from_dict, record.get("windows") or ())),
                 segments=tuple(map(Segment.from_dict, record.get("segments") or ())),
+                best_guess=Tag.from_dict(record["best_guess"]) if record.get("best_guess") else None,
             )
 
     def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
@@ -335,6 +356,8 @@ class VideoResult:
                 "seconds": _rounded(dict(self.runtime.seconds)),
             },
         }
+        if self.best_guess is not None:
+            record["best_guess"] = self.best_guess.to_dict()
         if self.windows:
             record["windows"] = windows = [window.to_dict() for window in self.windows]
             # They are the same looks; of a long film, there is no room for them twice.

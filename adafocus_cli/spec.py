@@ -36,12 +36,17 @@ class Normalisation(NamedTuple):
     std: Colour = STD
 
 
-_OF_LITE = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
+OF_LITE = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def normalisation_of(arch: str) -> Normalisation:
     """The one that the public ImageNet weights of a network were trained with."""
-    return _OF_LITE if arch.startswith("efficientnet_lite") else Normalisation()
+    return OF_LITE if arch.startswith("efficientnet_lite") else Normalisation()
+
+
+def scores_are_independent(family: str) -> bool:
+    """Whether each label has a chance of its own, and several may be right, or all share one; by the family's name."""
+    return family == "evidence"
 
 
 def sees_whole_frames(family: str) -> bool:
@@ -51,11 +56,16 @@ def sees_whole_frames(family: str) -> bool:
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone: its kind, its width as a multiple of the usual, and the side of the pictures it sees."""
+    """A backbone: its kind, its width as a multiple of the usual, and the side of the pictures it sees.
+
+    Where its weights, and those of its classifier, come from a pip package and are not in the model's file,
+    `package_sha256` is the hash of the package's file.
+    """
 
     arch: Arch | ClipArch
     size: int
     width: float = 1.0
+    package_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +97,15 @@ class ModelSpec:
     mean: Colour = MEAN
     std: Colour = STD
     short_side: int | None = None  # of the picture that a frame is cut from; None: 256 for a frame of 224
+    frame_area: int | None = None  # where a frame is all of the picture, in its own shape: its pixels at most
 
     # Networks over whole clips: how many frames lie between two that are seen, and how many views are tested.
     frame_step: int = 1
     views: int = 1
+
+    # What is told: labels from this score on, and of videos longer than this, window by window.
+    min_score: float = 0.0
+    window_seconds: float | None = None
 
     # SFC: the part of the network after which a clip is compressed, and to which share of its length.
     insertion: str | None = None
@@ -109,7 +124,7 @@ class ModelSpec:
     @property
     def framing(self) -> Framing:
         """What is seen of a picture: of 30 views, 3 are beside one another."""
-        return Framing(self.frame_size, self.short_side, crops=3 if self.views == 30 else 1)
+        return Framing(self.frame_size, self.short_side, crops=3 if self.views == 30 else 1, area=self.frame_area)
 
     def with_patch_size(self, patch_size: int) -> ModelSpec:
         if not 32 <= patch_size <= self.frame_size:

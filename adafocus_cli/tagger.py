@@ -28,7 +28,7 @@ from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagReque
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
-from adafocus_cli.scores import best_tags, softmax
+from adafocus_cli.scores import best_tags, scores_of
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video import Decode
 from adafocus_cli.video.limits import shown
@@ -125,7 +125,7 @@ class Tagger:
         path: str | Path,
         *,
         top_k: int = 5,
-        min_score: float = 0.0,
+        min_score: float | None = None,
         exits: str | Path | None = None,
         max_gmacs: float | None = None,
         window: float | None = None,
@@ -152,7 +152,7 @@ class Tagger:
         paths: Iterable[str | Path],
         *,
         top_k: int = 5,
-        min_score: float = 0.0,
+        min_score: float | None = None,
         exits: str | Path | None = None,
         max_gmacs: float | None = None,
         window: float | None = None,
@@ -182,7 +182,7 @@ class Tagger:
     # From pixels.
 
     def tag_frames(
-        self, glance: np.ndarray, focus: np.ndarray | None = None, *, top_k: int = 5, min_score: float = 0.0
+        self, glance: np.ndarray, focus: np.ndarray | None = None, *, top_k: int = 5, min_score: float | None = None
     ) -> VideoResult:
         """The result for frames that are already sampled: uint8 RGB (frames, side, side, 3), in time order.
 
@@ -226,7 +226,7 @@ class Tagger:
         return clip
 
     def tag(
-        self, clips: Sequence[Clip], *, top_k: int = 5, min_score: float = 0.0, rule: ExitRule | None = None
+        self, clips: Sequence[Clip], *, top_k: int = 5, min_score: float | None = None, rule: ExitRule | None = None
     ) -> list[VideoResult]:
         """Results for clips whose frames are at hand, in their order."""
         loop = self.loop(rule or ExitRule())
@@ -249,10 +249,14 @@ class Tagger:
             rule = read_rule(Path(request.exits), self.model)
         return rule if request.max_gmacs is None else replace(rule, max_gmacs=request.max_gmacs)
 
+    def min_score(self, asked: float | None) -> float:
+        """The lowest score of a label that is told: the one asked for, or the model's own."""
+        return self.spec.min_score if asked is None else asked
+
     def loop(self, rule: ExitRule) -> Loop:
         return Loop(self.runtime, schedule(self.family, self._meter, rule), rule)
 
-    def result(self, run: Run, *, top_k: int, min_score: float) -> VideoResult:
+    def result(self, run: Run, *, top_k: int, min_score: float | None) -> VideoResult:
         """What a run that is over says of its video; raises the error that ended it."""
         if run.error is not None:
             raise run.error
@@ -260,10 +264,14 @@ class Tagger:
         if not np.isfinite(step_logits[-1]).all():
             text = "the model's answer is no number; check its weights, or use another --precision"
             raise VideoError(f"{shown(run.clip.video.path)}: {text}", stage="infer")
+        scores = scores_of(step_logits[-1], self.spec.family)
+        tags = best_tags(scores, self.labels, top_k=top_k, min_score=self.min_score(min_score))
+        (guess,) = best_tags(scores, self.labels, top_k=1, min_score=0.0)
         return VideoResult(
             video=run.clip.video,
             model=self.model,
-            labels=best_tags(softmax(step_logits[-1]), self.labels, top_k=top_k, min_score=min_score),
+            labels=tuple(replace(tag, looks=self.family.looks_for(tag.index, run.memory)) for tag in tags),
+            best_guess=None if tags else guess,
             cost=as_cost(run.costs, self._full_frame_macs),
             trajectory=tuple(run.looks),
             exit=Exit(len(step_logits) - 1, self._steps),

@@ -12,8 +12,9 @@ from itertools import chain, groupby
 import numpy as np
 
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.schema import Cost, Exit, Peak, Segment, VideoResult, WindowResult
-from adafocus_cli.scores import best_tags, softmax
+from adafocus_cli.schema import Cost, Exit, Peak, Segment, Tag, VideoResult, WindowResult
+from adafocus_cli.scores import best_tags, scores_of
+from adafocus_cli.spec import scores_are_independent
 from adafocus_cli.video.windows import Window
 
 # Scores below it are taken for it, lest a window that is wrong and very sure outvote its neighbours.
@@ -42,19 +43,26 @@ def joined(parts: Sequence[Part], labels: LabelSet, *, top_k: int, min_score: fl
     """The result of a video from those of its windows, in the order of the film."""
     results = [part.result for part in parts]
     logits = np.stack([result.logits for result in results])
-    scores = softmax(logits)
-    mean = scores.mean(axis=0)
-    tags = best_tags(mean, labels, top_k=top_k, min_score=min_score)
+    family = results[-1].model.family
+    scores = scores_of(logits, family)
+    if scores_are_independent(family):  # what is seen in one window is in the video
+        overall, answer = scores.max(axis=0), logits.max(axis=0)
+    else:
+        overall = scores.mean(axis=0)
+        answer = logits[0] if len(parts) == 1 else np.log(overall).astype(np.float32)
+    tags = best_tags(overall, labels, top_k=top_k, min_score=min_score)
+    (guess,) = best_tags(overall, labels, top_k=1, min_score=0.0)
     looks = chain.from_iterable(result.trajectory for result in results)
     return replace(
         results[-1],
-        labels=tuple(replace(tag, best=_peak(scores[:, tag.index])) for tag in tags),
+        labels=tuple(_over_windows(tag, results, scores[:, tag.index]) for tag in tags),
+        best_guess=None if tags else guess,
         cost=_sum([result.cost for result in results]),
         trajectory=tuple(replace(look, step=step) for step, look in enumerate(looks)),
         exit=Exit(max(result.exit.step for result in results), results[-1].exit.of),
         frames_decoded=len(frozenset().union(*(part.frames for part in parts))),
         runtime=replace(results[-1].runtime, seconds=_total([result.runtime.seconds for result in results])),
-        logits=logits[0] if len(parts) == 1 else np.log(mean).astype(np.float32),
+        logits=answer,
         step_logits=logits,
         windows=tuple(_of_window(part) for part in parts),
         segments=segments([part.window for part in parts], scores, labels, min_score=min_score),
@@ -95,6 +103,19 @@ def steady(scores: np.ndarray) -> list[int]:
 def _boundary(before: Window, after: Window) -> float:
     """Half-way between the middles of two windows."""
     return (before.start + before.end + after.start + after.end) / 4
+
+
+def _over_windows(tag: Tag, results: Sequence[VideoResult], scores: np.ndarray) -> Tag:
+    """With its best window, and the looks of all windows that speak for it, numbered as those of the video are."""
+    looks: list[int] = []
+    before = 0
+    for result in results:
+        found = next((each for each in result.labels if each.index == tag.index), None)
+        if found is not None and found.looks is not None:
+            looks += [before + step for step in found.looks]
+        before += len(result.trajectory)
+    said = any(each.looks is not None for result in results for each in result.labels)
+    return replace(tag, looks=tuple(looks) if said else None, best=_peak(scores))
 
 
 def _peak(scores: np.ndarray) -> Peak:

@@ -122,6 +122,9 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
     texts = [values.pop("family"), values.pop("dataset") or "", *(network.pop("arch") for network in networks)]
     may_be_none = [values.pop("candidate_frames"), values.pop("short_side") or 0]
     widths = [network.pop("width") for network in networks]
+    texts += [network.pop("package_sha256") or "" for network in networks]
+    area = values.pop("frame_area") or 0
+    thresholds = values.pop("min_score"), values.pop("window_seconds") or 0
     shares = [*values.pop("mean"), *values.pop("std")]
     compression = values.pop("compression")
     texts += [values.pop(name) or "" for name in ("insertion", "backbone", "backbone_sha256")]
@@ -136,9 +139,12 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
         and short_videos in get_args(ShortVideos)
         and type(compression) in (int, float)
         and 1 <= compression < 1 << 16
+        and all(type(threshold) in (int, float) and 0 <= threshold < 1 << 16 for threshold in thresholds)
         and all(type(count) is int and 0 < count < 1 << 16 for count in counts)
         and all(type(count) is int and 0 <= count < 1 << 16 for count in may_be_none)
         and spec.frame_size <= MAX_FRAME_SIZE
+        and type(area) is int
+        and 0 <= area <= MAX_FRAME_SIZE**2
     ):
         raise ValueError("no model is like that")
     return spec

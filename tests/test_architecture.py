@@ -22,7 +22,7 @@ LAYERS = [
     {"tagger", "loop", "exits", "timeline"},
     {"runtime", "library"},
     {"checkpoint", "flops"},
-    {"models", "weights_file"},
+    {"models", "weights_file", "weights_packages"},
     {"nn"},
     {"worlds"},
     {"errors", "schema", "scores", "spec", "labels", "video", "files", "drawing"},

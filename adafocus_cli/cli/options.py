@@ -140,9 +140,14 @@ TopK = Annotated[
     int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="How many labels at most.")
 ]
 MinScore = Annotated[
-    float,
+    float | None,
     typer.Option(
-        metavar="SCORE", min=0, max=1, rich_help_panel=ANSWER, help="Leave out labels with a lower score (0 to 1)."
+        metavar="SCORE",
+        min=0,
+        max=1,
+        rich_help_panel=ANSWER,
+        show_default="the model's own",
+        help="Leave out labels with a lower score (0 to 1).",
     ),
 ]
 Logits = Annotated[

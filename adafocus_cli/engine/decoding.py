@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from adafocus_cli.engine.windows import WindowResults, by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError
 from adafocus_cli.requests import TagRequest
+from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import Decoder
 from adafocus_cli.video.decode import other_decoder
 from adafocus_cli.video.limits import DecoderError, shown
@@ -37,7 +38,7 @@ from adafocus_cli.video.pool import ProcessPool
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.remote import Copies, is_remote
 from adafocus_cli.video.sampling import LookRequest
-from adafocus_cli.video.windows import Window
+from adafocus_cli.video.windows import Window, Windowing
 
 if TYPE_CHECKING:
     from adafocus_cli.loop import Clip, Loop
@@ -283,9 +284,10 @@ class Decoding:
             return self._pool.submit(lambda process: decode(process, opened, clip, request, loop), process)
 
         window = None
-        if self._request.windows is not None:
+        windows = self._request.windows or self._usual_windows(opened.info, loop)
+        if windows is not None:
             if video.windows is None:
-                video.windows = deque(self._request.windows.cut(process.times(opened), video.path))
+                video.windows = deque(windows.cut(process.times(opened), video.path))
             window = video.windows[0]
             if window.of > 1:
                 return self._after_windows(
@@ -300,6 +302,13 @@ class Decoding:
         clip = Clip(info, plan, to_source, decode_later, window)
         decode(process, opened, clip, clip.request(loop.first_frames(plan), framing.size), loop)
         return clip
+
+    def _usual_windows(self, info: VideoInfo, loop: Loop) -> Windowing | None:
+        """What a model asks for where a video is too long for it to be one clip."""
+        seconds = loop.window_seconds
+        if seconds is None or self._request.decode == "fast" or info.duration is None or info.duration <= 1.5 * seconds:
+            return None
+        return Windowing(seconds, seconds)
 
     def _after_windows(self, video: VideoInFlight, windows: deque[Window], clips: Iterator[Clip]) -> Clip:
         """The last of these clips; those before it are given out, no faster than they are taken."""

@@ -154,7 +154,7 @@ def settings_of(tagger: Tagger, request: TagRequest, *, logits: bool, precision:
         "precision": precision,
         "decode": request.decode,
         "top_k": str(request.top_k),
-        "min_score": str(request.min_score),
+        "min_score": str(tagger.min_score(request.min_score)),
         "logits": str(logits),
         "exits": _digest_of(exits),
         "max_gmacs": "none" if request.max_gmacs is None else str(request.max_gmacs),

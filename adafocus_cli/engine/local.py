@@ -86,7 +86,8 @@ def _completed(
 ) -> Iterator[tuple[int, Result]]:
     from adafocus_cli.timeline import joined
 
-    join = partial(joined, labels=tagger.labels, top_k=request.top_k, min_score=request.min_score)
+    min_score = tagger.min_score(request.min_score)
+    join = partial(joined, labels=tagger.labels, top_k=request.top_k, min_score=min_score)
     while True:
         # The loop always has what it can take, and nobody waits for more than that.
         while len(loop) < loop.lanes + request.workers and (opened := decoding.next_opened(wait=not len(loop))):

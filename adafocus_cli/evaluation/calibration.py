@@ -28,7 +28,7 @@ from adafocus_cli.exits import Criterion, ExitRule, certainty, schedule
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.models.base import Family
 from adafocus_cli.schema import Failure, Result
-from adafocus_cli.scores import softmax
+from adafocus_cli.scores import scores_of
 
 NEVER, AT_ONCE = math.inf, -math.inf
 
@@ -95,6 +95,7 @@ class Answers:
     metric: Metric = "top-1"
     one_label: np.ndarray | None = None
     """`truth` with only the first label of each video, for the metric that counts one."""
+    family: str = ""
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -120,7 +121,7 @@ class Answers:
 
     def mean_average_precision(self, left: np.ndarray, truth: np.ndarray | None = None) -> float:
         """Of the answers after these steps (n,); classes that no video shows are left out of the mean."""
-        scores = softmax(self.logits[np.arange(len(self)), left])
+        scores = scores_of(self.logits[np.arange(len(self)), left], self.family)
         shown = self.truth if truth is None else truth
         return float(np.nanmean(metrics.by_class(metrics.ranked_precision, scores, shown)))
 
@@ -143,10 +144,12 @@ class Gathering:
         self._metric = metric
         self._shown = dataset.indices(names)
         self._logits: dict[int, np.ndarray] = {}
+        self._family = ""
 
     def add(self, place: int, result: Result) -> None:
         if not isinstance(result, Failure):
             self._logits[place] = result.step_logits
+            self._family = result.model.family
 
     def halves(self, seed: int) -> tuple[Answers, Answers]:
         """The videos that could be tagged: to fit on, and to check on."""
@@ -160,6 +163,7 @@ class Gathering:
             self._criterion,
             self._metric,
             metrics.truth_table([indices[:1] for indices in shown], self._classes),
+            self._family,
         )
         parts = halves([self._dataset.samples[place].label for place in places], seed)
         return answers.at(parts[0]), answers.at(parts[1])

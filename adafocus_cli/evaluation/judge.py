@@ -17,7 +17,7 @@ from adafocus_cli.evaluation.metrics import Metric
 from adafocus_cli.evaluation.report import ClassReport, Confusion, CostReport, Report, StepReport
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.schema import Failure, Result, VideoResult
-from adafocus_cli.scores import softmax
+from adafocus_cli.scores import scores_of
 
 TOP = 5
 
@@ -33,6 +33,8 @@ class Judge:
         self._logits: dict[int, np.ndarray] = {}
         self._costs: list[CostReport] = []
         self._exits: Counter[int] = Counter()
+        self._family = ""
+        self._abstained: set[int] = set()  # without a label, which counts as wrong
         self._steps = 0
         self._right_after: np.ndarray | None = None
 
@@ -46,6 +48,9 @@ class Judge:
             self._failed[place] = result
             return
         self._logits[place] = result.logits
+        self._family = result.model.family
+        if not result.labels:
+            self._abstained.add(place)
         self._steps = result.exit.of
         self._exits[result.exit.step] += 1
         self._costs.append(
@@ -75,8 +80,9 @@ class Judge:
         shown = [self._shown[place] for place in places]
         logits = np.stack([self._logits[place] for place in places])
         truth = metrics.truth_table(shown, len(self._labels))
-        scores = softmax(logits)
+        scores = scores_of(logits, self._family)
         rank = metrics.ranks(logits, truth)
+        rank[[index for index, place in enumerate(places) if place in self._abstained]] = len(self._labels)
         published = metrics.by_class(metrics.ranked_precision, scores, truth)
         one_label = metrics.truth_table([indices[:1] for indices in shown], len(self._labels))
         tied = metrics.by_class(metrics.tied_precision, scores, truth)

@@ -23,7 +23,7 @@ from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.spec import ModelSpec
 
-INCLUDED = ("motion",)
+INCLUDED = ("objects", "motion")
 
 _PACKAGE = Path(__file__).parents[1]
 # Inside an installed package, or beside it in a copy of the repository.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models import dense
 from adafocus_cli.models.base import Family
+from adafocus_cli.models.evidence import EvidenceGuided
 from adafocus_cli.models.sfc import SFC
 from adafocus_cli.models.uni import UniAdaFocus
 from adafocus_cli.models.uni_tsm import UniAdaFocusTSM
@@ -22,6 +23,7 @@ FAMILIES: dict[str, type[Family]] = {
         *(AdaFocusV1, AdaFocusV1TSM, AdaFocusV2, AdaFocusV2TSM, UniAdaFocus, UniAdaFocusTSM),
         *dense.FAMILIES,
         SFC,
+        EvidenceGuided,
     )
 }
 

@@ -142,6 +142,10 @@ class Family(nn.Module, ABC):
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         """From the latest glance and this turn's looks: logits (b, answers, classes). May use `memory`."""
 
+    def looks_for(self, label: int, memory: Memory) -> tuple[int, ...] | None:
+        """The steps whose looks speak for a label, of the memory of one clip that is over; None: it cannot say."""
+        return None
+
     # Published checkpoints.
 
     @classmethod

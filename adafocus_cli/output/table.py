@@ -28,7 +28,7 @@ from adafocus_cli.output.escape import printable
 from adafocus_cli.output.times import clock, clock_to_tenths
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
 from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs
-from adafocus_cli.scores import softmax
+from adafocus_cli.scores import scores_of
 from adafocus_cli.video.framing import CROP, Geometry
 
 _WIDEST = 100  # wider lines are hard to read across
@@ -113,7 +113,7 @@ def _heading(path: str, about: Text, width: int) -> RenderableType:
 
 def _scores(result: VideoResult, view: WriterOptions, *, bar_width: int) -> RenderableType:
     if not result.labels:
-        return Text(f"no label above {view.min_score:g}", style="bold")
+        return _no_label(result, view)
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(overflow="fold")
     grid.add_column(width=bar_width, no_wrap=True)
@@ -138,6 +138,14 @@ def _meter(share: float, width: int) -> Text:
     filled = _bar(share, width, "magenta")
     filled.append(_REST_OF_BAR * (width - len(filled)), style="dim")
     return filled
+
+
+def _no_label(result: VideoResult, view: WriterOptions) -> Text:
+    sure = "nothing that it knows" if view.min_score is None else f"no label of {view.min_score:g} or more"
+    text, guess = Text(sure, style="bold"), result.best_guess
+    if guess is not None:
+        text.append(f", best guess {printable(guess.label)} {100 * guess.score:.1f} %", style="dim")
+    return text
 
 
 def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
@@ -273,7 +281,7 @@ def _scores_by_look(result: VideoResult) -> list[float]:
     one_by_one = [patch.step for patch in result.trajectory] == list(range(len(result.trajectory)))
     if not one_by_one or not result.labels or len(answers) < 2 or len(answers) > len(result.trajectory):
         return []
-    return [float(score) for score in softmax(answers)[:, result.labels[0].index]]
+    return [float(score) for score in scores_of(answers, result.model.family)[:, result.labels[0].index]]
 
 
 def _seen(video: VideoInfo) -> Box:

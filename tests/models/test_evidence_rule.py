@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from adafocus_cli.models.evidence import Evidence, answer, cell_logits, choose_looks, look_logits, pooled
+from adafocus_cli.nn.evidence import Evidence, answer, cell_logits, choose_looks, look_logits, pooled
 
 RULE = Evidence(background=0.0, centre=0.5)
 CLASSES = 10
@@ -25,9 +25,9 @@ def cells(boxes: Tensor, size: tuple[int, int] = (8, 12)) -> Tensor:
 
 
 def test_the_classifier_of_the_mean_is_the_mean_of_the_classified_cells() -> None:
-    maps, weight, bias = torch.randn(1, 2, 5, 3, 4), torch.randn(CLASSES, 5), torch.randn(CLASSES)
-    of_mean = maps.mean(dim=(3, 4)) @ weight.T + bias
-    torch.testing.assert_close(cell_logits(maps, weight, bias).mean(dim=(2, 3)), of_mean)
+    maps, classifier = torch.randn(1, 2, 5, 3, 4), nn.Linear(5, CLASSES)
+    of_mean = classifier(maps.mean(dim=(3, 4)))
+    torch.testing.assert_close(cell_logits(maps, classifier).mean(dim=(2, 3)), of_mean)
 
 
 def test_the_first_look_is_the_middle_square_of_the_surer_frame() -> None:
