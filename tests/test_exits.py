@@ -16,6 +16,7 @@ from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.exits import ExitRule, certainty, read_rule, write_thresholds
 from adafocus_cli.loop import Clip
 from adafocus_cli.models import FAMILIES
+from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.tagger import clip_of as clip_of_frames
 from tests.conftest import deviation, without_timings
@@ -237,12 +238,12 @@ class TestCaps:
     def test_a_cap_below_the_first_answer_names_the_least(self, family):
         tagger = tiny_tagger(family)
         with pytest.raises(UsageError, match=r"no answer fits under 1e-09 GMACs: the first one .* costs 0\.\d"):
-            tagger.loop(tagger.exit_rule(None, 1e-9))
+            tagger.loop(tagger.exit_rule(TagRequest(max_gmacs=1e-9)))
 
     def test_what_is_no_cost_is_refused(self):
         for wrong in (0, -1, math.nan):
-            with pytest.raises(UsageError, match="give a number above 0"):
-                tiny_tagger("adafocus-v2").exit_rule(None, wrong)
+            with pytest.raises(UsageError, match="the highest cost of a video, above 0"):
+                TagRequest(max_gmacs=wrong)
 
     def test_thresholds_and_a_cap_go_together(self):
         tagger = tiny_tagger("adafocus-v2")
@@ -259,18 +260,18 @@ class TestFiles:
         write_thresholds(path, tagger.model, [1.5] * 14 + [math.inf, 99.0], group=2)
         expected = ExitRule(thresholds=(*(1.5,) * 14, math.inf, -math.inf), group=2)
         assert read_rule(path, tagger.model) == expected
-        assert tagger.exit_rule(path, 3.5) == replace(expected, max_gmacs=3.5)
+        assert tagger.exit_rule(TagRequest(exits=path, max_gmacs=3.5)) == replace(expected, max_gmacs=3.5)
 
     def test_the_criterion_survives_a_file_and_files_without_one_mean_the_largest_logit(self, tmp_path):
         import yaml
 
         tagger, path = tiny_tagger("adafocus-v2"), tmp_path / "exits.yaml"
         write_thresholds(path, tagger.model, [-1.5] * 16, criterion="entropy")
-        assert tagger.exit_rule(path, None).criterion == "entropy"
+        assert tagger.exit_rule(TagRequest(exits=path)).criterion == "entropy"
         values = yaml.safe_load(path.read_text())
         del values["criterion"]
         path.write_text(yaml.safe_dump(values))
-        assert tagger.exit_rule(path, None).criterion == "logit"
+        assert tagger.exit_rule(TagRequest(exits=path)).criterion == "logit"
 
     @pytest.mark.parametrize(
         ("change", "complaint"),
