@@ -42,7 +42,7 @@ def clip_of(tagger, seed, asked=None):
     )  # fmt: skip
 
     def decode(clip, request):
-        for frame in request.frames:
+        for frame, _, _ in request.due:
             clip.add(frame, pictures[frame], frame / 25)
             if asked is not None:
                 asked.append(plan.frames.index(frame))
