@@ -28,7 +28,7 @@ SOME_FAILED = 3
 
 Format = Literal["table", "json", "jsonl", "csv"]
 ReportFormat = Literal["table", "json"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino"]
 Decoder = Literal["auto", "pyav", "decord"]
 Decode = Literal["exact", "fast"]

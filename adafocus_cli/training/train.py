@@ -132,8 +132,13 @@ def _machine(settings: Settings, resources: Resources, team: Team) -> Iterator[t
     device = team.device(resolve_device(resources.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    # The same seed gives the same curve; the networks see one size of batch, so little is lost by it.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), team.together(device):
+    # The same seed gives the same curve; the networks see one size of batch, so little is lost by it. torch's default
+    # would be tf32 where fp32 is asked for.
+    tf32 = settings.precision == "tf32"
+    with (
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32),
+        team.together(device),
+    ):
         yield device
 
 
@@ -154,4 +159,4 @@ def _number_format(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto" and device.type == "cuda":
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     name = resolve_precision(precision, device)
-    return None if name == "fp32" else PRECISIONS[name]
+    return None if PRECISIONS[name] == torch.float32 else PRECISIONS[name]
