@@ -32,10 +32,9 @@ class Uploads:
 
     def copy(self, clips: Sequence[np.ndarray]) -> Tensor:
         """Clips of the same shape, stacked."""
-        pinned = _pinned((len(clips), *clips[0].shape))
-        np.stack(clips, out=pinned.numpy())
+        gathered = _gathered(clips)
         with torch.cuda.stream(self._copies):
-            frames = pinned.to(self._device, non_blocking=True)
+            frames = gathered.to(self._device, non_blocking=True)
             copied = self._copies.record_event()
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(copied)
@@ -43,9 +42,11 @@ class Uploads:
         return frames
 
 
-def _pinned(shape: tuple[int, ...]) -> Tensor:
-    """torch keeps pinned memory when it is let go, and gives it out again once the copies from it are done."""
-    return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+def _gathered(clips: Sequence[np.ndarray]) -> Tensor:
+    """In pinned memory, which torch keeps when it is let go, and gives out again once the copies from it are done."""
+    pinned = torch.empty((len(clips), *clips[0].shape), dtype=torch.uint8, pin_memory=True)
+    np.stack(clips, out=pinned.numpy())
+    return pinned
 
 
 @dataclass(frozen=True)
