@@ -260,7 +260,7 @@ class Loop:
         memory = _stacked([run.memory for run in lanes])
         if turn.glance:
             pixels = [run.clip.pixels([run.clip.plan.glance[i] for i in turn.glance]) for run in lanes]
-            seen = self._runtime.glance(self._runtime.upload(np.stack(pixels)))
+            seen = self._runtime.glance(self._runtime.upload(pixels))
         else:
             seen = torch.stack([run.seen for run in lanes if run.seen is not None])
         gaze = self._runtime.locate(turn, seen, memory) if turn.looks else None
@@ -298,7 +298,7 @@ class Loop:
             sources = [clip.cuts(clip.source_looks(gaze, size)) for clip, gaze in gazes]
         else:
             sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
-        pixels = runtime.upload(np.stack(sources))
+        pixels = runtime.upload(sources)
         boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(pixels.device)
         patches = runtime.patches(pixels.flatten(0, 1), boxes.flatten(0, 1))
         return runtime.focus(patches.view(*pixels.shape[:2], *patches.shape[1:]))

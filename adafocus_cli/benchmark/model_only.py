@@ -46,23 +46,32 @@ class MatrixProduct:
         self.name = f"matrix product, {precision}"
         self._device = device
         self._format = PRECISIONS[precision]
+        self._tf32 = precision == "tf32"
 
     def task(self) -> TimedTask:
-        return TimedTask(self.name, in_one_part(lambda: wait_for(self._factor @ self._factor)))
+        return TimedTask(self.name, in_one_part(self._multiply))
 
     def rates(self, timing: Timing) -> list[float]:
         """10⁹ multiply-adds a second, in each round."""
         gmacs = len(self._factor) ** 3 / 1e9
         return [gmacs / seconds for seconds in timing.seconds()]
 
+    def _multiply(self, factor: torch.Tensor | None = None) -> None:
+        factor, usual = self._factor if factor is None else factor, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = self._tf32
+        try:
+            wait_for(factor @ factor)
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = usual
+
     @cached_property
     def _factor(self) -> torch.Tensor:
         side = _SMALLEST
         while True:
             factor = torch.randn(side, side, device=self._device).to(self._format)
-            wait_for(factor @ factor)
+            self._multiply(factor)
             started = time.perf_counter()
-            wait_for(factor @ factor)
+            self._multiply(factor)
             if time.perf_counter() - started > _SECONDS or side == _LARGEST:
                 return factor
             side *= 2

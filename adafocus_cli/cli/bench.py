@@ -45,7 +45,7 @@ Precisions = Annotated[
     typer.Option(
         metavar="NAME,NAME,…",
         rich_help_panel=options.MODEL,
-        help="Number formats of the networks: one or more of auto, fp32, bf16 and fp16; auto is fp32.",
+        help="Number formats of the networks: one or more of auto, fp32, tf32, bf16 and fp16; auto is fp32.",
     ),
 ]
 Runtimes = Annotated[

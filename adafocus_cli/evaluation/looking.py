@@ -62,8 +62,8 @@ class Elsewhere:
     def spread(self) -> AbstractContextManager[int]:
         return nullcontext(1)  # these remember what was seen last
 
-    def upload(self, pixels: np.ndarray) -> Tensor:
-        return self.inner.upload(pixels)
+    def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
+        return self.inner.upload(clips)
 
     def glance(self, pixels: Tensor) -> Tensor:
         return self.inner.glance(pixels)
@@ -122,17 +122,17 @@ class RandomPlaces(Elsewhere):
     def __init__(self, runtime: Runtime, seed: int) -> None:
         super().__init__(runtime)
         self._seed = seed
-        self._pixels: Sequence[np.ndarray] = ()
+        self._clips: Sequence[np.ndarray] = ()
         self._map_shape: tuple[int, ...] = ()
         # Networks that exchange features between frames need the same place in all of them.
         self._one_place = any(isinstance(part, TemporalShift) for part in self.model.modules())
 
-    def upload(self, pixels: np.ndarray) -> Tensor:
-        self._pixels = list(pixels)
-        return super().upload(pixels)
+    def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
+        self._clips = clips
+        return super().upload(clips)
 
     def glance(self, pixels: Tensor) -> Tensor:
-        keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._pixels]
+        keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._clips]
         seen = super().glance(pixels)
         self._map_shape = tuple(seen.shape[2:])
         return torch.cat((seen.flatten(2), seen.new_tensor(keys)), dim=2)

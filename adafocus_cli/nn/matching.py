@@ -98,15 +98,15 @@ class Likeness(nn.Module):
             before, after = light[:, : -self.ahead], F.pad(light[:, self.ahead :], (_REACH,) * 4)
             height, width = before.shape[-2:]
             offsets = [(y, x) for y in range(2 * _REACH + 1) for x in range(2 * _REACH + 1)]
-            rows, columns = (_cells(side // self.cell, self.cell).to(light.device) for side in (height, width))
+            rows, columns = (_cells(side // self.cell, self.cell, light.device) for side in (height, width))
             products = (before * after[..., y : y + height, x : x + width] for y, x in offsets)
             # As products of matrices, these means are a third cheaper than as poolings.
             return torch.stack([rows @ (product @ columns.T) for product in products], dim=2)
 
 
-def _cells(count: int, cell: int) -> Tensor:
+def _cells(count: int, cell: int, device: torch.device) -> Tensor:
     """Along one side, what each pixel weighs in the mean of each cell and those beside it: (cells, pixels)."""
-    near = torch.ones(count, count).tril(1).triu(-1)
+    near = torch.ones(count, count, device=device).tril(1).triu(-1)
     return (near / near.sum(dim=1, keepdim=True)).repeat_interleave(cell, dim=1) / cell
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -35,8 +36,8 @@ class Runtime(Protocol):
     def spread(self) -> AbstractContextManager[int]:
         """Makes ready for threads that run stages at the same time, meanwhile; how many are worth having."""
 
-    def upload(self, pixels: np.ndarray) -> Tensor:
-        """uint8 (…, side, side, 3), as they are, to where the stages run."""
+    def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
+        """The frames of each clip, uint8 (frames, side, side, 3), stacked, to where the stages run."""
 
     def glance(self, pixels: Tensor) -> Tensor: ...
 

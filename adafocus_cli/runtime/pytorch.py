@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -20,19 +20,26 @@ from torch import Tensor
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.runtime.cuda import Graphs, Uploads
 from adafocus_cli.runtime.folding import cast_convolutions, fold
 from adafocus_cli.runtime.slicing import slice_large_layers
 
 logger = logging.getLogger("adafocus")
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# TF32 is how tensor cores may multiply float32: numbers keep their range, but 10 bits of them are multiplied.
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # A processor is busy with the frames of one clip, and slower with more of them, which leave its caches; and one by
 # one, a clip's answer cannot depend on the others.
 CPU_LANES = 1
 ACCELERATOR_LANES = 16
+# While one waits for its answers, the frames of the other are gathered and copied.
+CUDA_LOOPS = 2
 # Of one channel of the frames of a piece: what lies between the layers of a MobileNetV2 then stays in a core's caches.
 CPU_BYTES = 1 << 20
+
+# The stages that are a network; others decide, and calculate in full.
+_NETWORKS = ("glance", "focus")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -64,16 +71,18 @@ class _OneThreadEach:
 _ONE_THREAD_EACH = _OneThreadEach()
 
 
-def _stage(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def _stage(function: Callable[Concatenate[TorchRuntime, _P], _R]) -> Callable[Concatenate[TorchRuntime, _P], _R]:
     """Without gradients, and reproducibly: no reduced-precision multiplication unless asked for, no autotuning."""
 
     @functools.wraps(function)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def run(self: TorchRuntime, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        tf32 = self.precision == "tf32" and function.__name__ in _NETWORKS
         with (
+            self.launching,
             torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32),
         ):
-            return function(*args, **kwargs)
+            return function(self, *args, **kwargs)
 
     return run
 
@@ -89,6 +98,12 @@ class TorchRuntime:
         self.precision = resolve_precision(precision, self._device)
         on_processor = self._device.type == "cpu"
         self.lanes = CPU_LANES if on_processor else batch_size or ACCELERATOR_LANES
+        # torch's flags are those of all threads, and nothing else may run on a device while a graph is captured.
+        self.launching: AbstractContextManager[object] = nullcontext()
+        self._uploads: Uploads | None = None
+        self._graphs: Graphs | None = None
+        if self._device.type == "cuda":
+            self.launching, self._uploads = threading.RLock(), Uploads(self._device)
         self.model: Family = model.to(device=self._device).eval()
         if on_processor:
             slice_large_layers(self.model)
@@ -98,7 +113,7 @@ class TorchRuntime:
                 part.to(memory_format=torch.channels_last)
                 if on_processor and not model.clip_wise:
                     part.pixels_at_once = CPU_BYTES // PRECISIONS[self.precision].itemsize
-                if self.precision != "fp32":
+                if PRECISIONS[self.precision] != torch.float32:
                     cast_convolutions(part, PRECISIONS[self.precision])
 
     def halve_lanes(self) -> bool:
@@ -106,29 +121,37 @@ class TorchRuntime:
             return False
         logger.warning("%s is out of memory with %d videos at a time; going on with half", self.device, self.lanes)
         self.lanes //= 2
+        if self._graphs is not None:
+            self._graphs.clear()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return True
 
     @contextmanager
     def spread(self) -> Iterator[int]:
-        """A processor does most with one clip on each core: a clip on all cores leaves them waiting for one another."""
+        """A processor does most with one clip on each core: a clip on all cores leaves them waiting for one another.
+
+        Where many videos go the same way, a CUDA device captures it.
+        """
+        if self._device.type == "cuda":
+            self._graphs = self._graphs or Graphs(self._device)
+            yield CUDA_LOOPS
+            return
         if self._device.type != "cpu":
             yield 1
             return
         with _ONE_THREAD_EACH as cores:
             yield cores
 
-    @_stage
-    def upload(self, pixels: np.ndarray) -> Tensor:
-        frames = torch.from_numpy(pixels)
-        if self._device.type == "cuda":
-            return frames.pin_memory().to(self._device, non_blocking=True)
-        return frames.to(self._device)
+    @torch.inference_mode()
+    def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
+        if self._uploads is not None:
+            return self._uploads.copy(clips)
+        return torch.from_numpy(np.stack(clips)).to(self._device)
 
     @_stage
     def glance(self, pixels: Tensor) -> Tensor:
-        return self.model.glance(self.model.normalised(pixels)).float()
+        return self._network("glance", lambda some: self.model.glance(self.model.normalised(some)), pixels)
 
     @_stage
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
@@ -140,11 +163,16 @@ class TorchRuntime:
 
     @_stage
     def focus(self, patches: Tensor) -> Tensor:
-        return self.model.focus(patches).float()
+        return self._network("focus", self.model.focus, patches)
 
     @_stage
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return self.model.classify(turn, seen, focused, memory)
+
+    def _network(self, name: str, network: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+        if self._graphs is None:
+            return network(given).float()
+        return self._graphs.run(name, lambda some: network(some).float(), given)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -173,8 +201,14 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return "fp32"
     if name not in PRECISIONS:
         raise DeviceError(f"no precision {name!r}; auto, {', '.join(PRECISIONS)} are known")
+    if name == "tf32" and not _has_tf32(device):
+        raise DeviceError(f"device {device} has no tf32, which NVIDIA GPUs have since Ampere; use --precision fp32")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"device {device} does not compute in bf16; use --precision fp16 or fp32")
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("a processor takes fifty times as long in fp16; use --precision bf16 or fp32")
     return name
+
+
+def _has_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -129,8 +129,13 @@ def _device_of_run(settings: TrainingSettings, resources: Resources, processes: 
     device = processes.device(resolve_device(resources.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    # The same seed gives the same curve. Batches have one size, so this costs little.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), processes.joined(device):
+    # The same seed gives the same curve; the networks see one size of batch, so little is lost by it. torch's default
+    # would be tf32 where fp32 is asked for.
+    tf32 = settings.precision == "tf32"
+    with (
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32),
+        processes.joined(device),
+    ):
         yield device
 
 
@@ -151,4 +156,4 @@ def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto" and device.type == "cuda":
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     name = resolve_precision(precision, device)
-    return None if name == "fp32" else PRECISIONS[name]
+    return None if PRECISIONS[name] == torch.float32 else PRECISIONS[name]

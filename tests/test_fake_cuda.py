@@ -1,0 +1,186 @@
+"""Everything that runs on a CUDA device runs on it alone; no GPU is needed to see that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import Future
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from adafocus_cli.exits import ExitRule, Schedule
+from adafocus_cli.loop import Loop
+from adafocus_cli.models import FAMILIES, build
+from adafocus_cli.runtime.cuda import Graphs, Uploads
+from adafocus_cli.runtime.pytorch import TorchRuntime
+from adafocus_cli.spec import Network
+from adafocus_cli.tagger import clip_of
+from adafocus_cli.training.clips import TrainingBatch
+from adafocus_cli.training.fit import Fit, ProcessGroup, RunningMeans
+from adafocus_cli.training.recipes import RECIPES, TrainingSettings
+from adafocus_cli.training.run_folder import RunProgress
+from tests.fake_cuda import DEVICE, Stream, fake_cuda
+from tests.tiny import CLASSES, LOOKING, tiny_spec
+
+LANES, CLIPS = 3, 2  # a batch that is filled up with a copy
+LOOPS = [*((family, None) for family in FAMILIES), ("adafocus-v1", 8), ("adafocus-v2", 8), ("uni-adafocus", 8)]
+STAGES = [(recipe.name, number) for recipe in RECIPES.values() for number in range(len(recipe.usual))]
+
+
+class FreeOfCost:
+    """A meter whose counting would need numbers."""
+
+    def of_turns(self, turns, frame=None):
+        return [Counter()] * len(turns)
+
+
+def model_of(family, **sizes):
+    with torch.device("meta"):
+        return build(replace(tiny_spec(family), **sizes))
+
+
+def runtime_of(family, **how):
+    return TorchRuntime(model_of(family), device="cuda", **how)
+
+
+def noise_of(model):
+    plan = model.plan(100)
+    clip = clip_of(np.zeros((len(plan.frames), *model.spec.framing.shape), np.uint8), plan)
+    clip.decode = black
+    return clip
+
+
+def black(clip, request):
+    """What looks into a source that is black see."""
+    for look in request.due:
+        clip.add_cut(look, np.zeros((look.size, look.size, 3), np.uint8))
+    done = Future()
+    done.set_result(None)
+    return done
+
+
+@pytest.mark.parametrize(("family", "group"), LOOPS)
+def test_the_loop_tags_on_the_device_alone(family, group, monkeypatch):
+    with fake_cuda(monkeypatch):
+        runtime = runtime_of(family, batch_size=LANES)
+        turns = runtime.model.turns(group)
+        loop = Loop(runtime, Schedule(turns, FreeOfCost(), turns[-1].answers.stop), ExitRule())
+        for place in range(CLIPS):
+            loop.add(noise_of(runtime.model), place)
+        over = []
+        while len(loop):
+            over += loop.step()
+    for run in over:
+        if run.error is not None:
+            raise run.error
+    assert len(over) == CLIPS
+    assert all(np.concatenate(run.answers).shape == (turns[-1].answers.stop, CLASSES) for run in over)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_networks_in_half_precision_run_on_the_device_alone(precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    with fake_cuda(monkeypatch):
+        runtime = runtime_of("adafocus-v2", precision=precision)
+        (turn,) = runtime.model.turns()
+        seen = runtime.glance(runtime.upload([noise_of(runtime.model).pixels(turn.glance)]))
+        gaze = runtime.locate(turn, seen, {})
+    assert (seen.device, seen.dtype, gaze.boxes.device) == (DEVICE, torch.float32, DEVICE)
+
+
+@pytest.mark.parametrize(("recipe", "number"), STAGES)
+def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkeypatch):
+    # They look at numbers, which there are none of.
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)
+    sums = []
+
+    def means(running, processes=None):
+        sums.extend(running.sums.values())
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(RunningMeans, "means", means)
+    recipe = RECIPES[recipe]
+    # Places are learned from maps of several cells; torch has no grid of one on a device that is not there.
+    sizes = {"frame_size": 128, "focus": Network("resnet18", 64, 0.125)} if recipe.family in LOOKING else {}
+
+    def backward(loss):
+        """torch's own has a thread for each device that is there."""
+        assert (loss.device, loss.requires_grad) == (DEVICE, True)
+        for group in at.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    with fake_cuda(monkeypatch):
+        model = model_of(recipe.family, **sizes).to(DEVICE)
+        frames = torch.zeros(3, len(model.plan(100).frames), *model.spec.framing.shape, dtype=torch.uint8)
+        batch = TrainingBatch(frames, torch.zeros(3, dtype=torch.int64), {})
+        loader = SimpleNamespace(steps=1, training=lambda stage, epoch: [batch], validation=lambda: [batch])
+        fit = Fit(
+            run=SimpleNamespace(settings=TrainingSettings(data="", recipe=recipe.name)),
+            model=model,
+            loader=loader,
+            folder=None,
+            observer=SimpleNamespace(epoch_started=lambda *_: None, step_done=lambda *_: None),
+            processes=ProcessGroup(),
+            device=DEVICE,
+            precision=None,
+            check=lambda unreadable: None,
+            progress=RunProgress(),
+            learning=None,
+        )
+        at = fit._begin(number, recipe.usual[number])
+        tally, _ = fit._learn(at, 0)
+        fit._validate()
+    learned = [parameter for group in at.optimizer.param_groups for parameter in group["params"]]
+    assert learned
+    assert {tensor.device for tensor in (*learned, *tally.sums.values(), *sums)} == {DEVICE}
+
+
+def test_stages_wait_until_the_frames_are_copied(monkeypatch):
+    computing = Stream()
+    clips = [np.zeros((2, 8, 8, 3), np.uint8)] * 3
+    with fake_cuda(monkeypatch):
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+        frames = Uploads(DEVICE).copy(clips)
+    assert (frames.device, tuple(frames.shape)) == (DEVICE, (3, 2, 8, 8, 3))
+    assert computing.asked == ["wait until copied"]
+
+
+def test_graphs_begin_when_a_shape_comes_again_and_end_at_the_first_failure(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    captured = []
+
+    def capture(graphs, stage, given):
+        if len(given) == 2:
+            raise torch.OutOfMemoryError("no room")
+        captured.append(given.shape)
+        return SimpleNamespace(replay=lambda given: stage(given) + 100)
+
+    monkeypatch.setattr(Graphs, "_captured", capture)
+    graphs = Graphs(DEVICE)
+
+    def answers(count, times):
+        return [graphs.run("glance", lambda some: some + 1, torch.zeros(count)).tolist() for _ in range(times)]
+
+    assert answers(1, 4) == [[1.0], [1.0], [101.0], [101.0]]
+    assert captured == [(1,)]
+    assert answers(2, 4) == [[1.0, 1.0]] * 4
+    assert answers(1, 4) == [[1.0]] * 4
+    assert caplog.messages == ["cuda:0 runs glance without CUDA graphs: no room"]
+
+
+def test_a_stage_and_a_shape_have_a_graph_of_their_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(Graphs, "_captured", lambda graphs, stage, given: SimpleNamespace(replay=stage))
+    graphs = Graphs(DEVICE)
+    for _ in range(3):
+        for name, step in (("glance", 1.0), ("focus", 2.0)):
+            for count in (1, 2):
+                answer = graphs.run(name, lambda some, step=step: some + step, torch.zeros(count))
+                assert answer.tolist() == [step] * count
