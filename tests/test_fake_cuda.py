@@ -22,6 +22,7 @@ from adafocus_cli.training.clips import TrainingBatch
 from adafocus_cli.training.fit import Fit, ProcessGroup, RunningMeans
 from adafocus_cli.training.recipes import RECIPES, TrainingSettings
 from adafocus_cli.training.run_folder import RunProgress
+from adafocus_cli.training.train import _device_of_run
 from tests.fake_cuda import DEVICE, Stream, fake_cuda
 from tests.tiny import CLASSES, LOOKING, tiny_spec
 
@@ -89,6 +90,28 @@ def test_networks_in_half_precision_run_on_the_device_alone(precision, monkeypat
         seen = runtime.glance(runtime.upload([noise_of(runtime.model).pixels(turn.glance)]))
         gaze = runtime.locate(turn, seen, {})
     assert (seen.device, seen.dtype, gaze.boxes.device) == (DEVICE, torch.float32, DEVICE)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", [False, False]), ("tf32", [True, False])])
+def test_tf32_is_for_the_networks_alone_and_only_where_it_is_asked_for(precision, allowed, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    with fake_cuda(monkeypatch):
+        runtime = runtime_of("r3d-18", precision=precision)
+        (turn,) = runtime.model.turns()
+        seen = []
+        monkeypatch.setattr(runtime.model, "glance", lambda some: seen.append(torch.backends.cudnn.allow_tf32) or some)
+        monkeypatch.setattr(runtime.model, "classify", lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+        frames = runtime.glance(runtime.upload([noise_of(runtime.model).pixels(turn.glance)]))
+        runtime.classify(turn, frames, None, {})
+    assert (seen, runtime.precision) == (allowed, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_training_in_full_precision_is_without_tf32(precision, monkeypatch):
+    settings = SimpleNamespace(precision=precision, threads=None)
+    with _device_of_run(settings, SimpleNamespace(device="cpu"), ProcessGroup()):
+        assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
 
 
 @pytest.mark.parametrize(("recipe", "number"), STAGES)
