@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import choice
 from adafocus_cli.runtime.choice import runtime_for
 from adafocus_cli.runtime.folding import fold
 from adafocus_cli.runtime.slicing import SlicedGRU, SlicedLinear, slice_large_layers
-from adafocus_cli.tagger import Tagger
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
 from tests.conftest import without_timings

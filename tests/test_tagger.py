@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError, ModelError, UsageError
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.loop import Clip
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device, resolve_precision
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.tagger import Tagger
 from tests.conftest import without_timings
 from tests.oracle import synth
 from tests.tiny import tiny_tagger
