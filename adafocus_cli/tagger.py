@@ -25,8 +25,7 @@ from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagRequest
-from adafocus_cli.runtime import Runtime
-from adafocus_cli.runtime.choice import runtime_for
+from adafocus_cli.runtime import Runtime, runtime_for
 from adafocus_cli.schema import Exit, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.scores import best_tags, softmax
 from adafocus_cli.spec import ModelSpec

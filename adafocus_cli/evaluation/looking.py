@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.nn.shift import TemporalShift
+from adafocus_cli.nn.backbones import TemporalShift
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.tagger import ClipTagger
 

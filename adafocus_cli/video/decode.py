@@ -21,7 +21,7 @@ from adafocus_cli.video.reading import Reader, Reading
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Frames in the order asked for; see `process.Frames`."""
+    """Frames in the order asked for; see `process.DecodedFrames`."""
 
     pixels: np.ndarray
     times: tuple[float, ...]
