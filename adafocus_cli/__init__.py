@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adafocus_cli.api import Tagger
     from adafocus_cli.schema import Cost, Failure, PatchBox, Tag, VideoResult
-    from adafocus_cli.tagger import Tagger
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Tagger": "adafocus_cli.tagger",
+    "Tagger": "adafocus_cli.api",
     "VideoResult": "adafocus_cli.schema",
     "Failure": "adafocus_cli.schema",
     "Tag": "adafocus_cli.schema",

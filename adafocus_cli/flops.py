@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Memory, Turn
-from adafocus_cli.nn.backbones import SamePaddedConv2d
-from adafocus_cli.nn.clip_nets import Joined, MeanPool
-from adafocus_cli.nn.compression import CELLS, Compression
+from adafocus_cli.nn.backbones import SamePaddedConv2d, TemporalShift
+from adafocus_cli.nn.clip_networks import Joined, MeanPool
+from adafocus_cli.nn.compression import CELLS, FeatureCompression
 from adafocus_cli.nn.matching import CELL, Likeness
-from adafocus_cli.nn.shift import TemporalShift
 from adafocus_cli.schema import Cost
 from adafocus_cli.spec import ModelSpec
 
@@ -184,7 +183,7 @@ def _likeness(layer: Likeness, clips: Tensor) -> tuple[Tensor, int]:
     return output, batch * pairs * layer.channels * (height // layer.level) * (width // layer.level)
 
 
-def _compression(layer: Compression, maps: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
+def _compression(layer: FeatureCompression, maps: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
     """The abstraction, a query or key for every cell, all queries with all keys, and the mixture."""
     batch, frames, channels, height, width = maps.shape
     kept, inner = layer.kept, layer.query.in_features
@@ -209,7 +208,7 @@ _COUNTED: dict[type[nn.Module], Callable[[Any, Any], tuple[Any, int]]] = {
     nn.MaxPool3d: _pooling,
     MeanPool: _mean,
     Joined: _joined,
-    Compression: _compression,
+    FeatureCompression: _compression,
     Likeness: _likeness,
 }
 # They cost nothing here and keep the shape.

@@ -1,16 +1,16 @@
-"""Says what happens in videos: a model, its labels, and results from what the loop makes of their clips.
+"""Makes results of clips: a model, its labels, and what the loop makes of frames that are decoded already.
 
-Knows nothing of files but through `Tagger.load` and the engine, nothing of devices, and of a family only its name
-and its frames.
+`Tagger` (api.py) adds video files to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,20 +25,20 @@ from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagRequest
-from adafocus_cli.runtime import Runtime
-from adafocus_cli.runtime.choice import runtime_for
-from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
+from adafocus_cli.runtime import Runtime, runtime_for
+from adafocus_cli.schema import Exit, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.scores import best_tags, scores_of
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video import Decode
 from adafocus_cli.video.limits import shown
 from adafocus_cli.video.pictures import cut, preprocess
 from adafocus_cli.video.sampling import FramePlan, LookRequest
-from adafocus_cli.video.windows import Windowing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class Tagger:
-    """Says what happens in videos. Build one with `Tagger.load`."""
+class ClipTagger:
+    """Makes results of clips with one model. Build one with `ClipTagger.load` or `ClipTagger.of`."""
 
     def __init__(self, runtime: Runtime, labels: LabelSet, describe: Callable[[], ModelInfo]) -> None:
         self.runtime = runtime
@@ -60,7 +60,7 @@ class Tagger:
         precision: Precision = "auto",
         batch_size: int | None = None,
         runtime: RuntimeName = "auto",
-    ) -> Tagger:
+    ) -> Self:
         """A tagger from the name of a model or its file.
 
         `views` is how often a network over whole clips sees a video; its answers are averaged.
@@ -80,7 +80,7 @@ class Tagger:
         )
 
     @classmethod
-    def of(cls, request: ModelRequest) -> Tagger:
+    def of(cls, request: ModelRequest) -> Self:
         """The tagger that was asked for: file, tensors, spec, labels, module, device."""
         path = find_model(request.name_or_file)
         background = ThreadPoolExecutor(1, thread_name_prefix="hash")
@@ -117,67 +117,6 @@ class Tagger:
     @property
     def family(self) -> Family:
         return self.runtime.model
-
-    # From files: decoding happens in child processes (engine/).
-
-    def tag_video(
-        self,
-        path: str | Path,
-        *,
-        top_k: int = 5,
-        min_score: float | None = None,
-        exits: str | Path | None = None,
-        max_gmacs: float | None = None,
-        window: float | None = None,
-        stride: float | None = None,
-        decode: Decode = "exact",
-    ) -> VideoResult:
-        """The result for one video file; raises `VideoError` where `tag_videos` would give a failure."""
-        (result,) = self.tag_videos(
-            [path],
-            top_k=top_k,
-            min_score=min_score,
-            exits=exits,
-            max_gmacs=max_gmacs,
-            window=window,
-            stride=stride,
-            decode=decode,
-        )
-        if isinstance(result, Failure):
-            raise VideoError(result.message, stage=result.stage)
-        return result
-
-    def tag_videos(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        top_k: int = 5,
-        min_score: float | None = None,
-        exits: str | Path | None = None,
-        max_gmacs: float | None = None,
-        window: float | None = None,
-        stride: float | None = None,
-        decode: Decode = "exact",
-    ) -> Iterator[VideoResult | Failure]:
-        """Results and failures, one a path, in their order, while later videos are being decoded.
-
-        `exits` is a file of thresholds for this model and `max_gmacs` a hard cap on every video's cost; without them
-        nothing is skipped. `window` and `stride` are seconds: each window is tagged as a clip of its own. With
-        `decode="fast"` the keyframes nearest to the wanted frames are taken for them.
-        """
-        from adafocus_cli.engine.local import tag_files
-
-        if isinstance(paths, str | Path):
-            raise UsageError(f"{paths} is one path, but tag_videos takes several; give a list, or call tag_video")
-        request = TagRequest(
-            top_k=top_k,
-            min_score=min_score,
-            exits=exits,
-            max_gmacs=max_gmacs,
-            windows=Windowing.of(window, stride),
-            decode=decode,
-        )
-        return tag_files(map(str, paths), lambda: self, request)
 
     # From pixels.
 

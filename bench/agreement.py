@@ -9,10 +9,10 @@ import argparse
 
 import numpy as np
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.evaluation.scenes import Rendered
 from adafocus_cli.requests import DEFAULT_MODEL
 from adafocus_cli.scores import softmax
-from adafocus_cli.tagger import Tagger
 
 
 def main() -> None:

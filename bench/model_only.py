@@ -19,8 +19,7 @@ from adafocus_cli.flops import cost_of
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family, Memory
 from adafocus_cli.requests import ModelRequest
-from adafocus_cli.runtime import Runtime
-from adafocus_cli.runtime.choice import runtime_for
+from adafocus_cli.runtime import Runtime, runtime_for
 from adafocus_cli.runtime.pytorch import PRECISIONS
 
 WAYS = [(runtime, precision) for runtime in ("torch", "openvino") for precision in ("fp32", "bf16")]

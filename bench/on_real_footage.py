@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.cli.inputs import expand_listed
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Dataset, Sample
@@ -27,7 +28,6 @@ from adafocus_cli.evaluation.looking import Policy, looking
 from adafocus_cli.evaluation.report import Report
 from adafocus_cli.evaluation.scenes import Rendered
 from adafocus_cli.requests import DEFAULT_MODEL, TagRequest
-from adafocus_cli.tagger import Tagger
 from adafocus_cli.video.framing import CROP, SHORT_SIDE, Framing
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import SIDE, World

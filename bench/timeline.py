@@ -17,8 +17,8 @@ from statistics import fmean
 import av
 import numpy as np
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.schema import Segment
-from adafocus_cli.tagger import Tagger
 from adafocus_cli.worlds import world
 
 FPS, SCENE_SECONDS, SCENES, PARTS = 8, 5, 4, 5

@@ -236,7 +236,7 @@ def assert_no_children(parent):
     """The decoding processes are told whose they are."""
     for _ in range(50):
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-        if f"video.worker {parent} " not in listing:
+        if f"video.server {parent} " not in listing:
             return
         time.sleep(0.1)
     raise AssertionError("a decoding process is left")

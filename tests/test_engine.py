@@ -36,7 +36,7 @@ def tagger():
 def children():
     """The decoding processes of this one; they are told whose they are."""
     done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if f"video.worker {os.getpid()} " in line]
+    return [line for line in done.stdout.splitlines() if f"video.server {os.getpid()} " in line]
 
 
 @pytest.fixture(autouse=True)

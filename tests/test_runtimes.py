@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from adafocus_cli import runtime as runtimes
+from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.requests import ModelRequest
-from adafocus_cli.runtime import choice
-from adafocus_cli.runtime.choice import runtime_for
-from adafocus_cli.runtime.folding import fold
-from adafocus_cli.runtime.slicing import SlicedGRU, SlicedLinear, slice_large_layers
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.runtime import runtime_for
+from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_large_layers
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
 from tests.conftest import without_timings
@@ -124,7 +123,7 @@ class TestChoice:
     def test_auto_is_openvino_where_it_can_be(self, monkeypatch):
         assert runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu")).name == "openvino"
         assert runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu", runtime="torch")).name == "torch"
-        monkeypatch.setattr(choice, "find_spec", lambda name: None)
+        monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
         assert runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu")).name == "torch"
         with pytest.raises(DeviceError, match=r"not there: pip install \"adafocus-cli\[openvino\]\""):
             runtime_for(tiny_model("adafocus-v1"), ModelRequest(device="cpu", runtime="openvino"))

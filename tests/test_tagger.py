@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError, ModelError, UsageError
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.loop import Clip
 from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device, resolve_precision
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.tagger import Tagger
 from tests.conftest import without_timings
 from tests.oracle import synth
 from tests.tiny import tiny_tagger
@@ -146,7 +146,7 @@ class TestDevices:
             resolve_precision("int8", torch.device("cpu"))
         with pytest.raises(DeviceError, match="use --precision bf16 or fp32"):
             resolve_precision("fp16", torch.device("cpu"))
-        with pytest.raises(DeviceError, match="device cpu has no tf32, .* since Ampere; use --precision fp32"):
+        with pytest.raises(DeviceError, match=r"device cpu has no tf32, .* since Ampere; use --precision fp32"):
             resolve_precision("tf32", torch.device("cpu"))
 
     def test_half_precision_agrees_on_the_best_label(self, checkpoint_file, tagger):

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.models.base import Family
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import ModelInfo
 from adafocus_cli.spec import ModelSpec, Network
-from adafocus_cli.tagger import Tagger
 
 CLASSES = 7
 LOOKING = tuple(name for name, family in FAMILIES.items() if family.cuts_patches)

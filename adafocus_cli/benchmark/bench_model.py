@@ -18,7 +18,7 @@ from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.tagger import Tagger, clip_of
+from adafocus_cli.tagger import ClipTagger, clip_of
 
 _ANY_COUNT = 1 << 12  # frames of a video that is long enough for every plan
 
@@ -36,9 +36,9 @@ class BenchModel:
         """The model without any runtime."""
         return checkpoint.load(self.path, patch_size=self.patch_size).build()
 
-    def load(self, variant: ModelRequest) -> Tagger:
+    def load(self, variant: ModelRequest) -> ClipTagger:
         """The model, run as a variant asks for."""
-        return Tagger.of(replace(variant, source=self.path, patch_size=self.patch_size))
+        return ClipTagger.of(replace(variant, source=self.path, patch_size=self.patch_size))
 
 
 def find_bench_model(source: str, patch_size: int | None, folder: Path) -> BenchModel:
@@ -67,11 +67,11 @@ def with_random_weights(spec: ModelSpec, name: str, folder: Path) -> BenchModel:
     return BenchModel(name=name, path=path, random_weights=True)
 
 
-def variant_name(tagger: Tagger) -> str:
+def variant_name(tagger: ClipTagger) -> str:
     return f"adafocus ({tagger.runtime.name}), {tagger.runtime.precision}"
 
 
-def as_task(tagger: Tagger) -> TimedTask:
+def as_task(tagger: ClipTagger) -> TimedTask:
     """One batch, of as many clips as the runtime takes at a time."""
     clips = [noise_clip(tagger.family)] * tagger.runtime.lanes
     return TimedTask(variant_name(tagger), in_one_part(lambda: tagger.tag(clips)), len(clips))

@@ -33,7 +33,7 @@ from adafocus_cli.flops import cost_of
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.process import VideoProcess
 
 _MADE_SECONDS, _MADE_TIMES = 10, 8
@@ -89,7 +89,7 @@ def _decoding(
 
 def _end_to_end(
     paths: Sequence[str],
-    taggers: Mapping[str, Tagger],
+    taggers: Mapping[str, ClipTagger],
     reference: ReferenceModel,
     rounds: int,
     on_progress: OnProgress,
@@ -111,7 +111,7 @@ def _load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _describe_setting(model: BenchModel, tagger: Tagger, load: float | None, rounds: int) -> BenchSetting:
+def _describe_setting(model: BenchModel, tagger: ClipTagger, load: float | None, rounds: int) -> BenchSetting:
     runtime, spec, machine = tagger.runtime, tagger.spec, describe_machine()
     accelerators = [found.name for found in find_accelerators() if found.device.startswith(runtime.device)]
     return BenchSetting(

@@ -33,7 +33,7 @@ from adafocus_cli.models.base import Gaze
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.pytorch import PRECISIONS
 from adafocus_cli.schema import Cost
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 
 _SMALLEST, _LARGEST = 512, 16384
 _SECONDS = 0.05  # of work: long compared with the cost of a launch
@@ -108,9 +108,9 @@ class TimedRuntime:
 class StageTimer:
     """Times a batch through the loop by stage; `rest` is the loop itself."""
 
-    def __init__(self, tagger: Tagger) -> None:
+    def __init__(self, tagger: ClipTagger) -> None:
         self._runtime = TimedRuntime(tagger.runtime)
-        self._tagger = Tagger(cast(Runtime, self._runtime), tagger.labels, lambda: tagger.model)
+        self._tagger = ClipTagger(cast(Runtime, self._runtime), tagger.labels, lambda: tagger.model)
         self._clips = [noise_clip(tagger.family)] * tagger.runtime.lanes
 
     def task(self, name: str) -> TimedTask:
@@ -135,7 +135,7 @@ class ModelOnly:
 
 
 def measure_model_only(
-    taggers: Mapping[str, Tagger],
+    taggers: Mapping[str, ClipTagger],
     reference: ReferenceModel,
     baselines: Sequence[str],
     crops: bool,

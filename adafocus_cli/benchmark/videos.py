@@ -25,7 +25,7 @@ from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Failure, Result
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import world
 
@@ -88,7 +88,7 @@ class BatchPipeline:
     fill the queues between decoding and model, those after it keep them full.
     """
 
-    def __init__(self, tagger: Tagger, paths: Sequence[str], request: TagRequest) -> None:
+    def __init__(self, tagger: ClipTagger, paths: Sequence[str], request: TagRequest) -> None:
         lanes = tagger.runtime.lanes
         self._videos = lanes * -(-len(paths) // lanes)
         self._before = lanes * -(-2 * request.workers // lanes)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from adafocus_cli.evaluation.calibration_report import Calibration
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.schema import Failure
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 SCHEMA = "adafocus-calibration/1"
 HELP = """Fit thresholds for leaving videos early, one set for each budget, and say what that does to accuracy.
@@ -129,10 +129,10 @@ def calibrate(
     from adafocus_cli.evaluation.calibration import Calibrator, Gathering
     from adafocus_cli.evaluation.metrics import paper_metric
     from adafocus_cli.flops import CostMeter
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
     started = time.monotonic()
-    tagger = Tagger.of(model)
+    tagger = ClipTagger.of(model)
     calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted, law=law)
     for budget in wanted:
         if budget >= calibrator.full_gmacs:
@@ -190,7 +190,7 @@ def _gather(
     gathering: Gathering,
     calibrator: Calibrator,
     dataset: Dataset,
-    tagger: Tagger,
+    tagger: ClipTagger,
     request: TagRequest,
     terminal: Terminal,
 ) -> tuple[Failure, ...]:
@@ -206,7 +206,7 @@ class _Finding:
     """What was found, for whom it is."""
 
     calibration: Calibration
-    tagger: Tagger
+    tagger: ClipTagger
     data: str
     available: int
     seed: int

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.output.writers import Writer, WriterOptions
     from adafocus_cli.schema import Failure, VideoResult
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 _OF_BATCH = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -117,10 +117,10 @@ def _tag(
         stack.enter_context(terminal.showing_log("adafocus"))
         bar = stack.enter_context(terminal.progress(into_stdout=target.output is None))
 
-        def load() -> Tagger:
-            from adafocus_cli.tagger import Tagger
+        def load() -> ClipTagger:
+            from adafocus_cli.tagger import ClipTagger
 
-            tagger = Tagger.of(model)
+            tagger = ClipTagger.of(model)
             if beside is not None:
                 beside.tags.check(tagger.labels.names)
             return tagger

@@ -18,7 +18,7 @@ from adafocus_cli.requests import ModelRequest, TagRequest
 if TYPE_CHECKING:
     from adafocus_cli.engine.windows import Watch
     from adafocus_cli.schema import Result
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 PANEL = "Engine"
 
@@ -62,15 +62,15 @@ class Engine:
 
             library()  # before anything is done, and waited for
 
-    def load(self, model: ModelRequest) -> Tagger:
+    def load(self, model: ModelRequest) -> ClipTagger:
         """The tagger; for a cluster, one that only says what it is."""
-        from adafocus_cli.tagger import Tagger
+        from adafocus_cli.tagger import ClipTagger
 
         if self.name == "local":
-            return Tagger.of(model)
-        return Tagger.of(replace(model, device="cpu", precision="auto", runtime="torch"))
+            return ClipTagger.of(model)
+        return ClipTagger.of(replace(model, device="cpu", precision="auto", runtime="torch"))
 
-    def precision(self, model: ModelRequest, tagger: Tagger) -> str:
+    def precision(self, model: ModelRequest, tagger: ClipTagger) -> str:
         """What will be calculated with; `auto` is the same everywhere."""
         if self.name == "local" or model.precision == "auto":
             return tagger.runtime.precision
@@ -79,7 +79,7 @@ class Engine:
     def tag(
         self,
         paths: Iterable[str],
-        tagger: Tagger,
+        tagger: ClipTagger,
         model: ModelRequest,
         request: TagRequest,
         stop: threading.Event,

@@ -19,7 +19,7 @@ from adafocus_cli.requests import TagRequest
 if TYPE_CHECKING:
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.evaluation.report import Report, Setting
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 HELP = """Say how good a model is on labelled videos, what that cost, and what it takes for what.
 
@@ -104,9 +104,9 @@ def evaluate(
 
     from adafocus_cli.evaluation.looking import looking
     from adafocus_cli.evaluation.report import Setting
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
-    tagger = looking(Tagger.of(model), policy, seed=seed)
+    tagger = looking(ClipTagger.of(model), policy, seed=seed)
     report, seconds = _judged(dataset, tagger, request, terminal)
     setting = Setting(
         model=tagger.model,
@@ -122,7 +122,7 @@ def evaluate(
     labelled.end_with(report.failures, dataset, terminal)
 
 
-def _judged(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
+def _judged(dataset: Dataset, tagger: ClipTagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
     """The report, and how many seconds it took."""
     from adafocus_cli.evaluation.judge import Judge
     from adafocus_cli.evaluation.metrics import paper_metric

@@ -57,9 +57,9 @@ def flops(
         raise UsageError("a model has its own frames and classes; give --frames and --classes with --family")
 
     if one_model:
-        from adafocus_cli.tagger import Tagger
+        from adafocus_cli.tagger import ClipTagger
 
-        counted = [_count(Tagger.of(replace(model, device="cpu")).spec)]
+        counted = [_count(ClipTagger.of(replace(model, device="cpu")).spec)]
     elif family is not None:
         counted = [_count(_sized(family, model.patch_size, frames, classes, model.views))]
     else:

@@ -22,7 +22,7 @@ from adafocus_cli.requests import TagRequest
 if TYPE_CHECKING:
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.schema import Failure, Result
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="A folder of class folders, a list, or world:NAME, a made-up world.")
@@ -70,7 +70,7 @@ def choose(data: str, root: Path | None, limit: int | None, seed: int, terminal:
 
 def tag(
     dataset: Dataset,
-    tagger: Tagger,
+    tagger: ClipTagger,
     request: TagRequest,
     terminal: Terminal,
     *,

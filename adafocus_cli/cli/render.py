@@ -16,7 +16,7 @@ from adafocus_cli.video.remote import is_remote
 
 if TYPE_CHECKING:
     from adafocus_cli.schema import Record
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 HELP = """Draw into a video where the model looked, its labels, and what they cost.
 
@@ -119,10 +119,10 @@ def _tagged(video: str, model: ModelRequest, request: TagRequest) -> Record:
     from adafocus_cli.engine.local import tag_files
     from adafocus_cli.schema import Failure
 
-    def load() -> Tagger:
-        from adafocus_cli.tagger import Tagger
+    def load() -> ClipTagger:
+        from adafocus_cli.tagger import ClipTagger
 
-        return Tagger.of(model)
+        return ClipTagger.of(model)
 
     (result,) = tag_files([video], load, replace(request, workers=1))
     if isinstance(result, Failure):

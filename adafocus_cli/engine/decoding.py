@@ -34,8 +34,7 @@ from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import Decoder
 from adafocus_cli.video.decode import other_decoder
 from adafocus_cli.video.limits import DecoderError, shown
-from adafocus_cli.video.pool import ProcessPool
-from adafocus_cli.video.process import VideoProcess
+from adafocus_cli.video.process import ProcessPool, VideoProcess
 from adafocus_cli.video.remote import Copies, is_remote
 from adafocus_cli.video.sampling import LookRequest
 from adafocus_cli.video.windows import Window, Windowing

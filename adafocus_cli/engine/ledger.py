@@ -23,7 +23,7 @@ from adafocus_cli.video.limits import shown
 
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Ledger:
             self._failed(result)
 
 
-def settings_of(tagger: Tagger, request: TagRequest, *, logits: bool, precision: str) -> dict[str, str]:
+def settings_of(tagger: ClipTagger, request: TagRequest, *, logits: bool, precision: str) -> dict[str, str]:
     """What a record depends on besides its video. Devices, decoders and limits are left out: they may change in the
     middle of a library, and the record tells of them."""
     exits, windows = request.exits, request.windows

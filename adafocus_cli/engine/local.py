@@ -23,13 +23,17 @@ from adafocus_cli.schema import Failure, Result, Stage
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
     from adafocus_cli.loop import Loop, Run
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 _T = TypeVar("_T")
 
 
 def tag_files(
-    paths: Iterable[str], load: Callable[[], Tagger], request: TagRequest | None = None, *, watch: Watch | None = None
+    paths: Iterable[str],
+    load: Callable[[], ClipTagger],
+    request: TagRequest | None = None,
+    *,
+    watch: Watch | None = None,
 ) -> Iterator[Result]:
     """Results and failures, one a path and in their order.
 
@@ -45,7 +49,7 @@ def tag_files(
 
 def tag_as_they_come(
     paths: Iterable[str],
-    tagger: Tagger,
+    tagger: ClipTagger,
     request: TagRequest,
     *,
     stop: threading.Event | None = None,
@@ -73,7 +77,7 @@ def failure_of(path: str, error: BaseException, stage: Stage) -> Failure:
 
 
 def _tagged(
-    decoding: Decoding, tagger: Tagger, request: TagRequest, rule: ExitRule, *, loops: int, watch: Watch | None
+    decoding: Decoding, tagger: ClipTagger, request: TagRequest, rule: ExitRule, *, loops: int, watch: Watch | None
 ) -> Generator[tuple[int, Result]]:
     """Results as they come, with the indices of their paths."""
     all_loops = [tagger.loop(rule) for _ in range(loops)]
@@ -82,7 +86,7 @@ def _tagged(
 
 
 def _completed(
-    decoding: Decoding, loop: Loop, tagger: Tagger, request: TagRequest, watch: Watch | None
+    decoding: Decoding, loop: Loop, tagger: ClipTagger, request: TagRequest, watch: Watch | None
 ) -> Iterator[tuple[int, Result]]:
     from adafocus_cli.timeline import joined
 
@@ -110,7 +114,7 @@ def _completed(
                 yield video.index, result
 
 
-def _result(run: Run, tagger: Tagger, request: TagRequest) -> Result:
+def _result(run: Run, tagger: ClipTagger, request: TagRequest) -> Result:
     try:
         return tagger.result(run, top_k=request.top_k, min_score=request.min_score)
     except Exception as error:

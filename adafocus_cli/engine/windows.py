@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
-from adafocus_cli.video.process import Frames, OpenVideo, VideoProcess
+from adafocus_cli.video.process import DecodedFrames, OpenVideo, VideoProcess
 from adafocus_cli.video.sampling import FramePlan, LookRequest
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def decode(process: VideoProcess, video: OpenVideo, clip: Clip, request: LookReq
     _note(clip, frames)
 
 
-def _note(clip: Clip, frames: Frames) -> None:
+def _note(clip: Clip, frames: DecodedFrames) -> None:
     """Writes down what decoding frames of a clip was like."""
     clip.decode_seconds += frames.seconds
     clip.damaged_packets |= frames.damaged

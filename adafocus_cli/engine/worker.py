@@ -21,7 +21,7 @@ from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.schema import Failure, Result
 
 if TYPE_CHECKING:
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Worker:
         self._paths.put(None)
         self._engine.join()
 
-    def _run(self, tagger: Tagger, setup: Setup) -> None:
+    def _run(self, tagger: ClipTagger, setup: Setup) -> None:
         try:
             paths = iter(self._paths.get, None)
             for result in tag_as_they_come(paths, tagger, setup.request):
@@ -75,13 +75,13 @@ class Worker:
                 done.set_exception(error)
 
 
-def _tagger(setup: Setup, files: Mapping[str, bytes]) -> Tagger:
-    from adafocus_cli.tagger import Tagger
+def _tagger(setup: Setup, files: Mapping[str, bytes]) -> ClipTagger:
+    from adafocus_cli.tagger import ClipTagger
 
     with tempfile.TemporaryDirectory(prefix="adafocus-", ignore_cleanup_errors=True) as folder:
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
-        tagger = Tagger.of(replace(setup.model, source=Path(folder, setup.model.name_or_file)))
+        tagger = ClipTagger.of(replace(setup.model, source=Path(folder, setup.model.name_or_file)))
         if tagger.model.sha256 != setup.sha256:
             raise AdaFocusError("the model that came to a machine of the cluster is not the one that was sent")
     return tagger

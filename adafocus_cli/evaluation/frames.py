@@ -25,7 +25,7 @@ from adafocus_cli.evaluation.scenes import Rendered, is_scene
 from adafocus_cli.loop import Clip, Loop
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Box, Result, VideoInfo
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.pictures import cut, preprocess
 from adafocus_cli.video.sampling import LookRequest
@@ -64,7 +64,7 @@ class Source:
     open: Callable[[], Frames]
 
 
-def tag_samples(samples: Sequence[Sample], tagger: Tagger, request: TagRequest) -> Generator[tuple[int, Result]]:
+def tag_samples(samples: Sequence[Sample], tagger: ClipTagger, request: TagRequest) -> Generator[tuple[int, Result]]:
     """Results and failures with the places of their samples: first of the video files, then of all others."""
     videos: list[int] = []
     sources: list[Source] = []
@@ -86,7 +86,7 @@ def tag_samples(samples: Sequence[Sample], tagger: Tagger, request: TagRequest) 
     yield from tag_sources(sources, tagger, request)
 
 
-def tag_sources(sources: Iterable[Source], tagger: Tagger, request: TagRequest) -> Iterator[tuple[int, Result]]:
+def tag_sources(sources: Iterable[Source], tagger: ClipTagger, request: TagRequest) -> Iterator[tuple[int, Result]]:
     """Threads open them and get their frames, ahead of the model."""
     loop = tagger.loop(tagger.exit_rule(request))
     waiting, opening = deque(sources), deque[tuple[Source, Future[Frames]]]()

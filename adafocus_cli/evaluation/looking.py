@@ -20,9 +20,9 @@ from torch import Tensor
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.nn.shift import TemporalShift
+from adafocus_cli.nn.backbones import TemporalShift
 from adafocus_cli.runtime import Runtime
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 
 Policy = Literal["learned", "random", "centre", "full"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -30,7 +30,7 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 _KEY_WORDS = 4  # 16 bits each, which any float holds exactly
 
 
-def looking(tagger: Tagger, policy: Policy, *, seed: int = 0) -> Tagger:
+def looking(tagger: ClipTagger, policy: Policy, *, seed: int = 0) -> ClipTagger:
     """The tagger with its places chosen as `policy` says; `seed` is for the random ones."""
     if policy == "learned":
         return tagger
@@ -41,7 +41,7 @@ def looking(tagger: Tagger, policy: Policy, *, seed: int = 0) -> Tagger:
         RandomPlaces(runtime, seed) if policy == "random" else {"centre": Centre, "full": WholeFrames}[policy](runtime)
     )
     patch_size = elsewhere.model.spec.patch_size
-    return Tagger(elsewhere, tagger.labels, lambda: replace(tagger.model, patch_size=patch_size))
+    return ClipTagger(elsewhere, tagger.labels, lambda: replace(tagger.model, patch_size=patch_size))
 
 
 class Elsewhere:

@@ -20,10 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from adafocus_cli.nn import patches
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.networks import build_backbone
-from adafocus_cli.nn.pixels import normalised
+from adafocus_cli.nn.pixels import crop, normalised, resize, sample
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan
 
@@ -111,7 +110,7 @@ class Family(nn.Module, ABC):
 
     def glance(self, frames: Tensor) -> Tensor:
         """(b, t, 3, s, s) → feature maps (b, t, channels, h, w)."""
-        small = patches.resize(frames, self.spec.glance.size, smooth=self.glance_net.smooth)
+        small = resize(frames, self.spec.glance.size, smooth=self.glance_net.smooth)
         return frame_by_frame(self.glance_net, small)
 
     @abstractmethod
@@ -122,8 +121,8 @@ class Family(nn.Module, ABC):
         """uint8 (n, s, s, 3) and (n, 4) → normalised (n, 3, p, p)."""
         side = self.spec.patch_size
         if self.whole_pixels:  # once they are cut out, there are fewer to normalise
-            return self.normalised(patches.crop(pixels, boxes, side))
-        return patches.sample(self.normalised(pixels), boxes, side)
+            return self.normalised(crop(pixels, boxes, side))
+        return sample(self.normalised(pixels), boxes, side)
 
     def focus(self, patches: Tensor) -> Tensor:
         """(b, l, 3, p, p) → feature maps (b, l, channels, h, w)."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.models.whole_clip import WholeClip
+from adafocus_cli.models.shared import WholeClip
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.spec import ClipArch, ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, evenly, same_frames

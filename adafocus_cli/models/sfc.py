@@ -15,8 +15,8 @@ from torch import Tensor
 
 from adafocus_cli.errors import ModelError
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.models.whole_clip import WholeClip
-from adafocus_cli.nn.compression import Compression
+from adafocus_cli.models.shared import WholeClip
+from adafocus_cli.nn.compression import FeatureCompression
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.spec import ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, same_frames, spread
@@ -50,7 +50,7 @@ class SFC(WholeClip):
         kept = max(1, round(self.length / spec.compression))
         self.compress = None
         if kept < self.length:
-            self.compress = Compression(self.net.widths[self.place], spec.policy_channels, kept)
+            self.compress = FeatureCompression(self.net.widths[self.place], spec.policy_channels, kept)
 
     @property
     def kept(self) -> int:

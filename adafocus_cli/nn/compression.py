@@ -26,7 +26,7 @@ def highest(values: Tensor, kept: int) -> Tensor:
     return values.gather(1, places)
 
 
-class Compression(nn.Module):
+class FeatureCompression(nn.Module):
     """Maps (b, t, c, h, w) → maps (b, kept, c, h, w), and how much of each frame is in them (b, kept, t)."""
 
     def __init__(self, channels: int, width: int, kept: int) -> None:

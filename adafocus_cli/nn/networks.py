@@ -6,9 +6,6 @@ from typing import get_args
 
 from adafocus_cli.errors import ModelError
 from adafocus_cli.nn.backbones import Backbone, BasicBlock, Bottleneck, EfficientNetLite, MobileNetV2, ResNet
-from adafocus_cli.nn.clip_nets import ClipNet
-from adafocus_cli.nn.clip_resnets import I3D, SLOW, ResNet18, ResNet50
-from adafocus_cli.nn.clip_s3d import S3D
 from adafocus_cli.nn.matching import MatchingNet
 from adafocus_cli.spec import Arch, Network
 
@@ -43,20 +40,3 @@ def _matching(network: Network, frames: int) -> MatchingNet:
             f"the network `matching` takes pictures of multiples of {MatchingNet.stride} px, not {network.size}"
         )
     return MatchingNet(network.width, frames)
-
-
-_KINDS = {"r3d_18": ("whole",) * 4, "mc3_18": ("whole", "flat", "flat", "flat"), "r2plus1d_18": ("apart",) * 4}
-
-
-def build_clip_net(network: Network, classes: int) -> ClipNet:
-    """The network of that kind."""
-    arch, width = network.arch, network.width
-    if arch in _KINDS:
-        return ResNet18(_KINDS[arch], width=width, classes=classes)
-    if arch == "slow_r50":
-        return ResNet50(1, SLOW, halved=False, width=width, classes=classes)
-    if arch == "i3d_r50":
-        return ResNet50(5, I3D, halved=True, width=width, classes=classes)
-    if arch == "s3d":
-        return S3D(width=width, classes=classes)
-    raise ModelError(f"no network over clips is called {arch!r}; slow_r50, i3d_r50, {', '.join(_KINDS)} and s3d are")

@@ -1,8 +1,12 @@
-"""From the pixels of pictures to the numbers that the networks were trained on."""
+"""Pixels: to the numbers that networks were trained on, to other sizes, and to the patches inside boxes.
+
+Boxes are left, top, right, bottom in pixels of the square frame.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafocus_cli.spec import MEAN, STD, Colour, Normalisation
@@ -37,3 +41,63 @@ def renormalise(network: nn.Module, was: Normalisation, now: Normalisation) -> N
     scale, offset = new_std / old_std, (new_mean - old_mean) / old_std
     norm.get_buffer("running_mean").sub_(convolution.weight.sum(dim=(2, 3)) @ offset)
     convolution.weight *= scale[:, None, None]
+
+
+def boxes_at(places: Tensor, frame_size: int, patch_size: int, *, whole_pixels: bool) -> Tensor:
+    """Places (…, 2) as (row, col) in 0…1 → boxes (…, 4) that lie inside the frame.
+
+    place 0            place 1/2          place 1
+    |[patch]      |    |   [patch]   |    |      [patch]|
+    """
+    top_left = places * (frame_size - patch_size)
+    if whole_pixels:
+        top_left = top_left.floor()
+    top, left = top_left.unbind(-1)
+    return torch.stack((left, top, left + patch_size, top + patch_size), dim=-1)
+
+
+def boxes_of_any_size(actions: Tensor, frame_size: int, smallest: int) -> Tensor:
+    """Actions (…, 4) as (row, col, height, width) in 0…1 → boxes (…, 4), from `smallest` to the whole frame."""
+    size = smallest + actions[..., 2:] * (frame_size - smallest)
+    top, left = (actions[..., :2] * (frame_size - size)).unbind(-1)
+    height, width = size.unbind(-1)
+    return torch.stack((left, top, left + width, top + height), dim=-1)
+
+
+def resize(frames: Tensor, side: int, *, smooth: bool = False) -> Tensor:
+    """Frames (b, t, c, s, s) → (b, t, c, side, side), corner pixels kept in the corners, as the published models do it;
+    `smooth` lets no detail be seen that is too fine for the new size."""
+    if frames.shape[-1] == side:
+        return frames
+    flat = frames.flatten(0, 1)
+    if smooth:
+        small = F.interpolate(flat, (side, side), mode="bilinear", antialias=True)
+    else:
+        small = F.interpolate(flat, (side, side), mode="bilinear", align_corners=True)
+    return small.view(*frames.shape[:3], side, side)
+
+
+def crop(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:
+    """Exact pixels: frames (n, h, w, c) and whole-pixel boxes (n, 4) of side `patch_size` → (n, p, p, c)."""
+    steps = torch.arange(patch_size, device=frames.device)
+    corner = boxes.long()
+    rows = (corner[:, 1, None] + steps)[:, :, None]
+    cols = (corner[:, 0, None] + steps)[:, None, :]
+    clip = torch.arange(len(frames), device=frames.device)[:, None, None]
+    return frames[clip, rows, cols]
+
+
+def sample(frames: Tensor, boxes: Tensor, patch_size: int) -> Tensor:
+    """Bilinear: frames (n, c, s, s) and boxes (n, 4) of any size and place → (n, c, p, p), differentiable in both."""
+    side = frames.shape[-1]
+    left, top, right, bottom = boxes.unbind(-1)
+    zero = torch.zeros_like(left)
+    theta = torch.stack(
+        (
+            torch.stack(((right - left) / side, zero, (left + right) / side - 1), dim=-1),
+            torch.stack((zero, (bottom - top) / side, (top + bottom) / side - 1), dim=-1),
+        ),
+        dim=-2,
+    )
+    grid = F.affine_grid(theta, [len(frames), frames.shape[1], patch_size, patch_size], align_corners=False)
+    return F.grid_sample(frames, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

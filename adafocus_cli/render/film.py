@@ -16,7 +16,7 @@ import av
 
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.render.marks import Canvas
-from adafocus_cli.video.packet_index import packets
+from adafocus_cli.video.pyav_reader import packets
 
 # What players of a kind of file know; FFmpeg would put more into it.
 COPIED = {

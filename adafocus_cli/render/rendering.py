@@ -22,8 +22,7 @@ from adafocus_cli.render.marks import Canvas, Colours, Marks
 from adafocus_cli.render.process import OutputError
 from adafocus_cli.render.story import Story
 from adafocus_cli.video.limits import Deadline, Limits, shown
-from adafocus_cli.video.pyav_cursor import open_container
-from adafocus_cli.video.pyav_reader import PyAVReader
+from adafocus_cli.video.pyav_reader import PyAVReader, open_container
 
 _PART_SECONDS = 0.5  # of work between two answers, for the progress bar
 _QUALITY = 92  # of pictures

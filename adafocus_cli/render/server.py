@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adafocus_cli.video.worker import Office, serve
+from adafocus_cli.video.server import DecodeServer, serve
 
 if TYPE_CHECKING:
     from adafocus_cli.render.rendering import Rendering
     from adafocus_cli.video.limits import Limits
 
 
-class RenderServer(Office):
+class RenderServer(DecodeServer):
     def __init__(self) -> None:
         super().__init__()
         self._rendering: Rendering | None = None

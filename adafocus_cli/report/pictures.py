@@ -22,8 +22,7 @@ from adafocus_cli.report.videos import Tagged, Video
 from adafocus_cli.requests import default_workers
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Limits
-from adafocus_cli.video.pool import ProcessPool
-from adafocus_cli.video.process import VideoProcess
+from adafocus_cli.video.process import ProcessPool, VideoProcess
 from adafocus_cli.video.remote import is_remote
 from adafocus_cli.video.sampling import spread
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
-from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.nn.pixels import boxes_at
 
 # A number of frames that is larger than any plan; all such plans have the same positions.
 _LONG = 10_000

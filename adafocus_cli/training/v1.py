@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from adafocus_cli.models.base import Family, Gaze
-from adafocus_cli.models.clip_wise import ClipWise
+from adafocus_cli.models.shared import ClipWise
 from adafocus_cli.models.v1 import AdaFocusV1
 from adafocus_cli.models.v1_tsm import AdaFocusV1TSM
 from adafocus_cli.nn.heads import pooled

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family, Gaze
-from adafocus_cli.nn import patches
 from adafocus_cli.nn.heads import pooled
+from adafocus_cli.nn.pixels import sample
 from adafocus_cli.training.forward_pass import ForwardPass, full_precision
 from adafocus_cli.training.learner import (
     Learner,
@@ -99,7 +99,7 @@ class ThroughFeatures(EndToEnd):
         """Cross-entropy of the focus head on the features at the policy's points; only the policy learns from it."""
         spec = self.model.spec
         scale = maps.shape[-1] / spec.frame_size
-        cut = patches.sample(maps.flatten(0, 1), gaze.boxes.flatten(0, 1) * scale, round(spec.patch_size * scale))
+        cut = sample(maps.flatten(0, 1), gaze.boxes.flatten(0, 1) * scale, round(spec.patch_size * scale))
         head = self.focus_head
         answers = F.linear(pooled(cut), head.weight.detach(), head.bias.detach())
         return cross_entropy(answers.view(*maps.shape[:2], -1), targets)

@@ -26,7 +26,7 @@ _SMALL = Framing(32)  # for frames of which only the source is wanted
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Frames in the order asked for; see `process.Frames`."""
+    """Frames in the order asked for; see `process.DecodedFrames`."""
 
     pixels: np.ndarray
     times: tuple[float, ...]

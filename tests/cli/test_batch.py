@@ -44,7 +44,7 @@ class Library:
 @pytest.fixture
 def library(made, tmp_path, monkeypatch, adafocus):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", lambda request: tiny_tagger("adafocus-v2"))
+    monkeypatch.setattr("adafocus_cli.tagger.ClipTagger.of", lambda request: tiny_tagger("adafocus-v2"))
     Path("model.pth").touch()
     Path("videos").mkdir()
     for clip in made.iterdir():

@@ -55,7 +55,7 @@ def test_options_reach_the_engine_and_the_model(
     adafocus: Adafocus, engine: FakeEngine, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[ModelRequest] = []
-    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", asked.append)
+    monkeypatch.setattr("adafocus_cli.tagger.ClipTagger.of", asked.append)
     adafocus(
         *("classify", "a.mp4", "-w", weights, "-m", "other", "--decoder", "pyav"),
         *("--decode", "fast", "--decode-timeout", "7"),

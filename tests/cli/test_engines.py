@@ -35,7 +35,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_of_one_line(adafocus, monkey
             raise ConnectionError(f"nobody is at {how['address']}")
 
     monkeypatch.setattr(cluster, "library", NoCluster)
-    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", lambda request: tiny_tagger("adafocus-v2"))
+    monkeypatch.setattr("adafocus_cli.tagger.ClipTagger.of", lambda request: tiny_tagger("adafocus-v2"))
     done = adafocus("batch", tmp_path / "a.mp4", "-o", tmp_path / "tags.jsonl", "--engine", "ray", "--address", address)
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert re.search(rf"no Ray cluster answers at {address} \({reason}\)", done.err)

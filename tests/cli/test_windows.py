@@ -13,7 +13,7 @@ from tests.tiny import tiny_tagger
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr("adafocus_cli.tagger.Tagger.of", lambda request: tiny_tagger("adafocus-v2"))
+    monkeypatch.setattr("adafocus_cli.tagger.ClipTagger.of", lambda request: tiny_tagger("adafocus-v2"))
 
 
 def test_windows_reach_the_engine(adafocus, engine, weights):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 from tests.tiny import tiny_tagger
 
 if __name__ == "__main__":
-    Tagger.of = lambda request: tiny_tagger("adafocus-v2")  # type: ignore[method-assign]
+    ClipTagger.of = lambda request: tiny_tagger("adafocus-v2")  # type: ignore[method-assign]
     from adafocus_cli.__main__ import main
 
     main()

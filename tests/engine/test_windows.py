@@ -12,8 +12,7 @@ from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, Limits
 from adafocus_cli.video.process import VideoProcess
-from adafocus_cli.video.pyav_cursor import Cursor
-from adafocus_cli.video.pyav_reader import PyAVReader
+from adafocus_cli.video.pyav_reader import Cursor, PyAVReader
 from adafocus_cli.video.windows import Windowing
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings

@@ -10,7 +10,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.flops import CostMeter
 from adafocus_cli.models import FAMILIES, build, default_spec, dense, with_views
 from adafocus_cli.models.sfc import SFC, around
-from adafocus_cli.nn.compression import Compression
+from adafocus_cli.nn.compression import FeatureCompression
 from adafocus_cli.spec import sees_whole_frames
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.pictures import preprocess
@@ -87,7 +87,7 @@ class TestCompression:
     def test_mixtures_are_of_whole_frames(self):
         torch.manual_seed(0)
         maps = torch.randn(2, 12, 6, 5, 5)
-        kept, attention = Compression(6, 4, 3)(maps)
+        kept, attention = FeatureCompression(6, 4, 3)(maps)
         assert (kept.shape, attention.shape) == ((2, 3, 6, 5, 5), (2, 3, 12))
         torch.testing.assert_close(attention.sum(-1), torch.ones(2, 3))
         torch.testing.assert_close(kept, torch.einsum("bkt,btchw->bkchw", attention, maps))
@@ -96,7 +96,7 @@ class TestCompression:
         torch.manual_seed(0)
         maps = torch.randn(1, 1, 8, 4, 4).repeat(1, 16, 1, 1, 1) + 0.01 * torch.randn(1, 16, 8, 4, 4)
         maps[:, 9, :, 1, 2] += 5 * torch.ones(8)
-        _, attention = Compression(8, 8, 4)(maps)
+        _, attention = FeatureCompression(8, 8, 4)(maps)
         assert 9 in attention.argmax(-1)[0].tolist()
 
 

@@ -18,8 +18,8 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.pixels import normalised, renormalise
 from adafocus_cli.requests import ModelRequest
-from adafocus_cli.runtime.choice import runtime_for
-from adafocus_cli.runtime.folding import fold
+from adafocus_cli.runtime import runtime_for
+from adafocus_cli.runtime.pytorch import fold
 from adafocus_cli.spec import Network, Normalisation, normalisation_of
 from tests import oracle
 from tests.tiny import tiny_spec

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adafocus_cli.nn import patches
+from adafocus_cli.nn.backbones import TemporalShift
 from adafocus_cli.nn.networks import build_backbone
-from adafocus_cli.nn.shift import TemporalShift
+from adafocus_cli.nn.pixels import boxes_at, crop, sample
 from adafocus_cli.spec import Network
 
 torchvision_models = pytest.importorskip("torchvision.models")
@@ -57,18 +57,18 @@ def test_shift_moves_an_eighth_each_way_and_fills_with_zeros():
 
 def test_crop_cuts_whole_pixels_and_sample_agrees_there():
     frames = torch.rand(2, 3, 64, 64)
-    boxes = patches.boxes_at(torch.tensor([[0.0, 1.0], [0.51, 0.24]]), 64, 32, whole_pixels=True)
+    boxes = boxes_at(torch.tensor([[0.0, 1.0], [0.51, 0.24]]), 64, 32, whole_pixels=True)
     assert boxes.tolist() == [[32, 0, 64, 32], [7, 16, 39, 48]]
-    cut = patches.crop(frames.movedim(1, -1), boxes, 32).movedim(-1, 1)
+    cut = crop(frames.movedim(1, -1), boxes, 32).movedim(-1, 1)
     assert torch.equal(cut[1], frames[1, :, 16:48, 7:39])
-    torch.testing.assert_close(patches.sample(frames, boxes, 32), cut, atol=1e-5, rtol=0)
+    torch.testing.assert_close(sample(frames, boxes, 32), cut, atol=1e-5, rtol=0)
 
 
 def test_sample_between_pixels_is_bilinear_and_differentiable_in_the_place():
     ramp = torch.arange(64.0).expand(1, 1, 64, 64).contiguous()
     place = torch.tensor([[0.5, 0.3]], requires_grad=True)
-    boxes = patches.boxes_at(place, 64, 32, whole_pixels=False)
-    patch = patches.sample(ramp, boxes, 32)
+    boxes = boxes_at(place, 64, 32, whole_pixels=False)
+    patch = sample(ramp, boxes, 32)
     torch.testing.assert_close(patch[0, 0, 0], torch.arange(32.0) + 0.3 * 32, atol=1e-4, rtol=0)
     patch.mean().backward()
     assert place.grad is not None

@@ -15,7 +15,7 @@ from torch.distributions import Categorical
 from torch.nn.functional import linear
 
 from adafocus_cli.models import build
-from adafocus_cli.nn.patches import boxes_at, sample
+from adafocus_cli.nn.pixels import boxes_at, sample
 from adafocus_cli.training.forward_pass import ForwardPass
 from adafocus_cli.training.learner import Rates
 from adafocus_cli.training.v1 import (

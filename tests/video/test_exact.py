@@ -12,7 +12,7 @@ import pytest
 from adafocus_cli.video.decode import Video, open_video
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.pictures import preprocess
-from adafocus_cli.video.pyav_cursor import Cursor
+from adafocus_cli.video.pyav_reader import Cursor
 from adafocus_cli.video.sampling import coarse_to_fine, spread
 from tests.clips import read_number
 from tests.video.conftest import ClipMaker

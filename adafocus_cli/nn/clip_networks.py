@@ -1,13 +1,113 @@
-"""ResNets over clips: pytorchvideo's ResNet-50s and torchvision's ResNet-18s, of any width."""
+"""Networks that see a clip as one picture of three dimensions, in named parts between which it may be divided.
+
+Tensor names are those of the published files: pytorchvideo's for `slow_r50` and `i3d_r50`, torchvision's for the
+others, of any width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adafocus_cli.errors import ModelError
 from adafocus_cli.nn.backbones import divisible
-from adafocus_cli.nn.clip_nets import ClipNet, MeanPool, convolution
+from adafocus_cli.spec import Network
+
+Sides = tuple[int, int, int]
+"""Of time, height and width."""
+
+
+class MeanPool(nn.Module):
+    """The mean of the means of all windows of at most these sides: maps (b, c, t, h, w) → (b, c)."""
+
+    def __init__(self, window: Sides | None = None) -> None:
+        super().__init__()
+        self.window = window
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        vectors: Tensor = super().__call__(maps)
+        return vectors
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.window is not None:
+            sides = [min(side, room) for side, room in zip(self.window, maps.shape[2:], strict=True)]
+            maps = F.avg_pool3d(maps, sides, stride=1)
+        return maps.mean(dim=(2, 3, 4))
+
+
+class Joined(nn.Module):
+    """The channels of several maps as those of one."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return torch.cat(tuple(maps), dim=1)
+
+
+class ClipNet(nn.Module):
+    """(b, 3, t, h, w) → maps (b, channels, t', h', w') → vectors (b, channels) → logits (b, classes)."""
+
+    widths: Mapping[str, int]
+    """The channels that leave each of its parts, in the order of the parts."""
+    halvings: frozenset[str] = frozenset()
+    """The parts that make the clip half as long."""
+    pool: MeanPool
+
+    @property
+    def channels(self) -> int:
+        return list(self.widths.values())[-1]
+
+    def parts(self) -> dict[str, Sequence[nn.Module]]:
+        """What a clip passes, by the names of `widths`."""
+        raise NotImplementedError
+
+    def answer(self, vectors: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        maps: Tensor = super().__call__(clips)
+        return maps
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self._through(clips, list(self.widths))
+
+    def head(self, clips: Tensor, last: str) -> Tensor:
+        """As far as the part of that name."""
+        return self._through(clips, self._names(last)[0])
+
+    def tail(self, maps: Tensor, last: str) -> Tensor:
+        """What comes after the part of that name."""
+        return self._through(maps, self._names(last)[1])
+
+    def length_after(self, last: str, frames: int) -> int:
+        """How long the maps of so many frames are after the part of that name."""
+        stride = 1 << len(self.halvings.intersection(self._names(last)[0]))
+        if frames % stride:
+            raise ModelError(f"the network sees {stride} frames as one after {last}, and {frames} is no multiple of it")
+        return frames // stride
+
+    def _names(self, last: str) -> tuple[list[str], list[str]]:
+        names = list(self.widths)
+        if last not in names[:-1]:
+            raise ModelError(f"the network has no place after {last!r}; {', '.join(names[:-1])} are its parts")
+        place = names.index(last) + 1
+        return names[:place], names[place:]
+
+    def _through(self, maps: Tensor, names: Sequence[str]) -> Tensor:
+        parts = self.parts()
+        for name in names:
+            for module in parts[name]:
+                maps = module(maps)
+        return maps
+
+
+def convolution(inputs: int, outputs: int, kernel: Sides, stride: Sides = (1, 1, 1)) -> nn.Conv3d:
+    """Sides stay what they are but for the stride."""
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    return nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False)
+
 
 # pytorchvideo's ResNet-50.
 
@@ -207,3 +307,97 @@ def _apart_stem(outputs: int, inner: int) -> nn.Sequential:
         *(convolution(3, inner, (1, 7, 7), (1, 2, 2)), nn.BatchNorm3d(inner), nn.ReLU(inplace=True)),
         *(convolution(inner, outputs, (3, 1, 1)), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)),
     )
+
+
+# S3D (Xie et al., ECCV 2018): Inception over clips, its convolutions in space and in time apart.
+
+
+def _unit(inputs: int, outputs: int, kernel: Sides, stride: Sides = (1, 1, 1)) -> nn.Sequential:
+    norm = nn.BatchNorm3d(outputs, eps=1e-3, momentum=1e-3)
+    return nn.Sequential(convolution(inputs, outputs, kernel, stride), norm, nn.ReLU(inplace=True))
+
+
+def _separable(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        _unit(inputs, outputs, (1, side, side), (1, stride, stride)),
+        _unit(outputs, outputs, (side, 1, 1), (stride, 1, 1)),
+    )
+
+
+class _Inception(nn.Module):
+    """`widths` are those of the four branches, of those that have two layers both."""
+
+    def __init__(self, inputs: int, widths: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        plain, narrow, wide, slim, thin, pooled = widths
+        self.branch0 = _unit(inputs, plain, (1, 1, 1))
+        self.branch1 = nn.Sequential(_unit(inputs, narrow, (1, 1, 1)), _separable(narrow, wide, 3))
+        self.branch2 = nn.Sequential(_unit(inputs, slim, (1, 1, 1)), _separable(slim, thin, 3))
+        self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), _unit(inputs, pooled, (1, 1, 1)))
+        self.joined = Joined()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        branches = (self.branch0, self.branch1, self.branch2, self.branch3)
+        joined: Tensor = self.joined([branch(maps) for branch in branches])
+        return joined
+
+
+_MIXED = (
+    (64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64),
+    (192, 96, 208, 16, 48, 64), (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64),
+    (112, 144, 288, 32, 64, 64), (256, 160, 320, 32, 128, 128),
+    (256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128),
+)  # fmt: skip
+
+
+class S3DNetwork(ClipNet):
+    def __init__(self, *, width: float, classes: int) -> None:
+        super().__init__()
+        first, second = divisible(64 * width), divisible(192 * width)
+        mixed, joined, inputs = [], list[int](), second
+        for usual in _MIXED:
+            widths: Any = tuple(divisible(count * width) for count in usual)
+            mixed.append(_Inception(inputs, widths))
+            inputs = sum(widths[place] for place in (0, 2, 4, 5))
+            joined.append(inputs)
+        self.widths = {"stem": first, "res2": second, "res3": joined[1], "res4": joined[6], "res5": joined[8]}
+        self.halvings = frozenset(("stem", "res3", "res4"))
+        self.features = nn.Sequential(
+            _separable(3, first, 7, 2),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            _unit(first, first, (1, 1, 1)),
+            _separable(first, second, 3),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            *mixed[:2],
+            nn.MaxPool3d(3, 2, 1),
+            *mixed[2:7],
+            nn.MaxPool3d(2, 2),
+            *mixed[7:],
+        )
+        self.pool = MeanPool((2, 7, 7))
+        self.classifier = nn.Sequential(nn.Identity(), nn.Conv3d(self.channels, classes, 1))
+
+    def parts(self) -> dict[str, Sequence[nn.Module]]:
+        layers = list(self.features)
+        return {"stem": layers[:2], "res2": layers[2:5], "res3": layers[5:8], "res4": layers[8:14], "res5": layers[14:]}
+
+    def answer(self, vectors: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(vectors[..., None, None, None])
+        return logits.flatten(1)
+
+
+_KINDS = {"r3d_18": ("whole",) * 4, "mc3_18": ("whole", "flat", "flat", "flat"), "r2plus1d_18": ("apart",) * 4}
+
+
+def build_clip_net(network: Network, classes: int) -> ClipNet:
+    """The network of that kind."""
+    arch, width = network.arch, network.width
+    if arch in _KINDS:
+        return ResNet18(_KINDS[arch], width=width, classes=classes)
+    if arch == "slow_r50":
+        return ResNet50(1, SLOW, halved=False, width=width, classes=classes)
+    if arch == "i3d_r50":
+        return ResNet50(5, I3D, halved=True, width=width, classes=classes)
+    if arch == "s3d":
+        return S3DNetwork(width=width, classes=classes)
+    raise ModelError(f"no network over clips is called {arch!r}; slow_r50, i3d_r50, {', '.join(_KINDS)} and s3d are")

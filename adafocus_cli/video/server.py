@@ -1,6 +1,6 @@
 """The decoding child: answers requests on its standard input with messages on its standard output.
 
-Run as `python -m adafocus_cli.video.worker PARENT_PID MEMORY_BYTES`. Whatever a decoder does here (crash, hang, print,
+Run as `python -m adafocus_cli.video.server PARENT_PID MEMORY_BYTES`. Whatever a decoder does here (crash, hang, print,
 eat memory), the program that started it goes on. Knows nothing of models; loads decoders when the first file comes.
 """
 
@@ -33,10 +33,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    serve(Office())
+    serve(DecodeServer())
 
 
-def serve(office: Office) -> None:
+def serve(server: DecodeServer) -> None:
     """Answers the requests of the process that started this one, until that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     requests, answers = _take_protocol()
@@ -47,11 +47,11 @@ def serve(office: Office) -> None:
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
     wire.send(answers, {"ready": True})
     while True:
-        header, payload = office.answer(inbox.get())
+        header, payload = server.answer(inbox.get())
         wire.send(answers, header, payload)
 
 
-class Office:
+class DecodeServer:
     """Answers requests; keeps the videos last used open."""
 
     def __init__(self) -> None:

@@ -1,8 +1,4 @@
-"""What the families on TSM share: networks that see a whole clip at once, and one answer from both of them.
-
-Glance and focus sample the video separately; their answers are averaged over frames and added. Where to look is for
-each family to say.
-"""
+"""What several families share: a step-wise policy, two networks over clips, or one network over whole frames."""
 
 from __future__ import annotations
 
@@ -11,11 +7,34 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn
+from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
+from adafocus_cli.nn.clip_networks import build_clip_net
 from adafocus_cli.nn.heads import pooled
-from adafocus_cli.nn.patches import boxes_at
+from adafocus_cli.nn.pixels import boxes_at
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, repeat_first, separate_frames, spread
+from adafocus_cli.video.sampling import FramePlan, repeat_first, repeat_last, same_frames, separate_frames, spread
+
+
+class StepWise(Family):
+    policy: nn.Module
+    """Maps (b, t, c, h, w) and a memory → places (b, t, 2) and the memory after them."""
+
+    def order(self) -> tuple[int, ...]:
+        """The frames in the order in which they are seen."""
+        return tuple(range(self.spec.glance_frames))
+
+    def plan(self, count: int) -> FramePlan:
+        return same_frames(repeat_last(count, self.spec.glance_frames))
+
+    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
+        order = self.order()
+        return tuple(Turn(order[steps.start : steps.stop], steps, steps) for steps in in_groups(len(order), group))
+
+    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+        places, memory["policy"] = self.policy(seen, memory.get("policy"))
+        boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=self.whole_pixels)
+        frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
+        return Gaze(frames, boxes)
 
 
 class ClipWise(Family):
@@ -60,3 +79,27 @@ class OnePlace(ClipWise):
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "the one turn takes looks"
         return (self.mean_answer(self.glance_fc, seen) + self.mean_answer(self.focus_fc, focused))[:, None]
+
+
+class WholeClip(Family):
+    """`spec.glance` is the network, and so is `spec.focus`."""
+
+    cuts_patches = False
+    whole_pixels = True
+
+    def add_networks(self) -> None:
+        self.net = build_clip_net(self.spec.glance, self.spec.classes)
+
+    @property
+    def whole_frames(self) -> int:
+        (turn,) = self.turns()
+        return len(turn.glance)
+
+    def answer(self, vectors: Tensor) -> Tensor:
+        """(…, channels) → logits (…, classes)."""
+        logits = self.net.answer(self.dropout(vectors.flatten(0, -2)))
+        return logits.view(*vectors.shape[:-1], -1)
+
+    @staticmethod
+    def published_name(name: str) -> str:
+        return name.removeprefix("net.")

@@ -11,7 +11,7 @@ import torch
 from adafocus_cli.errors import ModelError
 from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.sfc import around
-from adafocus_cli.nn.networks import build_clip_net
+from adafocus_cli.nn.clip_networks import build_clip_net
 from adafocus_cli.spec import ClipArch, Network
 
 ARCHS = get_args(ClipArch)
