@@ -22,7 +22,7 @@ from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, 
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pictures import Rotation, preprocess
 from adafocus_cli.video.pyav_cursor import Cursor
-from adafocus_cli.video.reading import Picture, Reading
+from adafocus_cli.video.reading import Keep, Picture, Reading
 
 # Only in these does a seek land on the packet that it names.
 SEEKABLE = ("mov", "matroska")
@@ -53,7 +53,8 @@ class PyAVReader:
         self._last: tuple[int, Any] | None = None  # the last frame taken
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
-        self._framing, self._keep_source = USUAL, False
+        self._framing = USUAL
+        self._keep: Keep | None = None
         self._rotation = Rotation()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
@@ -83,15 +84,15 @@ class PyAVReader:
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
-        keep_source: bool = False,
+        keep: Keep | None = None,
     ) -> Reading:
-        self._framing, self._keep_source = framing, keep_source
+        self._framing, self._keep = framing, keep
         pictures = {n: self._kept.pop((n, self._framing)) for n in wanted if (n, self._framing) in self._kept}
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
         self._cursor.wanted = self._later | frozenset(missing)
         for number, following in zip_longest(missing, missing[1:]):
-            pictures[number] = self._picture(*self._find(number, following, deadline))
+            pictures[number] = self._picture(number, *self._find(number, following, deadline))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
 
     def time_of(self, number: int) -> float:
@@ -223,10 +224,11 @@ class PyAVReader:
         rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
         return np.asarray(rgb.to_ndarray())
 
-    def _picture(self, number: int, frame: Any) -> Picture:
+    def _picture(self, wanted: int, number: int, frame: Any) -> Picture:
         picture = self._upright(frame)
-        source = picture if self._keep_source else None
-        return Picture(number=number, pixels=preprocess(picture, self._framing), source=source)
+        if self._keep is not None:
+            self._keep(wanted, picture)
+        return Picture(number=number, pixels=preprocess(picture, self._framing))
 
     def _find(self, number: int, following: int | None, deadline: Deadline) -> tuple[int, Any]:
         """The frame, or the nearest to it that can be had, with its number."""
@@ -290,7 +292,7 @@ class PyAVReader:
             if found == number:
                 return frame
             if found in self._later:
-                self._kept[found, self._framing] = self._picture(found, frame)
+                self._kept[found, self._framing] = self._picture(found, found, frame)
         return None
 
     def _nearest(self, number: int) -> tuple[int, Any]:
