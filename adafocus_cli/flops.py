@@ -7,6 +7,7 @@ computing: no weights, no table, and the same numbers on any runtime.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from math import ceil, prod
@@ -35,6 +36,7 @@ class CostMeter:
         with torch.device("meta"):
             self._model = build(spec)
         self._count = 0
+        self._access = threading.Lock()
         for name, layer in self._model.named_modules():
             self._make_counting(name, layer)
         self._turns: dict[tuple[tuple[Turn, ...], tuple[int, ...]], list[Counter[str]]] = {}
@@ -45,9 +47,10 @@ class CostMeter:
         `frame` is the shape of its frames, where they have that of their video; None is 16:9.
         """
         key = turns, (frame or self.spec.framing.shape)[:2]
-        if key not in self._turns:
-            self._turns[key] = self._run(*key)
-        return self._turns[key]
+        with self._access:  # loops in several threads ask, and its layers count into one number
+            if key not in self._turns:
+                self._turns[key] = self._run(*key)
+            return self._turns[key]
 
     def full_frame(self) -> int:
         """What the focus network would cost on whole frames instead of patches."""

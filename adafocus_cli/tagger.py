@@ -30,7 +30,7 @@ from adafocus_cli.schema import Exit, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.scores import best_tags, scores_of
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.limits import shown
-from adafocus_cli.video.pictures import cut, preprocess
+from adafocus_cli.video.pictures import cut_looks, preprocess
 from adafocus_cli.video.sampling import FramePlan, LookRequest
 
 if TYPE_CHECKING:
@@ -144,18 +144,18 @@ class ClipTagger:
         return self.tag([clip], top_k=top_k, min_score=min_score)[0]
 
     def _source_clip(self, frames: np.ndarray, focus: np.ndarray | None) -> Clip:
-        plan = self.family.plan(len(frames))
-        if focus is not None or frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        fit = frames.ndim == 4 and frames.shape[-1] == 3 and frames.size and frames.dtype == np.uint8
+        if focus is not None or not fit:
             given = f"{frames.dtype} {frames.shape}" + ("" if focus is None else " and focus frames")
             raise UsageError(f"frames are {given}, but {self.spec.family} takes uint8 (frames, height, width, 3)")
         height, width = frames.shape[1:3]
+        plan = self.family.plan(len(frames))
         video, framing = _video_of(len(frames), width, height), self.spec.framing
 
         def look(clip: Clip, request: LookRequest) -> Future[None]:
+            for each, pixels in zip(request.due, cut_looks(request.due, frames.__getitem__), strict=True):
+                clip.add_cut(each, pixels)
             done = Future[None]()
-            for each in request.due:
-                if each.box is not None:
-                    clip.add_cut(each, cut(frames[each.frame], each.box, each.size))
             done.set_result(None)
             return done
 

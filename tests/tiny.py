@@ -27,6 +27,7 @@ def tiny_spec(family: str) -> ModelSpec:
     return replace(
         spec,
         frame_size=64,
+        frame_area=None if spec.frame_area is None else 96 * 64,
         glance=Network("mobilenet_v2", 64, width=0.1),
         focus=Network("resnet18", 32, width=0.125),
         smallest_patch=32,

@@ -127,7 +127,12 @@ def _judged(dataset: Dataset, tagger: ClipTagger, request: TagRequest, terminal:
     from adafocus_cli.evaluation.judge import Judge
     from adafocus_cli.evaluation.metrics import paper_metric
 
-    judge = Judge(dataset, tagger.labels, metric=paper_metric(tagger.model, tagger.labels))
+    judge = Judge(
+        dataset,
+        tagger.labels,
+        metric=paper_metric(tagger.model, tagger.labels),
+        min_score=tagger.min_score(request.min_score),
+    )
     started = time.monotonic()
     labelled.tag(dataset, tagger, request, terminal, take=judge.add)
     report = judge.report()

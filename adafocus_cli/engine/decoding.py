@@ -155,8 +155,13 @@ class Decoding:
         return None
 
     def retry_with_other_decoder(self, video: VideoInFlight, error: Exception | None) -> bool:
-        """Whether a video, whose decoder was lost after its first frames, starts anew with the other one."""
+        """Whether a video, whose decoder was lost after its first frames, starts anew with the other one.
+
+        Not one in windows, of which some may be over.
+        """
         if not isinstance(error, DecoderError) or video.lost or not other_decoder(self._request.decoder):
+            return False
+        if video.windows is not None and video.windows[0].of > 1:
             return False
         video.lost = error
         return self._begin(video)

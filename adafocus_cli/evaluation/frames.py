@@ -27,7 +27,7 @@ from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.framing import Framing
-from adafocus_cli.video.pictures import cut, preprocess
+from adafocus_cli.video.pictures import cut_looks, fitted, preprocess
 from adafocus_cli.video.sampling import LookRequest
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
@@ -149,16 +149,20 @@ class FrameFolder:
 
     def pixels(self, frame: int, framing: Framing) -> np.ndarray:
         """A frame as the model sees it."""
-        return preprocess(self.source(frame), framing)
+        return preprocess(self._picture(frame) if framing.area is None else self.source(frame), framing)
 
     def source(self, frame: int) -> np.ndarray:
-        return np.asarray(self._opened(frame).convert("RGB"))
+        """All of it, as large as the first, of which boxes tell."""
+        return fitted(self._picture(frame), *self._sides)
 
     def seconds_at(self, frame: int) -> float:
         return float("nan")  # images do not say when they are shown
 
     def to_source(self, framing: Framing) -> Callable[[Box], Box]:
         return framing.geometry(*self._sides).to_source
+
+    def _picture(self, frame: int) -> np.ndarray:
+        return np.asarray(self._opened(frame).convert("RGB"))
 
     @cached_property
     def _sides(self) -> tuple[int, int]:
@@ -183,11 +187,12 @@ def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
 
     def read(clip: Clip, request: LookRequest) -> None:
         started = time.perf_counter()
-        for look in request.due:
-            if look.box is None:
+        if any(look.box is not None for look in request.due):
+            for look, pixels in zip(request.due, cut_looks(request.due, frames.source), strict=True):
+                clip.add_cut(look, pixels)
+        else:
+            for look in request.due:
                 clip.add(look.frame, frames.pixels(look.frame, framing), frames.seconds_at(look.frame))
-            else:
-                clip.add_cut(look, cut(frames.source(look.frame), look.box, look.size))
         clip.decode_seconds += time.perf_counter() - started
 
     return Clip(video, loop.plan(video.frames), frames.to_source(framing), decode)

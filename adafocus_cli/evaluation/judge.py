@@ -23,18 +23,23 @@ TOP = 5
 
 
 class Judge:
-    """`metric` is what the model's paper prints, if it has one."""
+    """`metric` is what the model's paper prints, if it has one.
 
-    def __init__(self, dataset: Dataset, labels: LabelSet, *, metric: Metric | None = None) -> None:
+    Where no label has a score of `min_score` or more, none is told, which counts as wrong.
+    """
+
+    def __init__(
+        self, dataset: Dataset, labels: LabelSet, *, metric: Metric | None = None, min_score: float = 0.0
+    ) -> None:
         self._labels = labels
         self._metric = metric
+        self._min_score = min_score
         self._shown = dataset.indices(labels.names)
         self._failed: dict[int, Failure] = {}
         self._logits: dict[int, np.ndarray] = {}
         self._costs: list[CostReport] = []
         self._exits: Counter[int] = Counter()
         self._family = ""
-        self._abstained: set[int] = set()  # without a label, which counts as wrong
         self._steps = 0
         self._right_after: np.ndarray | None = None
 
@@ -49,8 +54,6 @@ class Judge:
             return
         self._logits[place] = result.logits
         self._family = result.model.family
-        if not result.labels:
-            self._abstained.add(place)
         self._steps = result.exit.of
         self._exits[result.exit.step] += 1
         self._costs.append(
@@ -67,10 +70,17 @@ class Judge:
     def _add_steps(self, place: int, result: VideoResult) -> None:
         """Counts after which steps the right class is first, and among the first few."""
         truth = metrics.truth_table([self._shown[place]] * len(result.step_logits), len(self._labels))
-        rank = metrics.ranks(result.step_logits, truth)
+        rank = self._ranks(result.step_logits, truth)
         right = np.zeros((2, self._steps), int)
         right[:, : len(rank)] = rank < 1, rank < TOP
         self._right_after = right if self._right_after is None else self._right_after + right
+
+    def _ranks(self, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Where the right class is among the labels; behind all of them where none is told."""
+        return np.where(self._has_label(logits), metrics.ranks(logits, truth), len(self._labels))
+
+    def _has_label(self, logits: np.ndarray) -> np.ndarray:
+        return np.asarray(scores_of(logits, self._family).max(axis=1) >= self._min_score)
 
     def report(self) -> Report | None:
         """What was found; None if no video could be tagged."""
@@ -81,12 +91,12 @@ class Judge:
         logits = np.stack([self._logits[place] for place in places])
         truth = metrics.truth_table(shown, len(self._labels))
         scores = scores_of(logits, self._family)
-        rank = metrics.ranks(logits, truth)
-        rank[[index for index, place in enumerate(places) if place in self._abstained]] = len(self._labels)
+        rank = self._ranks(logits, truth)
         published = metrics.by_class(metrics.ranked_precision, scores, truth)
         one_label = metrics.truth_table([indices[:1] for indices in shown], len(self._labels))
         tied = metrics.by_class(metrics.tied_precision, scores, truth)
-        matrix = metrics.confusion(logits.argmax(axis=1), shown, len(self._labels))
+        told = np.flatnonzero(self._has_label(logits)).tolist()
+        matrix = metrics.confusion(logits[told].argmax(axis=1), [shown[i] for i in told], len(self._labels))
         return Report(
             videos=len(places),
             failures=self.failures,

@@ -54,7 +54,7 @@ class EvidenceGuided(Family):
 
     def glance(self, frames: Tensor) -> Tensor:
         """(b, t, 3, h, w) → what the classifier makes of every cell (b, t, rows, columns, classes)."""
-        return evidence.cell_logits(frame_by_frame(self.glance_net, frames), self.glance_fc)
+        return evidence.cell_logits(frame_by_frame(self.glance_net, frames).float(), self.glance_fc)
 
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         """All looks are chosen at once, in the first turn that has some; each turn takes its share."""

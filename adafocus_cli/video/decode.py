@@ -5,22 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.schema import Box, VideoInfo
+from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import DECODERS, Decoder
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
-from adafocus_cli.video.pictures import cut
-from adafocus_cli.video.reading import Reader, Reading
+from adafocus_cli.video.pictures import fitted
+from adafocus_cli.video.reading import Keep, Reader, Reading
 
-# Of the source pictures that one video keeps for looks into them: twenty frames of 1080p.
-KEPT_BYTES = 128 << 20
+# Of sources that are kept for looks into them: forty frames of 1080p.
+KEPT_BYTES = 256 << 20
 _SMALL = Framing(32)  # for frames of which only the source is wanted
 
 
@@ -35,13 +36,42 @@ class Pictures:
     decoder: str
 
 
+class Sources:
+    """Frames of any videos, in their own pixels: up to a bound, those that were wanted longest ago go first."""
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[tuple[Hashable, int], np.ndarray] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(picture.nbytes for picture in self._kept.values())
+
+    def add(self, video: Hashable, frame: int, picture: np.ndarray) -> None:
+        self._kept.pop((video, frame), None)
+        self._kept[video, frame] = picture
+        while self.nbytes > self._most_bytes:
+            self._kept.popitem(last=False)
+
+    def get(self, video: Hashable, frame: int) -> np.ndarray | None:
+        if (video, frame) in self._kept:
+            self._kept.move_to_end((video, frame))
+        return self._kept.get((video, frame))
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+    def forget(self, video: Hashable) -> None:
+        for key in [key for key in self._kept if key[0] == video]:
+            del self._kept[key]
+
+
 class Video:
     """An open video, whichever reader has it."""
 
     def __init__(self, path: str, *, name: str, decoder: Decoder, limits: Limits, deadline: Deadline) -> None:
         self._path, self._name, self._limits = path, name, limits
         self._may_change = False
-        self._sources: dict[int, np.ndarray] = {}  # frames whose boxes may be asked for next
         check_file(path, name)
         if decoder == "auto":
             self._reader = self._open_any(deadline)
@@ -70,7 +100,7 @@ class Video:
         framing: Framing = USUAL,
         deadline: Deadline | None = None,
         later: Sequence[int] = (),
-        keep_source: bool = False,
+        keep: Keep | None = None,
     ) -> Pictures:
         """Frames by number, in any order, any of them more than once; see `process.VideoProcess.frames`."""
         deadline = deadline or Deadline(self._name, self._limits, "decode")
@@ -79,10 +109,13 @@ class Video:
                 raise problem(
                     self._name, f"frame {index} is not one of its {self.info.frames}; open it again", "decode"
                 )
-        reading = self._read(tuple(sorted(set(indices))), framing, deadline, later, keep_source)
-        pixels = np.empty((len(indices), *framing.shape_of(self.info.width, self.info.height)), np.uint8)
+        size = self.info.width, self.info.height
+        as_info = None if keep is None else lambda number, picture: keep(number, fitted(picture, *size))
+        reading = self._read(tuple(sorted(set(indices))), framing, deadline, later, as_info)
+        height, width, _ = shape = framing.shape_of(*size)
+        pixels = np.empty((len(indices), *shape), np.uint8)
         for position, index in enumerate(indices):
-            pixels[position] = reading.pictures[index].pixels
+            pixels[position] = fitted(reading.pictures[index].pixels, width, height)
         return Pictures(
             pixels=pixels,
             times=tuple(self._reader.time_of(index) for index in indices),
@@ -91,26 +124,11 @@ class Video:
             decoder=self.info.decoder,
         )
 
-    def cuts(self, looks: Sequence[tuple[int, Box]], size: int, *, deadline: Deadline) -> np.ndarray:
-        """Boxes of frames in upright source pixels, each as a square of `size`: (looks, size, size, 3).
-
-        Frames whose source was kept are not decoded again.
-        """
-        missing = sorted({frame for frame, _ in looks} - self._sources.keys())
-        if missing:
-            self.frames(missing, framing=_SMALL, deadline=deadline, keep_source=True)
-        return np.stack([cut(self._sources[frame], box, size) for frame, box in looks])
-
-    def _keep(self, reading: Reading) -> None:
-        """Up to a bound, the oldest go first; what is asked for now stays."""
-        for number, picture in reading.pictures.items():
-            if picture.source is not None:
-                self._sources.pop(number, None)
-                self._sources[number] = picture.source
-        while sum(source.nbytes for source in self._sources.values()) > KEPT_BYTES and (
-            len(self._sources) > len(reading.pictures)
-        ):
-            del self._sources[next(iter(self._sources))]
+    def source(self, index: int, *, deadline: Deadline) -> np.ndarray:
+        """All of a frame, upright, in its own pixels."""
+        found: dict[int, np.ndarray] = {}
+        self.frames([index], framing=_SMALL, deadline=deadline, keep=found.__setitem__)
+        return found[index]
 
     def keyframes_near(self, indices: Sequence[int]) -> list[int]:
         return [self._reader.keyframe_near(index) for index in indices]
@@ -121,23 +139,10 @@ class Video:
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int],
-        keep_source: bool,
-    ) -> Reading:
-        reading = self._read_by_either(wanted, framing, deadline, later, keep_source)
-        if keep_source:
-            self._keep(reading)
-        return reading
-
-    def _read_by_either(
-        self,
-        wanted: tuple[int, ...],
-        framing: Framing,
-        deadline: Deadline,
-        later: Sequence[int],
-        keep_source: bool,
+        keep: Keep | None,
     ) -> Reading:
         try:
-            return self._reader.read(wanted, framing=framing, deadline=deadline, later=later, keep_source=keep_source)
+            return self._reader.read(wanted, framing=framing, deadline=deadline, later=later, keep=keep)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:
@@ -152,7 +157,13 @@ class Video:
         last = second.info.frames - 1
         shifted = {number: min(number, last) for number in wanted}
         distinct = tuple(sorted(set(shifted.values())))
-        reading = second.read(distinct, framing=framing, deadline=deadline, keep_source=keep_source)
+
+        def keep_all(found: int, picture: np.ndarray) -> None:
+            for number, stand_in in shifted.items():
+                if keep is not None and stand_in == found:
+                    keep(number, picture)
+
+        reading = second.read(distinct, framing=framing, deadline=deadline, keep=keep_all)
         self._reader.close()
         self._reader = second
         return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)

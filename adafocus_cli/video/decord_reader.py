@@ -17,7 +17,7 @@ from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_picture, problem
 from adafocus_cli.video.pictures import preprocess
-from adafocus_cli.video.reading import Picture, Reading, nearest
+from adafocus_cli.video.reading import Keep, Picture, Reading, nearest
 
 # How the containers begin that decord may open: (offset, bytes). Its own guess would follow playlists to other files.
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -103,13 +103,14 @@ class DecordReader:
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
-        keep_source: bool = False,
+        keep: Keep | None = None,
     ) -> Reading:
         pictures: dict[int, Picture] = {}
         for number in wanted:
             found, picture = self._nearest(number, deadline)
-            source = picture if keep_source else None
-            pictures[number] = Picture(number=found, pixels=preprocess(picture, framing), source=source)
+            if keep is not None:
+                keep(number, picture)
+            pictures[number] = Picture(number=found, pixels=preprocess(picture, framing))
         return Reading(pictures=pictures)
 
     def time_of(self, number: int) -> float:

@@ -6,6 +6,7 @@ otherwise, centre crop with torchvision's rounding. Knows nothing of files or mo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,8 @@ class Geometry:
     def __post_init__(self) -> None:
         if min(self.width, self.height, self.size) < 1:
             raise ValueError(f"{self.width}×{self.height} to {self.size}: every side must be at least 1")
+        if self.area is not None and self.area < CELL**2:
+            raise ValueError(f"the area is {self.area} pixels; it must be at least {CELL**2}")
 
     @property
     def resized(self) -> tuple[int, int]:
@@ -43,8 +46,7 @@ class Geometry:
         ((640, 352), (384, 544))
         """
         if self.area is not None:
-            scale = (self.area / (self.width * self.height)) ** 0.5
-            return _cells(self.width * scale), _cells(self.height * scale)
+            return _whole_cells(self.width, self.height, self.area)
         short = self.short_side or self.size * SHORT_SIDE // CROP
         if self.width <= self.height:
             return short, short * self.height // self.width
@@ -83,8 +85,14 @@ class Geometry:
         return x(box[0]), y(box[1]), x(box[2]), y(box[3])
 
 
-def _cells(side: float) -> int:
-    return max(CELL, int(side + 1e-6) // CELL * CELL)
+def _whole_cells(width: int, height: int, area: int) -> tuple[int, int]:
+    """Sides of whole cells, of the shape nearest to that of the picture, with as many pixels as fit."""
+    most = area // CELL**2
+    scale = (area / (width * height)) ** 0.5 / CELL
+    across, down = (min(max(1, int(side * scale)), most) for side in (width, height))
+    fitting = [(x, y) for x in (across, across + 1) for y in (down, down + 1) if x * y <= most]
+    x, y = min(fitting, key=lambda sides: (abs(math.log(sides[0] * height / (sides[1] * width))), -sides[0] * sides[1]))
+    return x * CELL, y * CELL
 
 
 @dataclass(frozen=True)

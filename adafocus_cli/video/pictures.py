@@ -6,6 +6,7 @@ Resizing is bilinear with antialias, as the checkpoints were tested.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from adafocus_cli.schema import Box
 from adafocus_cli.video.framing import USUAL, Framing
+from adafocus_cli.video.sampling import Look
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,29 @@ def preprocess(picture: np.ndarray, framing: Framing = USUAL) -> np.ndarray:
     return np.concatenate([np.asarray(crop) for crop in crops], axis=1)
 
 
-def cut(picture: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """A box of an upright picture as a square of `size` pixels."""
+def cut(picture: np.ndarray, boxes: Sequence[Box], size: int) -> np.ndarray:
+    """Boxes of an upright picture, each as a square of `size` pixels."""
     image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    squares = (image.resize((size, size), Image.Resampling.BILINEAR, box=box) for box in boxes)
+    return np.stack([np.asarray(square) for square in squares])
+
+
+def cut_looks(looks: Sequence[Look], source: Callable[[int], np.ndarray]) -> np.ndarray:
+    """What looks with boxes of one size see; `source` gives all of a frame, and is asked once for each."""
+    size = looks[0].size
+    seen = np.empty((len(looks), size, size, 3), np.uint8)
+    for frame in sorted({look.frame for look in looks}):
+        boxes = {place: look.box for place, look in enumerate(looks) if look.frame == frame and look.box is not None}
+        seen[[*boxes]] = cut(source(frame), [*boxes.values()], size)
+    return seen
+
+
+def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Itself, or resized where it is of another size: a stream, or a folder of images, may change."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def resized(frames: np.ndarray, size: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, LimitError, Limits, check_picture, problem, shown
 from adafocus_cli.video.pictures import Rotation, preprocess
-from adafocus_cli.video.reading import Picture, Reading, nearest
+from adafocus_cli.video.reading import Keep, Picture, Reading, nearest
 
 # Stands for a missing time; no real one is this small.
 NO_TIME = -(1 << 63)
@@ -390,7 +390,8 @@ class PyAVReader:
         self._last: tuple[int, Any] | None = None  # the last frame taken
         self._later: frozenset[int] = frozenset()  # frames that may be asked for next
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
-        self._framing, self._keep_source = USUAL, False
+        self._framing = USUAL
+        self._keep: Keep | None = None
         self._rotation = Rotation()
         self._reformatter: Any = VideoReformatter()
         self.warnings: tuple[str, ...] = ()
@@ -420,15 +421,15 @@ class PyAVReader:
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
-        keep_source: bool = False,
+        keep: Keep | None = None,
     ) -> Reading:
-        self._framing, self._keep_source = framing, keep_source
+        self._framing, self._keep = framing, keep
         pictures = {n: self._kept.pop((n, self._framing)) for n in wanted if (n, self._framing) in self._kept}
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
         self._cursor.wanted = self._later | frozenset(missing)
         for number, following in zip_longest(missing, missing[1:]):
-            pictures[number] = self._picture(*self._find(number, following, deadline))
+            pictures[number] = self._picture(number, *self._find(number, following, deadline))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
 
     def time_of(self, number: int) -> float:
@@ -560,10 +561,11 @@ class PyAVReader:
         rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
         return np.asarray(rgb.to_ndarray())
 
-    def _picture(self, number: int, frame: Any) -> Picture:
+    def _picture(self, wanted: int, number: int, frame: Any) -> Picture:
         picture = self._upright(frame)
-        source = picture if self._keep_source else None
-        return Picture(number=number, pixels=preprocess(picture, self._framing), source=source)
+        if self._keep is not None:
+            self._keep(wanted, picture)
+        return Picture(number=number, pixels=preprocess(picture, self._framing))
 
     def _find(self, number: int, following: int | None, deadline: Deadline) -> tuple[int, Any]:
         """The frame, or the nearest to it that can be had, with its number."""
@@ -627,7 +629,7 @@ class PyAVReader:
             if found == number:
                 return frame
             if found in self._later:
-                self._kept[found, self._framing] = self._picture(found, frame)
+                self._kept[found, self._framing] = self._picture(found, found, frame)
         return None
 
     def _nearest(self, number: int) -> tuple[int, Any]:

@@ -5,7 +5,7 @@ Knows nothing of containers or codecs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,8 +22,6 @@ class Picture:
 
     number: int
     pixels: np.ndarray
-    source: np.ndarray | None = None
-    """All of it, upright, where that was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +45,10 @@ def nearest(candidates: np.ndarray, number: int) -> int:
     return int(candidates[np.argmin(np.abs(candidates - number))]) if len(candidates) else number
 
 
+Keep = Callable[[int, np.ndarray], None]
+"""Takes all of a frame, upright, by the number asked for."""
+
+
 class Reader(Protocol):
     """One open video; answers any frames in any order of requests."""
 
@@ -60,11 +62,11 @@ class Reader(Protocol):
         framing: Framing,
         deadline: Deadline,
         later: Sequence[int] = (),
-        keep_source: bool = False,
+        keep: Keep | None = None,
     ) -> Reading:
         """The frames with these numbers, ascending and distinct.
 
-        `later` are those that may be asked for next.
+        `later` are those that may be asked for next. `keep` is given the source of each frame, as it is decoded.
         """
 
     def time_of(self, number: int) -> float:

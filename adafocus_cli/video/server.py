@@ -15,13 +15,16 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import asdict
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from adafocus_cli.video import wire
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from adafocus_cli.video import Decoder
-    from adafocus_cli.video.decode import Video
+    from adafocus_cli.video.decode import Sources, Video
     from adafocus_cli.video.limits import Limits
 
 _Key = tuple[str, "Decoder"]
@@ -112,7 +115,7 @@ class DecodeServer:
             framing=Framing(**request["framing"]),
             deadline=deadline,
             later=request["later"],
-            keep_source=request["keep_source"],
+            keep=partial(self._sources.add, _key(request)) if request["keep_source"] else None,
         )
         header = {
             "times": pictures.times,
@@ -127,10 +130,18 @@ class DecodeServer:
 
     def _cuts(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
         from adafocus_cli.video.limits import Deadline
+        from adafocus_cli.video.pictures import cut_looks
+        from adafocus_cli.video.sampling import Look
 
-        deadline = Deadline(request["name"], limits, "decode")
-        looks = [(frame, (left, top, right, bottom)) for frame, left, top, right, bottom in request["looks"]]
-        return {}, self._video(request, limits, "decode").cuts(looks, request["size"], deadline=deadline).tobytes()
+        key, deadline = _key(request), Deadline(request["name"], limits, "decode")
+
+        def source(frame: int) -> np.ndarray:
+            """What was kept, even of a video that is no longer open; else it is decoded again."""
+            kept = self._sources.get(key, frame)
+            return self._video(request, limits, "decode").source(frame, deadline=deadline) if kept is None else kept
+
+        looks = [Look(frame, (*box,), request["size"]) for frame, *box in request["looks"]]
+        return {}, cut_looks(looks, source).tobytes()
 
     def _video(self, request: dict[str, Any], limits: Limits, stage: Any) -> Video:
         from adafocus_cli.video.decode import open_video
@@ -145,7 +156,14 @@ class DecodeServer:
         self._videos.move_to_end(key)
         return self._videos[key]
 
+    @cached_property
+    def _sources(self) -> Sources:
+        from adafocus_cli.video.decode import Sources
+
+        return Sources()
+
     def _forget(self, key: _Key) -> None:
+        self._sources.forget(key)
         video = self._videos.pop(key, None)
         if video is not None:
             video.close()
@@ -153,6 +171,7 @@ class DecodeServer:
     def _forget_all(self) -> None:
         for key in list(self._videos):
             self._forget(key)
+        self._sources.clear()
 
 
 def _key(request: dict[str, Any]) -> _Key:
