@@ -20,13 +20,13 @@ from adafocus_cli.worlds import WORLDS, Scene, world
 _AT_ONCE = 16
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """H.264 of nearly full quality, from frames of height × width × RGB whose sides are even."""
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18) -> None:
+    """H.264, of nearly full quality if not told otherwise, from frames of height × width × RGB whose sides are even."""
     rest = iter(frames)
     first = next(rest)
     with av.open(str(path), "w") as output:
         # x264's bytes depend on the number of threads, and differ between runs where it follows blocks through time.
-        options = {"crf": "18", "threads": "1", "x264-params": "mbtree=0"}
+        options = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
         stream = output.add_stream("libx264", rate=round(fps), options=options)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
