@@ -1,7 +1,4 @@
-"""`adafocus evaluate`: how good a model is on videos whose classes are known.
-
-Parses, calls and shows; knows nothing of how a video is tagged or an answer judged.
-"""
+"""`adafocus evaluate`: measures the accuracy and cost of a model on labelled videos."""
 
 from __future__ import annotations
 
@@ -21,13 +18,13 @@ if TYPE_CHECKING:
     from adafocus_cli.evaluation.report import Report, Setting
     from adafocus_cli.tagger import Tagger
 
-HELP = """Say how good a model is on labelled videos, what that cost, and what it takes for what.
+HELP = """Measure accuracy and cost on labelled videos, and count which classes are confused.
 
-For a published model, the first number is the one that its paper prints, by name: top-1, or mAP over all labels \
-of a video or over one. Classes without a video and videos that fail are counted, not taken for wrong.
+For a published model, the first number is the metric of its paper: top-1, mAP over all labels of a video, or mAP over \
+one label. Classes without videos and videos that fail are listed, and do not count as wrong.
 
 A list has `path,label` rows, as CSV or TSV, or `name frames label` lines; a label is a class or its number, from 0. \
-The scenes of a made-up world (world:motion) are none that training shows."""
+The scenes of a synthetic world (world:motion) are never part of its training clips."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -35,9 +32,9 @@ Videos sorted into folders by class:
   [cyan]adafocus evaluate videos/ -w model.pth --confusion matrix.png[/cyan]
 A sample of a published split, on extracted frames:
   [cyan]adafocus evaluate val.txt --root frames/ --limit 500 -w model.pth[/cyan]
-A thousand scenes of the world that it was taught:
+A thousand scenes of the world that a model was trained on:
   [cyan]adafocus evaluate world:motion --limit 1000 -w run/model.safetensors[/cyan]
-What the learned places are worth:
+Compare with patches at random places:
   [cyan]adafocus evaluate videos/ -w model.pth --policy random[/cyan]
 
 [bold]Exit status[/bold]
@@ -51,27 +48,7 @@ PolicyOption = Annotated[
         "--policy",
         metavar="NAME",
         rich_help_panel=options.MODEL,
-        help="Where the careful looks go: learned; or, with the same weights, random, centre, or full for all of "
-        "every frame.",
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        rich_help_panel=options.MODEL,
-        help="For --policy random, for --limit, and for which scenes of a made-up world.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        rich_help_panel=options.OUTPUT,
-        help="Also write all numbers to FILE, as JSON.",
+        help="Choose patches as learned; or, with the same weights, at random, in the centre, or full frames.",
     ),
 ]
 ConfusionOption = Annotated[
@@ -80,26 +57,26 @@ ConfusionOption = Annotated[
         "--confusion",
         metavar="FILE.png",
         rich_help_panel=options.OUTPUT,
-        help="Also draw what was taken for what.",
+        help="Also draw the confusion matrix.",
     ),
 ]
 
 
 @options.with_shared_options
 def evaluate(
-    data: labelled.Data,
+    data: options.Data,
     model: options.ModelOptions,
     request: options.EvaluateTagOptions,
     terminal: options.TerminalOptions,
-    root: labelled.Root = None,
-    limit: labelled.Limit = None,
+    root: options.Root = None,
+    limit: options.Limit = None,
     policy: PolicyOption = "learned",
-    seed: Seed = 0,
+    seed: options.Seed = 0,
     format_: options.ReportFormatOption = "table",
-    output: Output = None,
+    output: options.NumbersOutput = None,
     confusion: ConfusionOption = None,
 ) -> None:
-    target = _Target(format_, output, confusion, data=data)
+    target = EvaluationOutput(format_, output, confusion, data=data)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
     from adafocus_cli.evaluation.looking import looking
@@ -107,7 +84,7 @@ def evaluate(
     from adafocus_cli.tagger import Tagger
 
     tagger = looking(Tagger.of(model), policy, seed=seed)
-    report, seconds = _judged(dataset, tagger, request, terminal)
+    report, seconds = _evaluated(dataset, tagger, request, terminal)
     setting = Setting(
         model=tagger.model,
         data=data,
@@ -122,8 +99,8 @@ def evaluate(
     labelled.end_with(report.failures, dataset, terminal)
 
 
-def _judged(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
-    """The report, and how many seconds it took."""
+def _evaluated(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
+    """The report, and the seconds it took."""
     from adafocus_cli.evaluation.judge import Judge
     from adafocus_cli.evaluation.metrics import paper_metric
 
@@ -135,8 +112,8 @@ def _judged(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Ter
     return report, time.monotonic() - started
 
 
-class _Target:
-    """Where the report goes, checked before the work begins."""
+class EvaluationOutput:
+    """The output files, checked before any work is done."""
 
     def __init__(
         self, format_: options.ReportFormat, output: Path | None, confusion: Path | None, *, data: str
