@@ -17,8 +17,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.evaluation.calibration import Calibrator, Gathering
-    from adafocus_cli.evaluation.calibration_report import Calibration
+    from adafocus_cli.evaluation.calibration import AnswerCollector, Calibration, Calibrator
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.schema import Failure
     from adafocus_cli.tagger import Tagger
@@ -117,8 +116,8 @@ def calibrate(
     _check_outputs(output, picture, data)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
-    from adafocus_cli.evaluation.calibration import Calibrator, Gathering
-    from adafocus_cli.evaluation.metrics import paper_metric
+    from adafocus_cli.evaluation.calibration import AnswerCollector, Calibrator
+    from adafocus_cli.evaluation.scoring import paper_metric
     from adafocus_cli.flops import CostMeter
     from adafocus_cli.tagger import Tagger
 
@@ -130,9 +129,9 @@ def calibrate(
             full = f"{calibrator.full_gmacs:.4g} GMACs, the cost of all looks"
             terminal.note(f"a budget of {budget:g} GMACs is not below {full}; nothing is skipped")
     metric = paper_metric(tagger.model, tagger.labels) or "top-1"
-    gathering = Gathering(dataset, tagger.labels.names, criterion=criterion, metric=metric)
-    failures = _gather(gathering, calibrator, dataset, tagger, request, terminal)
-    calibration = calibrator.calibrate(*gathering.halves(seed))
+    collector = AnswerCollector(dataset, tagger.labels.names, criterion=criterion, metric=metric)
+    failures = _gather(collector, calibrator, dataset, tagger, request, terminal)
+    calibration = calibrator.calibrate(*collector.halves(seed))
     _note_budgets_without_a_law(calibration, law, terminal)
     found = CalibrationOutput(calibration, tagger, data, available, seed, law, failures, time.monotonic() - started)
     found.write(output, picture)
@@ -180,7 +179,7 @@ def _check_outputs(output: Path | None, picture: Path | None, data: str) -> None
 
 
 def _gather(
-    gathering: Gathering,
+    collector: AnswerCollector,
     calibrator: Calibrator,
     dataset: Dataset,
     tagger: Tagger,
@@ -191,7 +190,7 @@ def _gather(
     from adafocus_cli.exits import ExitRule
 
     never = ExitRule(thresholds=calibrator.never, group=calibrator.group)
-    return labelled.tag(dataset, tagger, replace(request, exits=never), terminal, take=gathering.add)
+    return labelled.tag(dataset, tagger, replace(request, exits=never), terminal, take=collector.add)
 
 
 @dataclass(frozen=True)
@@ -223,10 +222,10 @@ class CalibrationOutput:
                         group=self.calibration.group,
                     )
         if picture is not None:
-            from adafocus_cli.evaluation.curve import draw
+            from adafocus_cli.evaluation.pictures import draw_curve
 
             with replacing(picture) as file:
-                draw(self.calibration).save(file, "PNG")
+                draw_curve(self.calibration).save(file, "PNG")
 
     def show(self, format_: options.ReportFormat) -> None:
         if format_ == "json":
@@ -236,9 +235,11 @@ class CalibrationOutput:
             return
         from rich.console import Console
 
-        from adafocus_cli.evaluation.calibration_table import layout
+        from adafocus_cli.evaluation.tables import calibration_layout
 
-        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data, self.failures))
+        Console(highlight=False).print(
+            calibration_layout(self.calibration, self.tagger.model.name, self.data, self.failures)
+        )
 
     def _record(self) -> dict[str, Any]:
         return {

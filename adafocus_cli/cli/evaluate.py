@@ -15,7 +15,7 @@ from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
     from adafocus_cli.evaluation.data import Dataset
-    from adafocus_cli.evaluation.report import Report, Setting
+    from adafocus_cli.evaluation.report import EvaluationReport, EvaluationSetting
     from adafocus_cli.tagger import Tagger
 
 HELP = """Measure accuracy and cost on labelled videos, and count which classes are confused.
@@ -79,13 +79,13 @@ def evaluate(
     target = EvaluationOutput(format_, output, confusion, data=data)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
-    from adafocus_cli.evaluation.looking import looking
-    from adafocus_cli.evaluation.report import Setting
+    from adafocus_cli.evaluation.policy_override import with_policy
+    from adafocus_cli.evaluation.report import EvaluationSetting
     from adafocus_cli.tagger import Tagger
 
-    tagger = looking(Tagger.of(model), policy, seed=seed)
+    tagger = with_policy(Tagger.of(model), policy, seed=seed)
     report, seconds = _evaluated(dataset, tagger, request, terminal)
-    setting = Setting(
+    setting = EvaluationSetting(
         model=tagger.model,
         data=data,
         policy=policy,
@@ -99,15 +99,16 @@ def evaluate(
     labelled.end_with(report.failures, dataset, terminal)
 
 
-def _evaluated(dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
+def _evaluated(
+    dataset: Dataset, tagger: Tagger, request: TagRequest, terminal: Terminal
+) -> tuple[EvaluationReport, float]:
     """The report, and the seconds it took."""
-    from adafocus_cli.evaluation.judge import Judge
-    from adafocus_cli.evaluation.metrics import paper_metric
+    from adafocus_cli.evaluation.scoring import Scorer, paper_metric
 
-    judge = Judge(dataset, tagger.labels, metric=paper_metric(tagger.model, tagger.labels))
+    scorer = Scorer(dataset, tagger.labels, metric=paper_metric(tagger.model, tagger.labels))
     started = time.monotonic()
-    labelled.tag(dataset, tagger, request, terminal, take=judge.add)
-    report = judge.report()
+    labelled.tag(dataset, tagger, request, terminal, take=scorer.add)
+    report = scorer.report()
     assert report is not None, "at least one video was tagged"
     return report, time.monotonic() - started
 
@@ -128,7 +129,7 @@ class EvaluationOutput:
         if confusion is not None:
             labelled.check_picture(confusion, data, option="--confusion")
 
-    def write(self, report: Report, setting: Setting, seconds: float) -> None:
+    def write(self, report: EvaluationReport, setting: EvaluationSetting, seconds: float) -> None:
         from adafocus_cli.files import replacing
         from adafocus_cli.output.writers import dumps
 
@@ -137,15 +138,15 @@ class EvaluationOutput:
             with replacing(self._output) as file:
                 file.write(record.encode("utf-8", "backslashreplace"))
         if self._confusion is not None:
-            from adafocus_cli.evaluation.picture import draw
+            from adafocus_cli.evaluation.pictures import draw_confusion
 
             with replacing(self._confusion) as file:
-                draw(report.confusion).save(file, "PNG")
+                draw_confusion(report.confusion).save(file, "PNG")
         if self._format == "json":
             typer.echo(record, nl=False)
         else:
             from rich.console import Console
 
-            from adafocus_cli.evaluation.table import layout
+            from adafocus_cli.evaluation.tables import evaluation_layout
 
-            Console(highlight=False).print(layout(report, setting, seconds=seconds))
+            Console(highlight=False).print(evaluation_layout(report, setting, seconds=seconds))

@@ -32,12 +32,12 @@ def read(data: str, root: Path | None, terminal: Terminal) -> Dataset:
 
 def choose(data: str, root: Path | None, limit: int | None, seed: int, terminal: Terminal) -> tuple[Dataset, int]:
     """The samples to tag, and how many there are in all; of a synthetic world, both are what was asked for."""
-    from adafocus_cli.evaluation.scenes import COUNT, is_scene, scenes
+    from adafocus_cli.evaluation.frames import SCENES, is_scene, scenes
 
     if is_scene(data):
         if root is not None:
             raise UsageError(f"--root is for lists, and {data} is a synthetic world; leave it out")
-        dataset = scenes(data, COUNT if limit is None else limit, seed)
+        dataset = scenes(data, SCENES if limit is None else limit, seed)
         return dataset, len(dataset)
     everything = read(data, root, terminal)
     return everything if limit is None else everything.limited(limit, seed), len(everything)
