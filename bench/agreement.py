@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 
 from adafocus_cli.api import Tagger
-from adafocus_cli.evaluation.scenes import Rendered
+from adafocus_cli.evaluation.frames import RenderedScene
 from adafocus_cli.requests import DEFAULT_MODEL
 from adafocus_cli.scores import softmax
 
@@ -30,7 +30,7 @@ def main() -> None:
     exact = Tagger.load(arguments.model, device="cpu", precision="fp32", runtime="torch")
     same, moved = [], []
     for number in range(arguments.count):
-        pixels = frames_of(asked, Rendered.open(f"world:{arguments.world}#{number}"))
+        pixels = frames_of(asked, RenderedScene.open(f"world:{arguments.world}#{number}"))
         ours, theirs = scores(asked, pixels), scores(exact, pixels)
         same.append(ours.argmax() == theirs.argmax())
         moved.append(np.abs(ours - theirs).mean())
@@ -42,7 +42,7 @@ def main() -> None:
             )
 
 
-def frames_of(tagger: Tagger, rendered: Rendered) -> np.ndarray:
+def frames_of(tagger: Tagger, rendered: RenderedScene) -> np.ndarray:
     plan = tagger.family.plan(rendered.scene.count)
     return np.stack([rendered.pixels(frame, tagger.spec.framing) for frame in plan.frames])
 

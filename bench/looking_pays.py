@@ -26,7 +26,7 @@ from typing import Any
 from PIL import Image
 
 from adafocus_cli.drawing import FAINT, INK, Axis, Pen
-from adafocus_cli.evaluation.curve import PLOT, SIZE
+from adafocus_cli.evaluation.pictures import CURVE_PLOT, CURVE_SIZE
 
 PATCH, GLANCE = 96, 80
 # A close-up as large as a patch, and one whose signs are about as small as they are to the glance.
@@ -193,16 +193,16 @@ def mean(values: Sequence[float]) -> str:
 def rewards(plan: Plan) -> Image.Image:
     """What V1's policy gains over random places, epoch by epoch, a line for each seed."""
     curves = {seed: curve for seed in SEEDS if (curve := plan.rewards("v1", seed))}
-    left, top, right, bottom = PLOT
+    left, top, right, bottom = CURVE_PLOT
     across = Axis.around((1, max(map(len, curves.values()))), left, right, least=1)
     up = Axis.around([0.0, *(value for curve in curves.values() for value in curve)], bottom, top, least=0.01)
-    pen = Pen(SIZE)
+    pen = Pen(CURVE_SIZE)
     for value in (tick for tick in across.ticks() if float(tick).is_integer()):
         pen.text((across.at(value), bottom + 8), f"{value:g}", FAINT, 14, "mt")
     for value in up.ticks():
         pen.line([(left, up.at(value)), (right, up.at(value))], LINE, 1)
         pen.text((left - 8, up.at(value)), f"{value:.6g}", FAINT, 14, "rm")
-    pen.text(((left + right) / 2, SIZE[1] - 18), "epochs of the policy's stage", INK, 16, "mb")
+    pen.text(((left + right) / 2, CURVE_SIZE[1] - 18), "epochs of the policy's stage", INK, 16, "mb")
     pen.text((16, top - 14), "reward: what a place adds to the right answer's score, over a random one", INK, 16, "lb")
     x = 110.0
     for (seed, curve), colour in zip(curves.items(), COLOURS, strict=False):

@@ -22,11 +22,10 @@ from adafocus_cli.api import Tagger
 from adafocus_cli.cli.inputs import expand_listed
 from adafocus_cli.errors import VideoError
 from adafocus_cli.evaluation.data import Dataset, Sample
-from adafocus_cli.evaluation.frames import Source, tag_sources
-from adafocus_cli.evaluation.judge import Judge
-from adafocus_cli.evaluation.looking import Policy, looking
-from adafocus_cli.evaluation.report import Report
-from adafocus_cli.evaluation.scenes import Rendered
+from adafocus_cli.evaluation.frames import QueuedSample, RenderedScene, tag_sources
+from adafocus_cli.evaluation.policy_override import Policy, with_policy
+from adafocus_cli.evaluation.report import EvaluationReport
+from adafocus_cli.evaluation.scoring import Scorer
 from adafocus_cli.requests import DEFAULT_MODEL, TagRequest
 from adafocus_cli.video.framing import CROP, SHORT_SIDE, Framing
 from adafocus_cli.video.process import VideoProcess
@@ -53,7 +52,7 @@ def main() -> None:
     tagger, world = Tagger.load(arguments.model), Motion(unseen=True, pictures=pictures)
     count = arguments.per_label * len(world.labels)
     numbers = range(arguments.seed * count, (arguments.seed + 1) * count)
-    reports = {policy: judged(looking(tagger, policy, seed=arguments.seed), world, numbers) for policy in POLICIES}
+    reports = {policy: judged(with_policy(tagger, policy, seed=arguments.seed), world, numbers) for policy in POLICIES}
     found = {policy: {"top1": shares(report), "gmacs": report.cost.gmacs} for policy, report in reports.items()}
     facts = {"model": tagger.model.name, "pictures": len(pictures), "scenes": len(numbers), "policies": found}
     if arguments.format == "json":
@@ -78,24 +77,24 @@ def pictures_of(folder: str) -> list[np.ndarray]:
     return pictures
 
 
-def judged(tagger: Tagger, world: World, numbers: Sequence[int]) -> Report:
+def judged(tagger: Tagger, world: World, numbers: Sequence[int]) -> EvaluationReport:
     """Every label has as many scenes as any other."""
 
-    def opened(number: int) -> Rendered:
-        return Rendered(f"real footage #{number}", world.scene(number, label=number % len(world.labels)))
+    def opened(number: int) -> RenderedScene:
+        return RenderedScene(f"real footage #{number}", world.scene(number, label=number % len(world.labels)))
 
     samples = tuple(Sample(f"real footage #{number}", world.labels[number % len(world.labels)]) for number in numbers)
-    sources = [Source(n - numbers[0], f"real footage #{n}", partial(opened, n)) for n in numbers]
-    judge = Judge(Dataset(samples, "real footage"), tagger.labels)
+    sources = [QueuedSample(n - numbers[0], f"real footage #{n}", partial(opened, n)) for n in numbers]
+    scorer = Scorer(Dataset(samples, "real footage"), tagger.labels)
     for place, result in tag_sources(sources, tagger, TagRequest()):
-        judge.add(place, result)
-    report = judge.report()
+        scorer.add(place, result)
+    report = scorer.report()
     if report is None or report.failures:
-        sys.exit(f"{len(judge.failures)} scenes failed; the first: {judge.failures[0].message}")
+        sys.exit(f"{len(scorer.failures)} scenes failed; the first: {scorer.failures[0].message}")
     return report
 
 
-def shares(report: Report) -> dict[str, float]:
+def shares(report: EvaluationReport) -> dict[str, float]:
     """How often it is right: of a group of labels, and of each label. All have as many scenes."""
     by_label = {entry.label: entry.top1 for entry in report.classes}
     groups = {name: [v for label, v in by_label.items() if label.startswith(start)] for name, start in GROUPS.items()}

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from made_clips import make
 
-from adafocus_cli.cli.engines import Engine, Name
+from adafocus_cli.cli.batch import Engine, EngineName
 from adafocus_cli.engine.decoding import cores
 from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest
 
-ENGINES: tuple[Name, ...] = ("local", "ray")
+ENGINES: tuple[EngineName, ...] = ("local", "ray")
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     choice = ModelRequest(source=arguments.model, device=arguments.device)
-    seconds: dict[Name, list[float]] = {name: [] for name in ENGINES}
+    seconds: dict[EngineName, list[float]] = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as folder:
         clips = make(Path(folder), arguments.clips)
         for _ in range(arguments.rounds):
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"Ray adds {1000 * (ray - local):.1f} ms a video, {ray / local - 1:.1%}; {cores()} cores, {len(clips)} clips")
 
 
-def seconds_per_video(name: Name, clips: list[str], choice: ModelRequest) -> float:
+def seconds_per_video(name: EngineName, clips: list[str], choice: ModelRequest) -> float:
     torch.set_num_threads(cores())  # the local engine leaves it at one
     engine = Engine(name=name, address=None, workers=None)
     warm = len(clips) // 5

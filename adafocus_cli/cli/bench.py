@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _Name = TypeVar("_Name", bound=str)
 
-HELP = """Measure how fast a model is on this machine: the model only, decoding, and from file to answer.
+HELP = """Measure how fast a model is on this machine: the model alone, decoding, and all of it, from file to labels.
 
-Compared in the same run with the model as its authors run it, and with other networks. A model that is not \
-installed gets random weights, which does not change its speed. Without VIDEOS, one is made."""
+In the same run it is compared with the code of its authors and with other networks. A model that is not \
+installed gets random weights, which do not change its speed. Without VIDEOS, a test video is made."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -34,8 +34,6 @@ Compared with all other networks, also on 30 crops:
 What more frames, larger patches and longer videos cost:
   [cyan]adafocus bench -m v2-activitynet-p128-mbv2 --picture seconds.png[/cyan]"""
 
-COMPARED = "Compared"
-
 Videos = Annotated[
     list[str] | None,
     typer.Argument(metavar="VIDEOS", help="Videos, folders of videos, or patterns such as '*.mp4'."),
@@ -43,6 +41,7 @@ Videos = Annotated[
 Precisions = Annotated[
     str,
     typer.Option(
+        "--precision",
         metavar="NAME,NAME,…",
         rich_help_panel=options.MODEL,
         help="Number formats of the networks: one or more of auto, fp32, tf32, bf16 and fp16; auto is fp32.",
@@ -60,8 +59,9 @@ Runtimes = Annotated[
 Baselines = Annotated[
     str | None,
     typer.Option(
+        "--baselines",
         metavar="NAME,NAME,…",
-        rich_help_panel=COMPARED,
+        rich_help_panel=options.COMPARED,
         show_default="resnet50,r2plus1d_18",
         help="Other networks: resnet50 on whole frames; from torchvision r2plus1d_18, s3d, mvit_v2_s, swin3d_t; all; "
         "none.",
@@ -72,17 +72,18 @@ Crops = Annotated[
     typer.Option(
         "--crops",
         metavar="",
-        rich_help_panel=COMPARED,
-        help="Also run those from torchvision on 30 crops of a video, as papers do; once, as it takes minutes.",
+        rich_help_panel=options.COMPARED,
+        help="Also run those from torchvision on 30 crops of a video, as papers do; only once, as it takes minutes.",
     ),
 ]
 Rounds = Annotated[
     int,
     typer.Option(
+        "--rounds",
         metavar="N",
         min=1,
-        rich_help_panel=COMPARED,
-        help="Rounds, in each of which everything runs once; medians are shown.",
+        rich_help_panel=options.COMPARED,
+        help="Number of rounds; in each, everything runs once. The results are medians.",
     ),
 ]
 Sweep = Annotated[
@@ -90,24 +91,17 @@ Sweep = Annotated[
     typer.Option(
         "--sweep",
         metavar="",
-        rich_help_panel=COMPARED,
+        rich_help_panel=options.COMPARED,
         help="Also vary the frames, the patch, the batch and the length of the video.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        rich_help_panel=options.OUTPUT,
-        help="Also write all numbers to FILE, as JSON.",
     ),
 ]
 Picture = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE.png", rich_help_panel=options.OUTPUT, help="Draw the results of --sweep, which it implies."
+        "--picture",
+        metavar="FILE.png",
+        rich_help_panel=options.OUTPUT,
+        help="Draw the results of --sweep, which it implies.",
     ),
 ]
 
@@ -124,7 +118,7 @@ def bench(
     rounds: Rounds = 5,
     sweep: Sweep = False,
     format_: options.ReportFormatOption = "table",
-    output: Output = None,
+    output: options.NumbersOutput = None,
     picture: Picture = None,
 ) -> None:
     precisions = _parsed("--precision", precision, get_args(Precision))
@@ -168,7 +162,7 @@ def _parsed(option: str, given: str, known: tuple[_Name, ...]) -> tuple[_Name, .
     for name in names:
         if name not in known:
             raise UsageError(
-                f"{option} {name!r} does not exist; give one or more of {', '.join(known)}, separated by commas"
+                f"{option} {name!r} is not known; give one or more of {', '.join(known)}, separated by commas"
             )
     return tuple(by_name[name] for name in names)
 

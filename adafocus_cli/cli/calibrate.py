@@ -1,7 +1,4 @@
-"""`adafocus calibrate`: thresholds that keep a model's mean cost to a budget, and what they do to its accuracy.
-
-Parses, calls, shows and writes; knows nothing of how thresholds are fitted.
-"""
+"""`adafocus calibrate`: fits thresholds that keep a model's mean cost within a budget, and measures the accuracy."""
 
 from __future__ import annotations
 
@@ -20,22 +17,21 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.evaluation.calibration import Calibrator, Gathering
-    from adafocus_cli.evaluation.calibration_report import Calibration
+    from adafocus_cli.evaluation.calibration import AnswerCollector, Calibration, Calibrator
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.schema import Failure
     from adafocus_cli.tagger import ClipTagger
 
 SCHEMA = "adafocus-calibration/1"
-HELP = """Fit thresholds for leaving videos early, one set for each budget, and say what that does to accuracy.
+HELP = """Fit thresholds for leaving videos early, one set for each budget, and measure the accuracy.
 
 Half of the videos are for fitting, the others for checking. Use videos that the model was not trained on. \
-How many videos leave at which exit follows the law of the model's authors, whose ratio is chosen by the measure that \
-their paper prints for the data set."""
+The share of videos that leave at each exit follows the law of the model's authors, with the ratio that is best by the \
+metric of their paper."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
-What would 5, 10 and 20 GMACs a video get?
+Accuracy with 5, 10 and 20 GMACs per video:
   [cyan]adafocus calibrate videos/ --budgets 5,10,20 -w model.pth \\
     --picture curve.png[/cyan]
 Write exits/exit-10.yaml, and use it:
@@ -50,26 +46,29 @@ Write exits/exit-10.yaml, and use it:
 Budgets = Annotated[
     str,
     typer.Option(
+        "--budgets",
         metavar="N,N,…",
         rich_help_panel=options.EXITS,
-        help="What a video may cost in the mean, in 10⁹ multiply-adds; one or more.",
+        help="Mean cost of a video, in 10⁹ multiply-adds; one or more budgets.",
     ),
 ]
 Group = Annotated[
     int,
     typer.Option(
+        "--group",
         metavar="N",
         min=1,
         rich_help_panel=options.EXITS,
-        help="How many looks pass between exits; 1 as the authors have it, more keep an accelerator busier.",
+        help="Number of looks between exits: 1 as in the papers; more are faster on an accelerator.",
     ),
 ]
 Law = Annotated[
     Literal["auto", "wide"],
     typer.Option(
+        "--law",
         rich_help_panel=options.EXITS,
-        help="How many videos leave where: auto is the law of the model's authors within their range of ratios, wide "
-        "the same beyond it.",
+        help="Share of videos that leave at each exit: auto is the law of the model's authors in their range of "
+        "ratios, wide goes beyond it.",
     ),
 ]
 CriterionOption = Annotated[
@@ -77,16 +76,7 @@ CriterionOption = Annotated[
     typer.Option(
         "--criterion",
         rich_help_panel=options.EXITS,
-        help="How sure an answer is: its largest logit, or the entropy of its softmax, the lower the surer.",
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        rich_help_panel=options.INPUT,
-        help="For the halves, for --limit, and for which scenes of a made-up world.",
+        help="Measure of certainty: the largest logit, or the entropy of the softmax.",
     ),
 ]
 Output = Annotated[
@@ -96,25 +86,25 @@ Output = Annotated[
         "-o",
         metavar="FOLDER",
         rich_help_panel=options.OUTPUT,
-        help="Write a file for --exit for each budget: exit-N.yaml.",
+        help="Write a file for --exit for each budget N: exit-N.yaml.",
     ),
 ]
 Picture = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.png", rich_help_panel=options.OUTPUT, help="Also draw accuracy over cost."),
+    typer.Option("--picture", metavar="FILE.png", rich_help_panel=options.OUTPUT, help="Also draw accuracy over cost."),
 ]
 
 
 @options.with_shared_options
 def calibrate(
-    data: labelled.Data,
+    data: options.Data,
     budgets: Budgets,
     model: options.CalibrateModelOptions,
     request: options.CalibrateTagOptions,
     terminal: options.TerminalOptions,
-    root: labelled.Root = None,
-    limit: labelled.Limit = None,
-    seed: Seed = 0,
+    root: options.Root = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
     group: Group = 1,
     law: Law = "auto",
     criterion: CriterionOption = "logit",
@@ -126,8 +116,8 @@ def calibrate(
     _check_outputs(output, picture, data)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
-    from adafocus_cli.evaluation.calibration import Calibrator, Gathering
-    from adafocus_cli.evaluation.metrics import paper_metric
+    from adafocus_cli.evaluation.calibration import AnswerCollector, Calibrator
+    from adafocus_cli.evaluation.scoring import paper_metric
     from adafocus_cli.flops import CostMeter
     from adafocus_cli.tagger import ClipTagger
 
@@ -136,33 +126,33 @@ def calibrate(
     calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted, law=law)
     for budget in wanted:
         if budget >= calibrator.full_gmacs:
-            all_of_it = f"the {calibrator.full_gmacs:.4g} GMACs of everything"
-            terminal.note(f"a budget of {budget:g} GMACs allows {all_of_it}; nothing is skipped")
+            full = f"{calibrator.full_gmacs:.4g} GMACs, the cost of all looks"
+            terminal.note(f"a budget of {budget:g} GMACs is not below {full}; nothing is skipped")
     metric = paper_metric(tagger.model, tagger.labels) or "top-1"
-    gathering = Gathering(dataset, tagger.labels.names, criterion=criterion, metric=metric)
-    failures = _gather(gathering, calibrator, dataset, tagger, request, terminal)
-    calibration = calibrator.calibrate(*gathering.halves(seed))
+    collector = AnswerCollector(dataset, tagger.labels.names, criterion=criterion, metric=metric)
+    failures = _gather(collector, calibrator, dataset, tagger, request, terminal)
+    calibration = calibrator.calibrate(*collector.halves(seed))
     _note_budgets_without_a_law(calibration, law, terminal)
-    finding = _Finding(calibration, tagger, data, available, seed, law, failures, time.monotonic() - started)
-    finding.write(output, picture)
-    finding.show(format_)
+    found = CalibrationOutput(calibration, tagger, data, available, seed, law, failures, time.monotonic() - started)
+    found.write(output, picture)
+    found.show(format_)
     labelled.end_with(failures, dataset, terminal)
 
 
 def _note_budgets_without_a_law(calibration: Calibration, law: str, terminal: Terminal) -> None:
-    """Where the laws cost more than a budget, or all of them much less."""
+    """Notes budgets below the costs of all laws, or far above them."""
     costs = [point.gmacs for point in calibration.fitted_laws]
     hint = "; --law wide reaches further" if law == "auto" else ""
     for choice in calibration.choices:
         if choice.ratio == 0:
             terminal.note(
-                f"a budget of {choice.budget:g} GMACs is below the cheapest law, {min(costs):.4g} on the half that is "
-                f"fitted on, so every video is left at the first exit{hint}"
+                f"a budget of {choice.budget:g} GMACs is below the cheapest law, {min(costs):.4g} on the half for "
+                f"fitting, so every video leaves at the first exit{hint}"
             )
         elif choice.ratio is not None and choice.budget > 1.05 * max(costs):
             terminal.note(
-                f"a budget of {choice.budget:g} GMACs is above the costliest law, {max(costs):.4g} on the half that is "
-                f"fitted on, so less is spent{hint}"
+                f"a budget of {choice.budget:g} GMACs is above the costliest law, {max(costs):.4g} on the half for "
+                f"fitting, so less is spent{hint}"
             )
 
 
@@ -172,38 +162,40 @@ def _parsed(budgets: str) -> list[float]:
     except ValueError:
         values = []
     if not values or not all(0 < value < math.inf for value in values):
-        raise UsageError(f"--budgets {budgets!r} are no costs; give GMACs a video above 0, such as 5,10,20")
+        raise UsageError(
+            f"--budgets {budgets!r} is not a list of costs; give GMACs per video, above 0, such as 5,10,20"
+        )
     return values
 
 
 def _check_outputs(output: Path | None, picture: Path | None, data: str) -> None:
     """Before the work begins."""
     if output is not None and not os.access(output if output.is_dir() else output.parent, os.W_OK):
-        raise UsageError(f"cannot write into {output}; give a folder that can be written to, or one in such a folder")
+        raise UsageError(f"cannot write into {output}; give a folder that can be written, or one in such a folder")
     if output is not None and output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file; give a folder, for one file a budget")
+        raise UsageError(f"--output {output} is a file; give a folder, which gets one file per budget")
     if picture is not None:
         labelled.check_picture(picture, data, option="--picture")
 
 
 def _gather(
-    gathering: Gathering,
+    collector: AnswerCollector,
     calibrator: Calibrator,
     dataset: Dataset,
     tagger: ClipTagger,
     request: TagRequest,
     terminal: Terminal,
 ) -> tuple[Failure, ...]:
-    """In the same turns as later, though no video is left: sums in another order would differ in the last digits."""
+    """In the same turns as later, though no video leaves: sums in another order would differ in the last digits."""
     from adafocus_cli.exits import ExitRule
 
     never = ExitRule(thresholds=calibrator.never, group=calibrator.group)
-    return labelled.tag(dataset, tagger, replace(request, exits=never), terminal, take=gathering.add)
+    return labelled.tag(dataset, tagger, replace(request, exits=never), terminal, take=collector.add)
 
 
 @dataclass(frozen=True)
-class _Finding:
-    """What was found, for whom it is."""
+class CalibrationOutput:
+    """A calibration and where it came from, written and printed."""
 
     calibration: Calibration
     tagger: ClipTagger
@@ -230,10 +222,10 @@ class _Finding:
                         group=self.calibration.group,
                     )
         if picture is not None:
-            from adafocus_cli.evaluation.curve import draw
+            from adafocus_cli.evaluation.pictures import draw_curve
 
             with replacing(picture) as file:
-                draw(self.calibration).save(file, "PNG")
+                draw_curve(self.calibration).save(file, "PNG")
 
     def show(self, format_: options.ReportFormat) -> None:
         if format_ == "json":
@@ -243,9 +235,11 @@ class _Finding:
             return
         from rich.console import Console
 
-        from adafocus_cli.evaluation.calibration_table import layout
+        from adafocus_cli.evaluation.tables import calibration_layout
 
-        Console(highlight=False).print(layout(self.calibration, self.tagger.model.name, self.data, self.failures))
+        Console(highlight=False).print(
+            calibration_layout(self.calibration, self.tagger.model.name, self.data, self.failures)
+        )
 
     def _record(self) -> dict[str, Any]:
         return {

@@ -1,7 +1,4 @@
-"""`adafocus classify`: labels, cost and patch trajectory of videos.
-
-Parses, calls the engine and hands each result to the writers; knows nothing of how a video is decoded or tagged.
-"""
+"""`adafocus classify`: tags videos and writes their labels, costs and patch trajectories."""
 
 from __future__ import annotations
 
@@ -16,9 +13,7 @@ import typer
 
 from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import Counted, is_same, is_video_name
-from adafocus_cli.cli.interrupts import held_back
-from adafocus_cli.cli.pace import film_time
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, delayed_signals, video_progress
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.output.escape import printable
 from adafocus_cli.requests import ModelRequest, TagRequest
@@ -29,26 +24,26 @@ if TYPE_CHECKING:
     from adafocus_cli.schema import Failure, VideoResult
     from adafocus_cli.tagger import ClipTagger
 
-_OF_BATCH = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
+_BATCH_ONLY = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
-HELP = """Say what happens in videos, what it cost to find out, and where the model looked.
+HELP = """Tag videos: what happens in them, what the answer cost, and where the model looked.
 
-One result a video, as soon as it is there. A video that cannot be tagged has a result too, and the others go on."""
+One result per video, as soon as it is ready. A video that cannot be tagged has a result too, and the others go on."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
-One video, and the same with a model of actions:
+One video, and the same with a model for actions:
   [cyan]adafocus classify clip.mp4[/cyan]
   [cyan]adafocus classify clip.mp4 -m v2-activitynet-p128-mbv2[/cyan]
-All videos below a folder, one CSV row each:
+All videos below a folder, one CSV row per video:
   [cyan]adafocus classify videos/ -o tags.csv[/cyan]
 Paths from a pipe, results into a pipe:
   [cyan]find . -size +1M -print0 | adafocus classify -0 - | jq[/cyan]
 What happens when in a long video, as subtitles beside it:
   [cyan]adafocus classify film.mp4 --window 10 --stride 5 --subtitles vtt \\
     --sidecars .[/cyan]
-No video may cost more than 10 billion multiply-adds:
+At most 10 billion multiply-adds per video:
   [cyan]adafocus classify videos/ --max-gmacs 10 -m v2-activitynet-p128-mbv2[/cyan]
 
 [bold]Exit status[/bold]
@@ -62,7 +57,7 @@ FormatOption = Annotated[
         "--format",
         "-f",
         rich_help_panel=options.OUTPUT,
-        help="Without it: as FILE is named, else table on a terminal and jsonl into a pipe.",
+        help="Default: as FILE is named; else table on a terminal, jsonl into a pipe.",
     ),
 ]
 Output = Annotated[
@@ -73,7 +68,12 @@ Output = Annotated[
 ]
 Trajectories = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", rich_help_panel=options.OUTPUT, help="Also write a CSV file, one row per patch."),
+    typer.Option(
+        "--trajectories",
+        metavar="FILE",
+        rich_help_panel=options.OUTPUT,
+        help="Also write a CSV file with one row per patch.",
+    ),
 ]
 
 
@@ -92,9 +92,9 @@ def classify(
 ) -> None:
     from adafocus_cli.output.writers import WriterOptions
 
-    view = WriterOptions(logits=logits, min_score=request.min_score, steps=terminal.verbose)
+    writing = WriterOptions(logits=logits, min_score=request.min_score, steps=terminal.verbose)
     read = options.files_read(sources, model, request)
-    target = ClassifyOutput(output, format_, trajectories, view, read=read, overwrite=overwrite)
+    target = ClassifyOutput(output, format_, trajectories, writing, read=read, overwrite=overwrite)
     beside = sidecars.open(target.output, request)
     if _tag(sources.counted(sources.each(terminal)), model, request, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
@@ -108,7 +108,7 @@ def _tag(
     beside: Sidecars | None,
     terminal: Terminal,
 ) -> int:
-    """Tags and writes them all; how many failed."""
+    """Tags and writes all videos; returns how many failed."""
     from adafocus_cli.engine.local import tag_files
 
     done = failed = 0
@@ -125,14 +125,14 @@ def _tag(
                 beside.tags.check(tagger.labels.names)
             return tagger
 
-        results = tag_files(paths, load, request, watch=film_time(bar))
+        results = tag_files(paths, load, request, watch=video_progress(bar))
         if isinstance(results, Generator):  # closing it ends the decoding processes
             stack.callback(results.close)
         for result in results:
             if done == 0 and result.status == "ok":
                 terminal.detail(_model_line(result))
             done += 1
-            with held_back(), bar.hidden():
+            with delayed_signals(), bar.hidden():
                 for writer in writers:
                     writer.write(result)
                 if beside is not None:
@@ -156,41 +156,43 @@ def _model_line(result: VideoResult) -> str:
 
 
 def _failure_line(failure: Failure) -> str:
-    """The message, which as a rule opens with the path."""
+    """The message, with the path in front unless it begins with it."""
     path = printable(failure.path)
     return failure.message if failure.message.startswith(path) else f"{path}: {failure.message}"
 
 
 class ClassifyOutput:
-    """Where results go, and as what."""
+    """The output files and formats, checked before any work is done."""
 
     def __init__(
         self,
         output: str | None,
         format_: options.Format | None,
         trajectories: Path | None,
-        view: WriterOptions,
+        writing: WriterOptions,
         *,
         read: Sequence[str | Path],
         overwrite: bool,
     ) -> None:
-        """The files that are `read` must not be written."""
+        """The files in `read` are inputs and must not be overwritten."""
         from adafocus_cli.output.journal import check_replaceable
 
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
         self._trajectories = trajectories
-        self._view = view
-        if view.logits and self.format not in ("json", "jsonl"):
+        self._options = writing
+        if writing.logits and self.format not in ("json", "jsonl"):
             raise UsageError(f"--logits does not fit into {self.format}; add --format jsonl or --format json")
         if str(trajectories) == "-":
             raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
         for path in (self.output, trajectories):
             if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in read)):
-                raise UsageError(f"{path} is an input, or named like one, and would be overwritten; give another file")
-        if self.output is not None and _OF_BATCH.search(self.output.name):
+                raise UsageError(
+                    f"{path} is an input or has the name of a video, and would be overwritten; give another file"
+                )
+        if self.output is not None and _BATCH_ONLY.search(self.output.name):
             raise UsageError(
-                f"{self.output} is in a format that classify does not write; give a .jsonl, .json or .csv file, or use "
+                f"{self.output} has a format that classify does not write; give a .jsonl, .json or .csv file, or use "
                 "adafocus batch, which writes .sqlite, .parquet and, compressed, .jsonl.gz and .csv.gz"
             )
         if trajectories is not None and trajectories == self.output:
@@ -209,8 +211,8 @@ class ClassifyOutput:
         from adafocus_cli.output.writers import Sink, TrajectoryWriter
 
         sink = Sink.stdout() if self.output is None else Sink.file(self.output)
-        writers = [stack.enter_context(WRITERS[self.format](stack.enter_context(sink), self._view))]
+        writers = [stack.enter_context(WRITERS[self.format](stack.enter_context(sink), self._options))]
         if self._trajectories is not None:
             patches = stack.enter_context(Sink.file(self._trajectories))
-            writers.append(stack.enter_context(TrajectoryWriter(patches, self._view)))
+            writers.append(stack.enter_context(TrajectoryWriter(patches, self._options)))
         return writers

@@ -1,4 +1,4 @@
-"""`adafocus doctor`: shows what works on this machine, and what to do about what does not."""
+"""`adafocus doctor`: checks what works on this machine, and says what to install for what does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_READY = 1
 
 HELP = """Check what works on this machine, and what to install for what does not.
 
-Tiny clips of many codecs are encoded and decoded, to check that the right frames come back. Takes a few seconds."""
+Short clips are encoded with many codecs and decoded, to check that the right frames come back. Takes a few seconds."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -32,11 +32,8 @@ EXAMPLES = """[bold]Examples[/bold]
 0 videos can be tagged here · 1 they cannot"""
 
 
-def doctor(
-    context: typer.Context, format_: options.ReportFormatOption = "table", verbose: options.Verbose = False
-) -> None:
-    context.obj.verbose = verbose
-
+@options.with_shared_options
+def doctor(terminal: options.VerboseOption, format_: options.ReportFormatOption = "table") -> None:
     from adafocus_cli.diagnose import diagnose
 
     report = diagnose()

@@ -1,7 +1,4 @@
-"""`adafocus evaluate`: how good a model is on videos whose classes are known.
-
-Parses, calls and shows; knows nothing of how a video is tagged or an answer judged.
-"""
+"""`adafocus evaluate`: measures the accuracy and cost of a model on labelled videos."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
     from adafocus_cli.evaluation.data import Dataset
-    from adafocus_cli.evaluation.report import Report, Setting
+    from adafocus_cli.evaluation.report import EvaluationReport, EvaluationSetting
     from adafocus_cli.tagger import ClipTagger
 
-HELP = """Say how good a model is on labelled videos, what that cost, and what it takes for what.
+HELP = """Measure accuracy and cost on labelled videos, and count which classes are confused.
 
-For a published model, the first number is the one that its paper prints, by name: top-1, or mAP over all labels \
-of a video or over one. Classes without a video and videos that fail are counted, not taken for wrong.
+For a published model, the first number is the metric of its paper: top-1, mAP over all labels of a video, or mAP over \
+one label. Classes without videos and videos that fail are listed, and do not count as wrong.
 
 A list has `path,label` rows, as CSV or TSV, or `name frames label` lines; a label is a class or its number, from 0. \
-The scenes of a made-up world (world:motion) are none that training shows."""
+The scenes of a synthetic world (world:motion) are never part of its training clips."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -35,9 +32,9 @@ Videos sorted into folders by class:
   [cyan]adafocus evaluate videos/ -w model.pth --confusion matrix.png[/cyan]
 A sample of a published split, on extracted frames:
   [cyan]adafocus evaluate val.txt --root frames/ --limit 500 -w model.pth[/cyan]
-A thousand scenes of the world that it was taught:
+A thousand scenes of the world that a model was trained on:
   [cyan]adafocus evaluate world:motion --limit 1000 -w run/model.safetensors[/cyan]
-What the learned places are worth:
+Compare with patches at random places:
   [cyan]adafocus evaluate videos/ -w model.pth --policy random[/cyan]
 
 [bold]Exit status[/bold]
@@ -51,27 +48,7 @@ PolicyOption = Annotated[
         "--policy",
         metavar="NAME",
         rich_help_panel=options.MODEL,
-        help="Where the careful looks go: learned; or, with the same weights, random, centre, or full for all of "
-        "every frame.",
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        rich_help_panel=options.MODEL,
-        help="For --policy random, for --limit, and for which scenes of a made-up world.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        rich_help_panel=options.OUTPUT,
-        help="Also write all numbers to FILE, as JSON.",
+        help="Choose patches as learned; or, with the same weights, at random, in the centre, or full frames.",
     ),
 ]
 ConfusionOption = Annotated[
@@ -80,35 +57,35 @@ ConfusionOption = Annotated[
         "--confusion",
         metavar="FILE.png",
         rich_help_panel=options.OUTPUT,
-        help="Also draw what was taken for what.",
+        help="Also draw the confusion matrix.",
     ),
 ]
 
 
 @options.with_shared_options
 def evaluate(
-    data: labelled.Data,
+    data: options.Data,
     model: options.ModelOptions,
     request: options.EvaluateTagOptions,
     terminal: options.TerminalOptions,
-    root: labelled.Root = None,
-    limit: labelled.Limit = None,
+    root: options.Root = None,
+    limit: options.Limit = None,
     policy: PolicyOption = "learned",
-    seed: Seed = 0,
+    seed: options.Seed = 0,
     format_: options.ReportFormatOption = "table",
-    output: Output = None,
+    output: options.NumbersOutput = None,
     confusion: ConfusionOption = None,
 ) -> None:
-    target = _Target(format_, output, confusion, data=data)
+    target = EvaluationOutput(format_, output, confusion, data=data)
     dataset, available = labelled.choose(data, root, limit, seed, terminal)
 
-    from adafocus_cli.evaluation.looking import looking
-    from adafocus_cli.evaluation.report import Setting
+    from adafocus_cli.evaluation.policy_override import with_policy
+    from adafocus_cli.evaluation.report import EvaluationSetting
     from adafocus_cli.tagger import ClipTagger
 
-    tagger = looking(ClipTagger.of(model), policy, seed=seed)
-    report, seconds = _judged(dataset, tagger, request, terminal)
-    setting = Setting(
+    tagger = with_policy(ClipTagger.of(model), policy, seed=seed)
+    report, seconds = _evaluated(dataset, tagger, request, terminal)
+    setting = EvaluationSetting(
         model=tagger.model,
         data=data,
         policy=policy,
@@ -122,26 +99,27 @@ def evaluate(
     labelled.end_with(report.failures, dataset, terminal)
 
 
-def _judged(dataset: Dataset, tagger: ClipTagger, request: TagRequest, terminal: Terminal) -> tuple[Report, float]:
-    """The report, and how many seconds it took."""
-    from adafocus_cli.evaluation.judge import Judge
-    from adafocus_cli.evaluation.metrics import paper_metric
+def _evaluated(
+    dataset: Dataset, tagger: ClipTagger, request: TagRequest, terminal: Terminal
+) -> tuple[EvaluationReport, float]:
+    """The report, and the seconds it took."""
+    from adafocus_cli.evaluation.scoring import Scorer, paper_metric
 
-    judge = Judge(
+    scorer = Scorer(
         dataset,
         tagger.labels,
         metric=paper_metric(tagger.model, tagger.labels),
         min_score=tagger.min_score(request.min_score),
     )
     started = time.monotonic()
-    labelled.tag(dataset, tagger, request, terminal, take=judge.add)
-    report = judge.report()
+    labelled.tag(dataset, tagger, request, terminal, take=scorer.add)
+    report = scorer.report()
     assert report is not None, "at least one video was tagged"
     return report, time.monotonic() - started
 
 
-class _Target:
-    """Where the report goes, checked before the work begins."""
+class EvaluationOutput:
+    """The output files, checked before any work is done."""
 
     def __init__(
         self, format_: options.ReportFormat, output: Path | None, confusion: Path | None, *, data: str
@@ -156,7 +134,7 @@ class _Target:
         if confusion is not None:
             labelled.check_picture(confusion, data, option="--confusion")
 
-    def write(self, report: Report, setting: Setting, seconds: float) -> None:
+    def write(self, report: EvaluationReport, setting: EvaluationSetting, seconds: float) -> None:
         from adafocus_cli.files import replacing
         from adafocus_cli.output.writers import dumps
 
@@ -165,15 +143,15 @@ class _Target:
             with replacing(self._output) as file:
                 file.write(record.encode("utf-8", "backslashreplace"))
         if self._confusion is not None:
-            from adafocus_cli.evaluation.picture import draw
+            from adafocus_cli.evaluation.pictures import draw_confusion
 
             with replacing(self._confusion) as file:
-                draw(report.confusion).save(file, "PNG")
+                draw_confusion(report.confusion).save(file, "PNG")
         if self._format == "json":
             typer.echo(record, nl=False)
         else:
             from rich.console import Console
 
-            from adafocus_cli.evaluation.table import layout
+            from adafocus_cli.evaluation.tables import evaluation_layout
 
-            Console(highlight=False).print(layout(report, setting, seconds=seconds))
+            Console(highlight=False).print(evaluation_layout(report, setting, seconds=seconds))

@@ -1,7 +1,4 @@
-"""`adafocus flops`: what a video costs, counted from the layers, without weights.
-
-Knows nothing of how the layers are counted.
-"""
+"""`adafocus flops`: counts what a video costs from the layers of a model, without weights."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ CONVENTION = (
     "GMACs are 10⁹ multiply-adds. Papers call them FLOPs; counted as two operations each, they are twice as many."
 )
 
-HELP = """Say what a video costs: multiply-adds by stage, and what whole frames would cost.
+HELP = """Count what a video costs: multiply-adds by stage, and what whole frames would cost.
 
-Counted from the layers for a video of which nothing is skipped. With no family and no model: all families."""
+Counted from the layers, for a video of which nothing is skipped. Without a family or a model: for all families."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -34,9 +31,11 @@ EXAMPLES = """[bold]Examples[/bold]
   [cyan]adafocus flops --family adafocus-v1 --patch-size 128[/cyan]
   [cyan]adafocus flops --weights model.pth --format json[/cyan]"""
 
-Family = Annotated[str | None, typer.Option(metavar="NAME", help="A family of models at its published sizes.")]
-Frames = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many careful looks, for --family.")]
-Classes = Annotated[int | None, typer.Option(metavar="N", min=1, help="How many classes, for --family.")]
+Family = Annotated[
+    str | None, typer.Option("--family", metavar="NAME", help="A family of models, in its published sizes.")
+]
+Frames = Annotated[int | None, typer.Option("--frames", metavar="N", min=1, help="Number of looks, for --family.")]
+Classes = Annotated[int | None, typer.Option("--classes", metavar="N", min=1, help="Number of classes, for --family.")]
 
 
 @options.with_shared_options
@@ -50,11 +49,11 @@ def flops(
 ) -> None:
     one_model = model.source is not None
     if family is not None and one_model:
-        raise UsageError("--family and --model or --weights both say which model; give one of them")
+        raise UsageError("--family cannot be used with --model or --weights; give one of them")
     if model.views is not None and family is None and not one_model:
-        raise UsageError("--views is for networks over whole clips; name one with --family, --model or --weights")
+        raise UsageError("--views is for whole-clip models; name one with --family, --model or --weights")
     if one_model and (frames is not None or classes is not None):
-        raise UsageError("a model has its own frames and classes; give --frames and --classes with --family")
+        raise UsageError("--frames and --classes need --family; a model has its own")
 
     if one_model:
         from adafocus_cli.tagger import ClipTagger
@@ -68,7 +67,7 @@ def flops(
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _CountedSpec:
     spec: ModelSpec
     cost: Cost
 
@@ -87,10 +86,10 @@ class _Counted:
         }
 
 
-def _count(spec: ModelSpec) -> _Counted:
+def _count(spec: ModelSpec) -> _CountedSpec:
     from adafocus_cli.flops import cost_of
 
-    return _Counted(spec, cost_of(spec))
+    return _CountedSpec(spec, cost_of(spec))
 
 
 def _sized(
@@ -106,7 +105,7 @@ def _sized(
     return spec if frames is None else spec.with_frames(frames)
 
 
-def _all_families(patch_size: int | None, frames: int | None, classes: int | None) -> list[_Counted]:
+def _all_families(patch_size: int | None, frames: int | None, classes: int | None) -> list[_CountedSpec]:
     from adafocus_cli.models import FAMILIES
 
     patches = PATCH_SIZES if patch_size is None else (patch_size,)
@@ -114,7 +113,7 @@ def _all_families(patch_size: int | None, frames: int | None, classes: int | Non
     return [_count(_sized(family, size, frames, classes)) for family in FAMILIES for size in sizes[family]]
 
 
-def _show(counted: list[_Counted], format_: options.ReportFormat, *, one_model: bool) -> None:
+def _show(counted: list[_CountedSpec], format_: options.ReportFormat, *, one_model: bool) -> None:
     if format_ == "json":
         from adafocus_cli.output.writers import dumps
 
@@ -128,7 +127,7 @@ def _show(counted: list[_Counted], format_: options.ReportFormat, *, one_model: 
     console.print(f"\n{CONVENTION}", style="dim")
 
 
-def _by_stage(counted: _Counted) -> RenderableType:
+def _by_stage(counted: _CountedSpec) -> RenderableType:
     from rich.table import Table
 
     spec, cost = counted.spec, counted.cost
@@ -156,7 +155,7 @@ def _cuts_patches(spec: ModelSpec) -> bool:
     return family_named(spec.family).cuts_patches
 
 
-def _by_family(counted: list[_Counted]) -> RenderableType:
+def _by_family(counted: list[_CountedSpec]) -> RenderableType:
     """One line a family, one column a patch size, and one for families that cut none."""
     from rich.table import Table
 

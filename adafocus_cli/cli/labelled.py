@@ -1,7 +1,4 @@
-"""Labelled videos as commands take them: the options that name them, how they are read, and a model's pass over them.
-
-Knows nothing of what is made of the answers.
-"""
+"""Labelled videos for `evaluate`, `calibrate` and `train`: reads them, tags them, and checks the output files."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -24,28 +21,6 @@ if TYPE_CHECKING:
     from adafocus_cli.schema import Failure, Result
     from adafocus_cli.tagger import ClipTagger
 
-Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="A folder of class folders, a list, or world:NAME, a made-up world.")
-]
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER",
-        rich_help_panel=options.INPUT,
-        help="Where the videos of a list are, or folders of their frames as images; without it, beside the list.",
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        rich_help_panel=options.INPUT,
-        help="Only a sample of N videos, each class with its share; of a made-up world, how many scenes.",
-        show_default="all; 500 scenes",
-    ),
-]
-
 
 def read(data: str, root: Path | None, terminal: Terminal) -> Dataset:
     from adafocus_cli.evaluation.data import Finder
@@ -56,14 +31,14 @@ def read(data: str, root: Path | None, terminal: Terminal) -> Dataset:
 
 
 def choose(data: str, root: Path | None, limit: int | None, seed: int, terminal: Terminal) -> tuple[Dataset, int]:
-    """What is to be tagged, and of how many it is a sample. A world has scenes without end: all that are asked for."""
-    from adafocus_cli.evaluation.scenes import COUNT, is_scene, scenes
+    """The samples to tag, and how many there are in all; of a synthetic world, both are what was asked for."""
+    from adafocus_cli.evaluation.frames import SCENES, is_scene, scenes
 
     if is_scene(data):
         if root is not None:
-            raise UsageError(f"--root says where the videos of a list are, but {data} is made up; leave it out")
-        made_up = scenes(data, COUNT if limit is None else limit, seed)
-        return made_up, len(made_up)
+            raise UsageError(f"--root is for lists, and {data} is a synthetic world; leave it out")
+        dataset = scenes(data, SCENES if limit is None else limit, seed)
+        return dataset, len(dataset)
     everything = read(data, root, terminal)
     return everything if limit is None else everything.limited(limit, seed), len(everything)
 
@@ -76,7 +51,7 @@ def tag(
     *,
     take: Callable[[int, Result], None],
 ) -> tuple[Failure, ...]:
-    """Gives every result to `take`, with the place of its sample; the failures. None tagged is an error."""
+    """Gives every result to `take`, with the index of its sample, and returns the failures; if all fail, raises."""
     from adafocus_cli.evaluation.frames import tag_samples
     from adafocus_cli.schema import Failure
 
@@ -86,32 +61,32 @@ def tag(
         terminal.progress(into_stdout=False) as bar,
         closing(tag_samples(dataset.samples, tagger, request)) as results,
     ):
-        for done, (place, result) in enumerate(results, 1):
+        for done, (index, result) in enumerate(results, 1):
             if isinstance(result, Failure):
-                failed[place] = result
-            take(place, result)
+                failed[index] = result
+            take(index, result)
             bar.update(done=done, total=len(dataset), failed=len(failed))
-    failures = tuple(failed[place] for place in sorted(failed))
+    failures = tuple(failed[index] for index in sorted(failed))
     if len(failures) == len(dataset):
         raise AdaFocusError(f"none of the {len(dataset)} videos could be tagged; the first: {failures[0].message}")
     return failures
 
 
 def end_with(failures: tuple[Failure, ...], dataset: Dataset, terminal: Terminal) -> None:
-    """The exit status tells that the numbers are not over all videos."""
+    """Exits with the status for some failures, if there are any."""
     if failures:
-        terminal.note(f"{len(failures)} of {len(dataset)} videos could not be tagged; the numbers are over the others")
+        terminal.note(f"{len(failures)} of {len(dataset)} videos could not be tagged and are not in the numbers")
         raise typer.Exit(options.SOME_FAILED)
 
 
 def check_writable(path: Path, data: str) -> None:
     if is_video_name(path.name) or path.resolve() == Path(data).resolve():
-        raise UsageError(f"{path} is an input or named like one, and would be lost; give another output file")
+        raise UsageError(f"{path} is an input or has the name of a video, and would be overwritten; give another file")
     if path.is_dir() or str(path) == "-" or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write to {path}; give a file in a folder that exists and can be written to")
+        raise UsageError(f"cannot write to {path}; give a file in a folder that exists and can be written")
 
 
 def check_picture(path: Path, data: str, *, option: str) -> None:
     check_writable(path, data)
     if path.suffix.lower() != ".png":
-        raise UsageError(f"{option} draws a PNG picture, but {path} is not called so; name it FILE.png")
+        raise UsageError(f"{option} writes a PNG picture, and {path} does not end in .png; give FILE.png")

@@ -1,7 +1,4 @@
-"""`adafocus merge`: the outputs of several runs as one.
-
-Parses, calls and says what came of it; knows nothing of formats.
-"""
+"""`adafocus merge`: merges the outputs of several runs into one file."""
 
 from __future__ import annotations
 
@@ -11,44 +8,31 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import Terminal, counted
+from adafocus_cli.cli.terminal import counted
 from adafocus_cli.errors import UsageError
 
-HELP = """Put the outputs of several `batch` runs, such as shards, into one file.
+HELP = """Merge the outputs of several `batch` runs, such as shards, into one file.
 
-Every video is in it once: the record of the newer file counts, of the same file the one that is tagged, else the one \
-that is given last. Outputs of other settings are refused."""
+The output has one record per video. Of several, it keeps that of the newest version of the video; of these, one that \
+was tagged; of these, the last. Outputs with other settings are refused."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
   [cyan]adafocus merge shard-*.jsonl -o tags.jsonl[/cyan]
-  [cyan]adafocus merge tags.jsonl again.jsonl -o tags.sqlite[/cyan]"""
+  [cyan]adafocus merge tags.jsonl retried.jsonl -o tags.sqlite[/cyan]"""
 
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILES", help="Outputs of `batch`, in any of its formats.", show_default=False)
 ]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", metavar="FILE", rich_help_panel=options.OUTPUT, help="What to write; its ending says as what."
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", metavar="", rich_help_panel=options.OUTPUT, help="Replace FILE if it is there.")
-]
 
 
+@options.with_shared_options
 def merge(
-    context: typer.Context,
     files: Files,
-    output: Output,
-    overwrite: Overwrite = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    output: options.RecordsOutput,
+    terminal: options.TerminalOptions,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
-
     from adafocus_cli.output.journal import check_name
     from adafocus_cli.output.journal import merge as merge_files
 
@@ -58,7 +42,7 @@ def merge(
         if not path.is_file():
             raise UsageError(f"there is no file {path}; give outputs of adafocus batch")
     if output.exists() and not overwrite:
-        raise UsageError(f"{output} is there already; give another file, or --overwrite to replace it")
+        raise UsageError(f"{output} exists; give another file, or --overwrite to replace it")
     merged = merge_files(files, output)
-    replaced = f"; {counted(merged.left_out, 'record')} gave way to others" if merged.left_out else ""
+    replaced = f"; {counted(merged.left_out, 'record')} were superseded" if merged.left_out else ""
     terminal.note(f"{counted(merged.kept, 'video')} in {output}, {merged.failed} of them failed{replaced}")

@@ -45,7 +45,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A published checkpoint, or a file that convert wrote.")]
 CatalogueOption = Annotated[
     str | None,
-    typer.Option("--catalogue", metavar="FILE|URL", help="A catalogue of models to add to the packaged one."),
+    typer.Option("--catalogue", metavar="FILE|URL", help="Also use the catalogue of models in FILE."),
 ]
 AcceptChanged = Annotated[
     bool,
@@ -69,13 +69,12 @@ def models(context: typer.Context) -> None:
 
 
 @app.command("list", help="List the published models and the installed ones.")
+@options.with_shared_options
 def list_(
-    context: typer.Context,
+    terminal: options.VerboseOption,
     catalogue: CatalogueOption = None,
     format_: options.ReportFormatOption = "table",
-    verbose: options.Verbose = False,
 ) -> None:
-    context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import list_record, print_list
     from adafocus_cli.library.store import ModelStore
 
@@ -86,15 +85,14 @@ def list_(
         print_list(entries, store)
 
 
-@app.command(help="Show everything about a model: accuracy, files, labels and how certain their order is.")
+@app.command(help="Show a model: accuracy, cost, files, labels, and how certain their order is.")
+@options.with_shared_options
 def show(
-    context: typer.Context,
     name: Name,
+    terminal: options.VerboseOption,
     catalogue: CatalogueOption = None,
     format_: options.ReportFormatOption = "table",
-    verbose: options.Verbose = False,
 ) -> None:
-    context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_model, show_record
     from adafocus_cli.library.store import ModelStore
 
@@ -107,16 +105,13 @@ def show(
 
 
 @app.command(help="Download, check and install a published model. An interrupted download is resumed.")
+@options.with_shared_options
 def pull(
-    context: typer.Context,
     name: Name,
+    terminal: options.TerminalOptions,
     catalogue: CatalogueOption = None,
     accept_changed: AcceptChanged = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     from adafocus_cli.library.store import ModelStore
 
     entry, store = _catalogue(catalogue)[name], ModelStore()
@@ -133,19 +128,16 @@ def pull(
 
 
 @app.command(help="Install a checkpoint file under a name.")
+@options.with_shared_options
 def add(
-    context: typer.Context,
     file: File,
     name: NewName,
+    terminal: options.TerminalOptions,
     patch_size: options.PatchSize = None,
     labels: options.Labels = None,
     catalogue: CatalogueOption = None,
     accept_changed: AcceptChanged = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     from adafocus_cli.library.catalogue import check_name, check_replaceable
     from adafocus_cli.library.store import ModelStore
 
@@ -163,14 +155,13 @@ def add(
 
 
 @app.command(help="Check that installed models have not changed.")
+@options.with_shared_options
 def verify(
-    context: typer.Context,
+    terminal: options.VerboseOption,
     names: Names = None,
     all_: All = False,
     format_: options.ReportFormatOption = "table",
-    verbose: options.Verbose = False,
 ) -> None:
-    context.obj.verbose = verbose
     from adafocus_cli.cli.models_view import print_states
     from adafocus_cli.library.catalogue import INCLUDED
     from adafocus_cli.library.store import ModelStore
@@ -192,19 +183,16 @@ def verify(
 
 
 @app.command(help="Convert a checkpoint to one safetensors file that describes itself and loads faster.")
+@options.with_shared_options
 def convert(
-    context: typer.Context,
     file: File,
     output: Output,
+    terminal: options.TerminalOptions,
     name: NameInside = None,
     patch_size: options.PatchSize = None,
     labels: options.Labels = None,
     catalogue: CatalogueOption = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     source = _existing(file)
     if output.suffix != ".safetensors":
         raise UsageError(f"{output} is not a safetensors file; give a name that ends in .safetensors")
@@ -220,9 +208,8 @@ def convert(
 
 
 @app.command(help="Remove an installed model. The hash of a published file is kept.")
-def remove(context: typer.Context, name: Name, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
+@options.with_shared_options
+def remove(name: Name, terminal: options.TerminalOptions) -> None:
     from adafocus_cli.library import catalogue
     from adafocus_cli.library.store import ModelStore
 

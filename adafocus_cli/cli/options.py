@@ -1,7 +1,8 @@
 """The options that commands share, each declared once, and the requests that they fill.
 
-A command names groups of them: a parameter that is annotated with a group gets the value that the group's options
-make, and `with_shared_options` shows Typer the options in its place. Knows nothing of what a command does with them.
+A command names groups of them: a parameter that is annotated with a group receives the request that the group's options
+fill, and `with_shared_options` shows Typer the options in its place. To add an option to several commands: declare it
+here, add it to `_SHARED` and to the groups of these commands, and give its value to a request.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from adafocus_cli.cli.inputs import Sources
-from adafocus_cli.cli.sidecars import SidecarRequest
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, Precision, RuntimeName, TagRequest
 from adafocus_cli.video import Decode, Decoder
 from adafocus_cli.video.limits import Limits
+
+if TYPE_CHECKING:
+    from adafocus_cli.output.sidecars import Sidecars
 
 # The exit status when some videos failed and the rest is done.
 SOME_FAILED = 3
@@ -30,24 +33,35 @@ SOME_FAILED = 3
 Format = Literal["table", "json", "jsonl", "csv"]
 ReportFormat = Literal["table", "json"]
 
-# Panels of the help.
+# Panels of the help, in the order in which they are shown.
 MODEL = "Model"
-EXITS = "Leaving early"
 ANSWER = "Answer"
-OUTPUT = "Output"
+EXITS = "Leaving early"
 INPUT = "Videos"
+COMPARED = "Compared"
+BATCH = "Batch"
+ENGINE = "Engine"
+OUTPUT = "Output"
 SIDECARS = "Files for players and media libraries"
+TRAIN_DATA = "Labelled videos"
+TRAIN_MODEL = "The model"
+TRAIN_METHOD = "How it learns"
+TRAIN_RUN = "The run"
+PANELS = (
+    *(TRAIN_DATA, TRAIN_MODEL, TRAIN_METHOD, TRAIN_RUN),
+    *(MODEL, ANSWER, EXITS, INPUT, COMPARED, BATCH, ENGINE, OUTPUT, SIDECARS),
+)
 
 
 def _checked_device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-        raise typer.BadParameter(f"{value!r} is not a device; auto, cpu, cuda, cuda:0 (1, …) and mps are")
+        raise typer.BadParameter(f"{value!r} is not a device; give auto, cpu, cuda, cuda:N or mps")
     return value
 
 
 def _checked_memory(value: float) -> float:
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value:g} is no amount of memory; give GiB above 0")
+        raise typer.BadParameter(f"{value:g} is not an amount of memory; give GiB above 0")
     return value
 
 
@@ -61,7 +75,7 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="INPUTS",
-        help="Videos, folders of videos, patterns such as '*.mp4', addresses such as s3://bucket/, or - for a list.",
+        help="Videos, folders of videos, patterns such as '*.mp4', URLs such as s3://bucket/, or - to read a list.",
     ),
 ]
 FilesFrom = Annotated[
@@ -70,12 +84,38 @@ FilesFrom = Annotated[
         "--files-from",
         metavar="FILE",
         rich_help_panel=INPUT,
-        help="Read paths from FILE, one a line; - is stdin.",
+        help="Read paths from FILE, one per line; - reads stdin.",
     ),
 ]
 Null = Annotated[
     bool,
     typer.Option("--null", "-0", metavar="", rich_help_panel=INPUT, help="Paths in the list end with NUL."),
+]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A folder with one folder per class, a list, or world:NAME, a synthetic world."
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="FOLDER",
+        rich_help_panel=INPUT,
+        help="Folder of the videos of a list, or of folders of their frames; default: the folder of the list.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        rich_help_panel=INPUT,
+        help="Use a sample of N videos, balanced over the classes; of a synthetic world, N scenes.",
+        show_default="all; 500 scenes",
+    ),
 ]
 ModelName = Annotated[
     str | None,
@@ -85,63 +125,81 @@ ModelName = Annotated[
         metavar="NAME",
         show_default=DEFAULT_MODEL,
         rich_help_panel=MODEL,
-        help="A model by name, or a file.",
+        help="Name of a model, or a checkpoint file.",
     ),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", "-w", metavar="FILE", rich_help_panel=MODEL, help="A checkpoint file; wins over a name."),
+    typer.Option("--weights", "-w", metavar="FILE", rich_help_panel=MODEL, help="Checkpoint file; overrides --model."),
 ]
 Labels = Annotated[
     str | None,
     typer.Option(
+        "--labels",
         metavar="FILE|NAME",
         rich_help_panel=MODEL,
-        help="The names of the classes: a text file with one a line, or the data set of a packaged list.",
+        help="Names of the classes: a text file with one per line, or a packaged list, by the name of its data set.",
     ),
 ]
 PatchSize = Annotated[
     int | None,
     typer.Option(
-        metavar="PIXELS", min=1, rich_help_panel=MODEL, help="The side of a patch, where the file does not say it."
+        "--patch-size",
+        metavar="PIXELS",
+        min=1,
+        rich_help_panel=MODEL,
+        help="Side of a patch, if the checkpoint does not say it.",
     ),
 ]
-ViewsOption = Annotated[
+Views = Annotated[
     int | None,
     typer.Option(
         "--views",
         metavar="1|10|30",
         rich_help_panel=MODEL,
-        help="How often a network over whole clips sees a video: 10 clips of it, 30 with 3 squares of each.",
+        help="Views of a video that a whole-clip model averages: 10 clips, or 30 (3 square crops of each).",
     ),
 ]
 Device = Annotated[
     str,
     typer.Option(
+        "--device",
         metavar="NAME",
         callback=_checked_device,
         rich_help_panel=MODEL,
-        help="Where the model runs: auto, cpu, cuda, cuda:N or mps.",
+        help="Run the model on auto, cpu, cuda, cuda:N or mps.",
     ),
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", rich_help_panel=MODEL, help="What the networks calculate with; auto is fp32."),
+    typer.Option("--precision", rich_help_panel=MODEL, help="Number format of the networks; auto is fp32."),
 ]
 RuntimeOption = Annotated[
     RuntimeName,
     typer.Option(
         "--runtime",
         rich_help_panel=MODEL,
-        help="What runs the networks; auto is OpenVINO on a processor, if installed and fit for the model.",
+        help="Library that runs the networks; auto is OpenVINO on a CPU, if installed and the model allows it.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        show_default="as suits the device",
+        rich_help_panel=MODEL,
+        help="Videos that an accelerator processes at a time; a CPU processes one.",
     ),
 ]
 TopK = Annotated[
-    int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="How many labels at most.")
+    int, typer.Option("--top-k", "-k", metavar="N", min=1, rich_help_panel=ANSWER, help="Maximum number of labels.")
 ]
 MinScore = Annotated[
     float | None,
     typer.Option(
+        "--min-score",
         metavar="SCORE",
         min=0,
         max=1,
@@ -150,8 +208,30 @@ MinScore = Annotated[
         help="Leave out labels with a lower score (0 to 1).",
     ),
 ]
+Window = Annotated[
+    float | None,
+    typer.Option(
+        "--window",
+        metavar="SECONDS",
+        rich_help_panel=ANSWER,
+        help="Tag each window of this length by itself, to find what happens when in long videos.",
+    ),
+]
+Stride = Annotated[
+    float | None,
+    typer.Option(
+        "--stride",
+        metavar="SECONDS",
+        show_default="half a window",
+        rich_help_panel=ANSWER,
+        help="Time from the start of one window to the start of the next.",
+    ),
+]
 Logits = Annotated[
-    bool, typer.Option("--logits", metavar="", rich_help_panel=ANSWER, help="Add the raw answers to json and jsonl.")
+    bool,
+    typer.Option(
+        "--logits", metavar="", rich_help_panel=ANSWER, help="Add the logits of all classes to json and jsonl."
+    ),
 ]
 ExitFile = Annotated[
     Path | None,
@@ -159,100 +239,105 @@ ExitFile = Annotated[
         "--exit",
         metavar="FILE",
         rich_help_panel=EXITS,
-        help="Thresholds calibrated for this model: stop looking at a video once the answer is good enough.",
+        help="Stop looking at a video once the answer is certain enough, by the thresholds in FILE.",
     ),
 ]
 MaxGmacs = Annotated[
     float | None,
     typer.Option(
+        "--max-gmacs",
         metavar="N",
         rich_help_panel=EXITS,
-        help="A hard cap on every video's cost, in 10⁹ multiply-adds: the best answer that fits under it.",
-    ),
-]
-Window = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        rich_help_panel=ANSWER,
-        help="Tag each stretch of so many seconds as a clip of its own: what happens when, in long videos.",
-    ),
-]
-Stride = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        show_default="half a window",
-        rich_help_panel=ANSWER,
-        help="From the start of one window to that of the next.",
+        help="Maximum cost of each video, in 10⁹ multiply-adds.",
     ),
 ]
 DecoderOption = Annotated[
     Decoder,
-    typer.Option(rich_help_panel=INPUT, help="What reads the videos; auto takes the one that suits."),
+    typer.Option("--decoder", rich_help_panel=INPUT, help="Library that decodes the videos; auto picks one."),
 ]
 DecodeOption = Annotated[
     Decode,
     typer.Option(
-        "--decode", rich_help_panel=INPUT, help="fast takes the nearest keyframes instead of the exact frames."
+        "--decode", rich_help_panel=INPUT, help="fast decodes the nearest keyframes instead of the exact frames."
     ),
 ]
 DecodeTimeout = Annotated[
     float,
     typer.Option(
+        "--decode-timeout",
         metavar="SECONDS",
         callback=checked_time,
         rich_help_panel=INPUT,
-        help="How long each step of a video may take: to fetch it, to open it, to decode frames that are asked for.",
+        help="Time limit for each step of a video: fetching it, opening it, decoding the frames that are needed.",
     ),
 ]
 DecodeMemory = Annotated[
     float,
     typer.Option(
+        "--decode-memory",
         metavar="GIB",
         callback=_checked_memory,
         rich_help_panel=INPUT,
-        help="How much memory a process that decodes may take, where the system can limit it.",
+        help="Memory limit of a decoding process, where the system can enforce it.",
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
+        "--workers",
         metavar="N",
         min=1,
         show_default="half the cores",
         rich_help_panel=INPUT,
-        help="How many videos are decoded at a time.",
+        help="Number of videos that are decoded at a time.",
     ),
 ]
-BatchSize = Annotated[
-    int | None,
+ReportFormatOption = Annotated[
+    ReportFormat, typer.Option("--format", "-f", rich_help_panel=OUTPUT, help="Output for people or for programs.")
+]
+NumbersOutput = Annotated[
+    Path | None,
     typer.Option(
-        metavar="N",
-        min=1,
-        show_default="as suits the device",
-        rich_help_panel=MODEL,
-        help="How many videos an accelerator takes at a time; a processor takes them one by one.",
+        "--output", "-o", metavar="FILE", rich_help_panel=OUTPUT, help="Also write all numbers to FILE, as JSON."
+    ),
+]
+RecordsOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", metavar="", rich_help_panel=OUTPUT, help="Replace FILE, whatever it is.")
+    bool, typer.Option("--overwrite", metavar="", rich_help_panel=OUTPUT, help="Replace existing output files.")
 ]
-ReportFormatOption = Annotated[
-    ReportFormat, typer.Option("--format", "-f", rich_help_panel=OUTPUT, help="For people or for programs.")
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", metavar="", rich_help_panel=OUTPUT, help="Print nothing but errors."),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", metavar="", rich_help_panel=OUTPUT, help="Print more, and a traceback for errors."),
 ]
 Subtitles = Annotated[
     Literal["vtt", "srt"] | None,
-    typer.Option("--subtitles", rich_help_panel=SIDECARS, help="Segments as subtitles; needs --window."),
+    typer.Option("--subtitles", rich_help_panel=SIDECARS, help="Write segments as subtitles; needs --window."),
 ]
 Chapters = Annotated[
     bool,
     typer.Option(
-        "--chapters", metavar="", rich_help_panel=SIDECARS, help="Segments as chapters for FFmpeg; needs --window."
+        "--chapters",
+        metavar="",
+        rich_help_panel=SIDECARS,
+        help="Write segments as chapters for FFmpeg; needs --window.",
     ),
 ]
 Xmp = Annotated[
-    bool, typer.Option("--xmp", metavar="", rich_help_panel=SIDECARS, help="Tags, and segments as markers, as XMP.")
+    bool,
+    typer.Option("--xmp", metavar="", rich_help_panel=SIDECARS, help="Write tags, and segments as markers, as XMP."),
 ]
 SidecarFolder = Annotated[
     Path | None,
@@ -261,7 +346,7 @@ SidecarFolder = Annotated[
         metavar="FOLDER",
         show_default="where -o FILE is",
         rich_help_panel=SIDECARS,
-        help="Where these files go, each below it as its video is named; with . they lie beside the videos.",
+        help="Write these files below FOLDER, under the paths of their videos; . puts them beside the videos.",
     ),
 ]
 TagMapFile = Annotated[
@@ -270,20 +355,53 @@ TagMapFile = Annotated[
         "--map",
         metavar="FILE",
         rich_help_panel=SIDECARS,
-        help="Names of your own for labels in these files: YAML or CSV.",
+        help="Rename labels in these files, as FILE (YAML or CSV) says.",
     ),
 ]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", metavar="", rich_help_panel=OUTPUT, help="Say nothing but errors."),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option("--verbose", "-v", metavar="", rich_help_panel=OUTPUT, help="Say more, with a traceback for errors."),
+# Shared by evaluate and calibrate; the seed of train is of a whole run.
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        rich_help_panel=INPUT,
+        help="Random seed: for --limit, for synthetic worlds, and for everything else that is random.",
+    ),
 ]
 
 
-# What the parameters of commands are called, and what Typer is told of them. The defaults are those of the requests.
+@dataclass(frozen=True, kw_only=True)
+class SidecarRequest:
+    """Which files to write beside the results, and where; without a folder, where the results go."""
+
+    subtitles: Literal["vtt", "srt"] | None
+    chapters: bool
+    xmp: bool
+    folder: Path | None
+    map: Path | None
+
+    def open(self, output: Path | None, request: TagRequest) -> Sidecars | None:
+        """The writer of these files, for results in `output`; None if none are wanted."""
+        from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
+
+        timed = [*filter(None, [self.subtitles]), *(["chapters"] if self.chapters else [])]
+        kinds = (*timed, *(["xmp"] if self.xmp else []))
+        if not kinds:
+            for option, value in (("--sidecars", self.folder), ("--map", self.map)):
+                if value is not None:
+                    raise UsageError(f"{option} {value} is for files beside the results; add --subtitles vtt or --xmp")
+            return None
+        if timed and request.windows is None:
+            option = "--chapters" if self.subtitles is None else f"--subtitles {self.subtitles}"
+            raise UsageError(f"{option} shows what happens when; add --window SECONDS")
+        if self.folder is None and output is None:
+            raise UsageError("no folder for the files beside the results; give one with --sidecars")
+        folder = self.folder or (output or Path()).parent
+        return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))
+
+
+# The parameters of commands that stand for these options. Their defaults are those of the requests.
 _SHARED: dict[str, Any] = {
     "inputs": Inputs,
     "files_from": FilesFrom,
@@ -292,7 +410,7 @@ _SHARED: dict[str, Any] = {
     "weights": Weights,
     "labels": Labels,
     "patch_size": PatchSize,
-    "views": ViewsOption,
+    "views": Views,
     "device": Device,
     "precision": PrecisionOption,
     "runtime": RuntimeOption,
@@ -326,36 +444,46 @@ _DEFAULTS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Options by the names of their parameters, and the value that a command gets of them."""
+    """Options, by the names of their parameters, and what makes a request of their values."""
 
     names: tuple[str, ...]
     make: Callable[[Mapping[str, Any]], Any]
 
 
 def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer is to see it: in place of each group, its options."""
+    """The command as Typer sees it: with the options of each group in place of the group, sorted by panels."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Group] = {}
+    takes_context = False
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         group = _group_of(parameter.annotation)
-        if group is None:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-        else:
+        if group is not None:
             groups[parameter.name] = group
             parameters += map(_parameter, group.names)
+        elif parameter.annotation is typer.Context:
+            takes_context = True
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters.sort(key=_panel_index)
+    parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     of_groups = {name for group in groups.values() for name in group.names}
 
     @wraps(command)
     def run(context: typer.Context, **given: Any) -> None:
         own = {name: value for name, value in given.items() if name not in of_groups}
+        if takes_context:
+            own["context"] = context
         made = {name: group.make({**given, "context": context}) for name, group in groups.items()}
         command(**own, **made)
 
-    if parameters[0].name != "context":
-        parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _panel_index(parameter: inspect.Parameter) -> int:
+    panel = getattr(get_args(parameter.annotation)[-1], "rich_help_panel", None)
+    return PANELS.index(panel) if panel else -1
 
 
 def _group_of(annotation: Any) -> Group | None:
@@ -437,13 +565,13 @@ VerboseOption = Annotated[Terminal, Group(("verbose",), _terminal)]
 
 
 def files_read(sources: Sources, model: ModelRequest, request: TagRequest) -> tuple[str | Path, ...]:
-    """The files that a command reads, and must not write."""
+    """The files that a command reads, and must not overwrite."""
     named = (model.source, model.labels, request.exits, sources.files_from, *sources.inputs)
     return tuple(name for name in named if isinstance(name, str | Path))
 
 
 def _check_weights(weights: Path) -> None:
-    """That the file is there, before anything is started for it."""
+    """Checks that the file exists, before anything is started."""
     if str(weights) == "-":
         raise UsageError("--weights - is not possible: weights are not read from standard input; give a file")
     if weights.is_dir():

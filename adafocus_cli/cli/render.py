@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adafocus_cli.schema import Record
     from adafocus_cli.tagger import ClipTagger
 
-HELP = """Draw into a video where the model looked, its labels, and what they cost.
+HELP = """Draw the looks of the model, its labels and their cost into a video.
 
 The box moves from look to look, and the meter grows with each. Sound and frame times are kept."""
 
@@ -39,7 +39,7 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=options.OUTPUT,
-        help="The video to write: .mp4, .webm or .gif.",
+        help="Write the video to FILE: .mp4, .webm or .gif.",
     ),
 ]
 Frames = Annotated[
@@ -47,10 +47,6 @@ Frames = Annotated[
     typer.Option(
         "--frames", metavar="DIR", rich_help_panel=options.OUTPUT, help="Write a picture of each look into DIR."
     ),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", metavar="", rich_help_panel=options.OUTPUT, help="Replace existing files."),
 ]
 Results = Annotated[
     Path | None,
@@ -72,16 +68,16 @@ def render(
     output: Output = None,
     frames: Frames = None,
     results: Results = None,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    _check_targets(video, output, frames, overwrite=overwrite)
+    _check_outputs(video, output, frames, overwrite=overwrite)
     if results is not None and model.source is not None:
         raise UsageError("--results cannot be used with --model or --weights; give one or the other")
 
     from adafocus_cli.render import process
 
     with terminal.progress(into_stdout=False) as bar:
-        record = _tagged(video, model, request) if results is None else _found(results, video)
+        record = _tag(video, model, request) if results is None else _record_in(results, video)
         process.render(
             video,
             record,
@@ -93,11 +89,11 @@ def render(
     terminal.note(" and ".join(str(target) for target in (output, frames) if target is not None))
 
 
-def _check_targets(video: str, output: Path | None, frames: Path | None, *, overwrite: bool) -> None:
+def _check_outputs(video: str, output: Path | None, frames: Path | None, *, overwrite: bool) -> None:
     from adafocus_cli.render.process import kind_of
 
     if is_remote(video):
-        raise UsageError(f"{video} is on other storage; copy it to this machine first")
+        raise UsageError(f"{video} is not a local file; copy it to this machine first")
     if output is None and frames is None:
         raise UsageError("nothing to write; give --output FILE for a video, --frames DIR for pictures, or both")
     if output is not None:
@@ -115,7 +111,7 @@ def _is_taken(target: Path) -> bool:
     return any(target.iterdir()) if target.is_dir() else target.exists()
 
 
-def _tagged(video: str, model: ModelRequest, request: TagRequest) -> Record:
+def _tag(video: str, model: ModelRequest, request: TagRequest) -> Record:
     from adafocus_cli.engine.local import tag_files
     from adafocus_cli.schema import Failure
 
@@ -130,7 +126,7 @@ def _tagged(video: str, model: ModelRequest, request: TagRequest) -> Record:
     return result.to_dict()
 
 
-def _found(results: Path, video: str) -> Record:
+def _record_in(results: Path, video: str) -> Record:
     """The last record of the video, under this path or another one that leads to the same file."""
     from adafocus_cli.output.journal import whole_records
     from adafocus_cli.schema import path_of

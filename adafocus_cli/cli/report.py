@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import Terminal, counted
+from adafocus_cli.cli.terminal import counted
 from adafocus_cli.errors import UsageError
 
 HELP = """Make an HTML page of results: labels, where the model looked, and what it cost.
@@ -22,7 +22,7 @@ EXAMPLES = """[bold]Examples[/bold]
   [cyan]adafocus report tags.jsonl -o tags.html --videos /mnt/videos --title May[/cyan]"""
 
 Results = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="Results of `classify` or `batch`; not CSV.", show_default=False)
+    Path, typer.Argument(metavar="RESULTS", help="Output of `classify` or `batch`; not CSV.", show_default=False)
 ]
 Output = Annotated[
     Path,
@@ -31,40 +31,48 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=options.OUTPUT,
-        help="The page to write; it must end in .html.",
+        help="Write the page to FILE, which must end in .html.",
     ),
 ]
 Title = Annotated[
     str | None,
     typer.Option(
-        metavar="TEXT", rich_help_panel=options.OUTPUT, help="Heading of the page.", show_default="name of RESULTS"
+        "--title",
+        metavar="TEXT",
+        rich_help_panel=options.OUTPUT,
+        help="Heading of the page.",
+        show_default="name of RESULTS",
     ),
 ]
 Thumbnails = Annotated[
     int,
-    typer.Option(metavar="N", min=0, max=16, rich_help_panel=options.OUTPUT, help="Thumbnails per video; 0: none."),
+    typer.Option(
+        "--thumbnails",
+        metavar="N",
+        min=0,
+        max=16,
+        rich_help_panel=options.OUTPUT,
+        help="Number of thumbnails per video; 0: none.",
+    ),
 ]
 Videos = Annotated[
     Path | None,
     typer.Option(
-        "--videos", metavar="FOLDER", rich_help_panel=options.INPUT, help="Where the videos are, if they have moved."
+        "--videos", metavar="FOLDER", rich_help_panel=options.INPUT, help="Folder of the videos, if they have moved."
     ),
 ]
 
 
+@options.with_shared_options
 def report(
-    context: typer.Context,
     results: Results,
     output: Output,
+    terminal: options.TerminalOptions,
     overwrite: options.Overwrite = False,
     title: Title = None,
     videos: Videos = None,
     thumbnails: Thumbnails = 4,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     if not results.is_file():
         raise UsageError(f"there is no file {results}; give a file that adafocus classify or batch has written")
     if output.suffix.lower() not in (".html", ".htm"):

@@ -1,24 +1,33 @@
-"""What is said beside the results: messages and a progress bar, all on standard error.
+"""Messages and the progress bar, on standard error, and what Ctrl-C does.
 
-Knows nothing of results. Every message is one line, with names from outside made safe to show.
+Every message is one line, with names from outside made safe to print.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import PurePath
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from adafocus_cli.output.escape import printable
+from adafocus_cli.output.times import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from adafocus_cli.engine.windows import Watch
+    from adafocus_cli.schema import VideoInfo
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -133,6 +142,76 @@ class ProgressBar:
     def stop(self) -> None:
         if self._progress:
             self._progress.stop()
+
+
+def video_progress(bar: ProgressBar) -> Watch:
+    """Shows on a bar how far into a video its windows are."""
+    return lambda video, share: bar.within(video_position(video, share), share)
+
+
+def video_position(video: VideoInfo, share: float) -> str:
+    name, length = printable(PurePath(video.path).name), video.duration
+    if length is None:
+        return f"{name} {100 * share:.0f} %"
+    return f"{name} {clock(share * length)} of {clock(length)}"
+
+
+@contextmanager
+def stop_on_signal(notify: Callable[[str], None]) -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second one ends the process, as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    usual = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        restore()
+        stop.set()
+        # In another thread: this one may hold the lock of the progress bar.
+        threading.Thread(
+            target=notify, args=("finishing the videos in progress; press Ctrl-C again to stop now",)
+        ).start()
+
+    for number in _SIGNALS:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+@contextmanager
+def delayed_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM take effect at the end of the block; a second one, at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    usual = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held:
+            restore()
+            signal.raise_signal(number)
+        held.append(number)
+
+    for number in _SIGNALS:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        restore()
+        if held:
+            signal.raise_signal(held[0])
 
 
 def counted(count: int, noun: str) -> str:

@@ -17,6 +17,7 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.output.times import duration
 from adafocus_cli.requests import Precision
 
 if TYPE_CHECKING:
@@ -46,64 +47,105 @@ On four GPUs:
 3 trained, but some videos could not be read · 130 interrupted"""
 
 # Panels of the help.
-_data = partial(typer.Option, rich_help_panel="Labelled videos")
-_model = partial(typer.Option, rich_help_panel="The model")
-_learning = partial(typer.Option, rich_help_panel="How it learns")
-_run = partial(typer.Option, rich_help_panel="The run")
+_data_option = partial(typer.Option, rich_help_panel=options.TRAIN_DATA)
+_model_option = partial(typer.Option, rich_help_panel=options.TRAIN_MODEL)
+_method_option = partial(typer.Option, rich_help_panel=options.TRAIN_METHOD)
+_run_option = partial(typer.Option, rich_help_panel=options.TRAIN_RUN)
 
 Data = Annotated[
     str | None,
     typer.Argument(metavar="DATA", help="A folder of class folders, a list, or world:NAME."),
 ]
-Val = Annotated[str | None, _data(metavar="DATA", help="Validation videos; default: a share of DATA.")]
+Val = Annotated[str | None, _data_option("--val", metavar="DATA", help="Validation videos; default: a share of DATA.")]
 ValShare = Annotated[
-    float, _data(metavar="SHARE", min=0.01, max=0.9, help="Share of every class of DATA to hold out for validation.")
+    float,
+    _data_option(
+        "--val-share",
+        metavar="SHARE",
+        min=0.01,
+        max=0.9,
+        help="Share of every class of DATA to hold out for validation.",
+    ),
 ]
-ClipsPerEpoch = Annotated[int, _data(metavar="N", min=1, help="Synthetic worlds: new clips in every epoch.")]
-ValClips = Annotated[int, _data(metavar="N", min=1, help="Synthetic worlds: validation clips.")]
-Labels = Annotated[str | None, _data(metavar="FILE|NAME", help="Names of the classes, if they are numbered.")]
+ClipsPerEpoch = Annotated[
+    int, _data_option("--clips-per-epoch", metavar="N", min=1, help="Synthetic worlds: new clips in every epoch.")
+]
+ValClips = Annotated[int, _data_option("--val-clips", metavar="N", min=1, help="Synthetic worlds: validation clips.")]
+Labels = Annotated[
+    str | None, _data_option("--labels", metavar="FILE|NAME", help="Names of the classes, if they are numbered.")
+]
 Flip = Annotated[
     bool,
-    _data("--flip/--no-flip", help="Mirror half of the clips, in recipes without TSM; not if left and right matter."),
+    _data_option(
+        "--flip/--no-flip", help="Mirror half of the clips, in recipes without TSM; not if left and right matter."
+    ),
 ]
 
 RecipeName = Annotated[
     Literal["v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm", "sfc"],
-    _model("--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm or sfc."),
+    _model_option(
+        "--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm or sfc."
+    ),
 ]
 Init = Annotated[
     str,
-    _model(
+    _model_option(
+        "--init",
         metavar="NAME|FILE",
         help="Start from a model, from ImageNet weights (imagenet; EfficientNet-Lite's need no download), or from "
         "random weights (scratch).",
     ),
 ]
 GlanceWeights = Annotated[
-    str | None, _model(metavar="FILE", help="Weights of the glance network, with the names of its ImageNet weights.")
+    str | None,
+    _model_option(
+        "--glance-weights",
+        metavar="FILE",
+        help="Weights of the glance network, with the names of its ImageNet weights.",
+    ),
 ]
 FocusWeights = Annotated[
-    str | None, _model(metavar="FILE", help="Weights of the focus network, with the names of its ImageNet weights.")
+    str | None,
+    _model_option(
+        "--focus-weights", metavar="FILE", help="Weights of the focus network, with the names of its ImageNet weights."
+    ),
 ]
 Glance = Annotated[
-    str | None, _model(metavar="NET", help="The glance network, its width and picture size: mobilenet_v2:0.5@112.")
+    str | None,
+    _model_option(
+        "--glance", metavar="NET", help="The glance network, its width and picture size: mobilenet_v2:0.5@112."
+    ),
 ]
 Focus = Annotated[
-    str | None, _model(metavar="NET", help="The focus network, its width and patch size: resnet18:0.25@96.")
+    str | None,
+    _model_option("--focus", metavar="NET", help="The focus network, its width and patch size: resnet18:0.25@96."),
 ]
-Frames = Annotated[int | None, _model(metavar="N", min=2, help="Frames of the glance network.")]
-FocusFrames = Annotated[int | None, _model(metavar="N", min=2, help="Frames of the focus network, with TSM.")]
-FrameSize = Annotated[int | None, _model(metavar="PIXELS", min=32, max=1024, help="Side of a frame.")]
-PolicyChannels = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy's first layer.")]
-PolicyWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the policy.")]
-ClassifierWidth = Annotated[int | None, _model(metavar="N", min=1, help="Width of the classifier, without TSM.")]
+Frames = Annotated[int | None, _model_option("--frames", metavar="N", min=2, help="Frames of the glance network.")]
+FocusFrames = Annotated[
+    int | None, _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with TSM.")
+]
+FrameSize = Annotated[
+    int | None, _model_option("--frame-size", metavar="PIXELS", min=32, max=1024, help="Side of a frame.")
+]
+PolicyChannels = Annotated[
+    int | None, _model_option("--policy-channels", metavar="N", min=1, help="Width of the policy's first layer.")
+]
+PolicyWidth = Annotated[int | None, _model_option("--policy-width", metavar="N", min=1, help="Width of the policy.")]
+ClassifierWidth = Annotated[
+    int | None, _model_option("--classifier-width", metavar="N", min=1, help="Width of the classifier, without TSM.")
+]
 Insertion = Annotated[
     str | None,
-    _model(metavar="PART", show_default="res3", help="With sfc: the part of the network after which it compresses."),
+    _model_option(
+        "--insertion",
+        metavar="PART",
+        show_default="res3",
+        help="With sfc: the part of the network after which it compresses.",
+    ),
 ]
 CompressionOption = Annotated[
     float | None,
-    _model(
+    _model_option(
         "--compression",
         metavar="TIMES",
         min=1,
@@ -113,61 +155,96 @@ CompressionOption = Annotated[
 ]
 
 Epochs = Annotated[
-    str | None, _learning(metavar="N[,N,N]", help="Epochs of each stage of the recipe.", show_default="as published")
+    str | None,
+    _method_option(
+        "--epochs", metavar="N[,N,N]", help="Epochs of each stage of the recipe.", show_default="as published"
+    ),
 ]
 Rate = Annotated[
     float | None,
-    _learning("--lr", metavar="RATE", min=0, help="The highest learning rate.", show_default="as published"),
+    _method_option("--lr", metavar="RATE", min=0, help="The highest learning rate.", show_default="as published"),
 ]
 PolicyRate = Annotated[
     float | None,
-    _learning("--policy-lr", metavar="RATE", min=0, help="Learning rate of the policy.", show_default="as published"),
+    _method_option(
+        "--policy-lr", metavar="RATE", min=0, help="Learning rate of the policy.", show_default="as published"
+    ),
 ]
 Optimizer = Annotated[
     Literal["sgd", "adam", "adamw"] | None,
-    _learning(metavar="NAME", help="sgd (with momentum 0.9), adam or adamw.", show_default="as published"),
+    _method_option(
+        "--optimizer", metavar="NAME", help="sgd (with momentum 0.9), adam or adamw.", show_default="as published"
+    ),
 ]
 WeightDecay = Annotated[
-    float | None, _learning(metavar="SHARE", min=0, help="Weight decay.", show_default="as published")
+    float | None,
+    _method_option("--weight-decay", metavar="SHARE", min=0, help="Weight decay.", show_default="as published"),
 ]
 Dropout = Annotated[
     float | None,
-    _learning(metavar="SHARE", min=0, max=0.99, help="Dropout before the classifier.", show_default="as published"),
+    _method_option(
+        "--dropout",
+        metavar="SHARE",
+        min=0,
+        max=0.99,
+        help="Dropout before the classifier.",
+        show_default="as published",
+    ),
 ]
-BatchSize = Annotated[int, _learning(metavar="N", min=1, help="Clips in a batch, over all processes.")]
+BatchSize = Annotated[
+    int, _method_option("--batch-size", metavar="N", min=1, help="Clips in a batch, over all processes.")
+]
 Accumulate = Annotated[
-    int, _learning(metavar="N", min=1, help="Batches per optimizer step; their gradients are averaged.")
+    int,
+    _method_option(
+        "--accumulate", metavar="N", min=1, help="Batches per optimizer step; their gradients are averaged."
+    ),
 ]
 PrecisionOption = Annotated[
     Precision,
-    _learning(
+    _method_option(
         "--precision",
         help="Number format of the networks; auto is fp32 on a CPU, and bf16 (or fp16) on a GPU.",
     ),
 ]
-Seed = Annotated[int, _learning(metavar="N", min=0, help="Random seed; the same seed gives the same run.")]
+Seed = Annotated[
+    int, _method_option("--seed", metavar="N", min=0, help="Random seed; the same seed gives the same run.")
+]
 
 Output = Annotated[
-    Path | None, _run("--output", "-o", metavar="FOLDER", help="Folder for a new run and all of its files.")
+    Path | None, _run_option("--output", "-o", metavar="FOLDER", help="Folder for a new run and all of its files.")
 ]
-Resume = Annotated[Path | None, _run(metavar="FOLDER", help="Resume the interrupted run in this folder.")]
-Threads = Annotated[int | None, _run(metavar="N", min=1, help="CPU threads of the model.")]
+Resume = Annotated[
+    Path | None, _run_option("--resume", metavar="FOLDER", help="Resume the interrupted run in this folder.")
+]
+Threads = Annotated[int | None, _run_option("--threads", metavar="N", min=1, help="CPU threads of the model.")]
 ReadWorkers = Annotated[
-    int | None, _run("--workers", metavar="N", min=0, show_default="half the cores", help="Processes that read clips.")
+    int | None,
+    _run_option("--workers", metavar="N", min=0, show_default="half the cores", help="Processes that read clips."),
 ]
 CacheGb = Annotated[
     float,
-    _run(metavar="GB", min=0, help="Disk space for decoded frames during the run; 0: decode them in every epoch."),
+    _run_option(
+        "--cache-gb",
+        metavar="GB",
+        min=0,
+        help="Disk space for decoded frames during the run; 0: decode them in every epoch.",
+    ),
 ]
-Tensorboard = Annotated[bool, _run(metavar="", help="Also write TensorBoard curves into the folder.")]
+Tensorboard = Annotated[
+    bool,
+    _run_option("--tensorboard/--no-tensorboard", metavar="", help="Also write TensorBoard curves into the folder."),
+]
 
 
+@options.with_shared_options
 def train(
     context: typer.Context,
+    terminal: options.TerminalOptions,
     data: Data = None,
     val: Val = None,
     val_share: ValShare = 0.2,
-    root: labelled.Root = None,
+    root: options.Root = None,
     labels: Labels = None,
     clips_per_epoch: ClipsPerEpoch = 4096,
     val_clips: ValClips = 512,
@@ -205,11 +282,7 @@ def train(
     decoder: options.DecoderOption = "auto",
     decode_timeout: options.DecodeTimeout = 60.0,
     tensorboard: Tensorboard = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
-    terminal: Terminal = context.obj
-    terminal.quiet, terminal.verbose = quiet, verbose
     folder = _folder(output, resume, data)
     values = {name: str(value) if isinstance(value, Path) else value for name, value in context.params.items()}
     given = {name for name in values if _was_given(context, name)}
@@ -310,7 +383,7 @@ class EpochLines:
         self._shown = now
         means = running.means()
         per_step = (now - self._started) / done
-        left = _span(per_step * (self._steps * (1 + self._left) - done))
+        left = duration(per_step * (self._steps * (1 + self._left) - done))
         text = f"{self._epoch} · loss {means['loss']:.3f} · accuracy {means['accuracy']:.1%}{self._best} · {left} left"
         self._bar.show(text, done=done, total=self._steps)
 
@@ -319,7 +392,7 @@ class EpochLines:
         measures = "".join(f" · {name} {value:.3f}" for name, value in epoch.measures.items())
         self._terminal.note(
             f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {epoch.accuracy:.1%}{measures} · validation loss "
-            f"{epoch.val_loss:.3f} · accuracy {epoch.val_accuracy:.1%} (best {best:.1%}) · {_span(epoch.seconds)}"
+            f"{epoch.val_loss:.3f} · accuracy {epoch.val_accuracy:.1%} (best {best:.1%}) · {duration(epoch.seconds)}"
         )
         if self._writer is not None:
             numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr, **epoch.measures}
@@ -334,14 +407,3 @@ def _writer(folder: Path) -> Any:
     except ImportError as error:
         raise AdaFocusError("--tensorboard needs a package that is not installed; pip install tensorboard") from error
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-def _span(seconds: float) -> str:
-    """
-    >>> _span(42), _span(125), _span(7300)
-    ('42 s', '2 min', '2 h 1 min')
-    """
-    minutes = int(seconds) // 60
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,7 +2,8 @@
 
 How many videos leave at which exit follows a geometric law, as the authors have it; its ratio is what is chosen, by the
 measure that the papers print for the data set. What a law lets leave within a turn leaves at the turn's end: all of the
-turn is paid for either way, and its last answer knows most. Knows nothing of files, formats or terminals.
+turn is paid for either way, and its last answer knows most. Shares in results are from 0 to 1, and steps count
+from 0.
 """
 
 from __future__ import annotations
@@ -11,24 +12,125 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from adafocus_cli.errors import AdaFocusError, ModelError, UsageError
-from adafocus_cli.evaluation import metrics
-from adafocus_cli.evaluation.calibration_report import Calibration, Choice, Outcome, Point
+from adafocus_cli.evaluation import scoring
 from adafocus_cli.evaluation.data import Dataset, Sample
-from adafocus_cli.evaluation.metrics import Metric
+from adafocus_cli.evaluation.report import Metric
 from adafocus_cli.exits import Criterion, ExitRule, certainty, schedule
 from adafocus_cli.flops import CostMeter, as_cost
 from adafocus_cli.models.base import Family
 from adafocus_cli.schema import Failure, Result
 from adafocus_cli.scores import scores_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Of many videos: the mean cost in 10⁹ multiply-adds, the accuracy, and how many leave after which step."""
+
+    gmacs: float
+    top1: float
+    mean_average_precision: float
+    accuracy: float
+    """By the metric of the calibration."""
+    left: tuple[tuple[int, int], ...]
+    """(step, videos)"""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "gmacs": round(self.gmacs, 6),
+            "top1": round(self.top1, 6),
+            "map_published": round(self.mean_average_precision, 6),
+            "accuracy": round(self.accuracy, 6),
+            "left": [{"step": step, "videos": videos} for step, videos in self.left],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostPoint:
+    """Accuracy at a mean cost; `accuracy` is by the metric of the calibration."""
+
+    gmacs: float
+    top1: float
+    accuracy: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {name: round(value, 6) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetChoice:
+    """The thresholds for a budget, their outcome on both halves, and that of the best fixed step within it.
+
+    `ratio` is None where the budget is enough for everything, and 0 where it is below all laws: then everything is left
+    at the first exit.
+    """
+
+    budget: float
+    ratio: float | None
+    thresholds: tuple[float, ...]
+    fitted: Outcome
+    checked: Outcome
+    same_step: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The points are of the half that was checked on, but for `fitted_laws`.
+
+    `metric` is what laws are chosen by; mAP is over those of the `classes` that a video of the half shows.
+    """
+
+    steps: int
+    group: int
+    metric: Metric
+    criterion: Criterion
+    fitted_on: int
+    checked_on: int
+    classes: int
+    classes_checked: int
+    full: Outcome
+    choices: tuple[BudgetChoice, ...]
+    fitted_laws: tuple[CostPoint, ...]
+    laws: tuple[CostPoint, ...]
+    same_steps: tuple[CostPoint, ...]
+
+    @property
+    def margin(self) -> float:
+        """By how much chance moves top-1 on so many videos: half of a 95 % interval."""
+        return 1.96 * math.sqrt(self.full.top1 * (1 - self.full.top1) / self.checked_on)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; thresholds, which may be infinite, are for files."""
+        return {
+            "steps": self.steps,
+            "group": self.group,
+            "metric": self.metric,
+            "criterion": self.criterion,
+            "classes_without_videos": self.classes - self.classes_checked,
+            "margin": round(self.margin, 6),
+            "full": self.full.to_dict(),
+            "budgets": [
+                {
+                    "gmacs": choice.budget,
+                    "ratio": choice.ratio and round(choice.ratio, 6),
+                    "fitted": choice.fitted.to_dict(),
+                    "checked": choice.checked.to_dict(),
+                    "same_step": choice.same_step.to_dict(),
+                }
+                for choice in self.choices
+            ],
+            "laws": [point.to_dict() for point in self.laws],
+            "same_steps": [point.to_dict() for point in self.same_steps],
+        }
+
 
 NEVER, AT_ONCE = math.inf, -math.inf
 
@@ -111,9 +213,9 @@ class Answers:
         found: np.ndarray = np.take_along_axis(self.truth, self.logits.argmax(axis=2), axis=1)
         return found
 
-    def at(self, places: Sequence[int]) -> Answers:
-        one_label = None if self.one_label is None else self.one_label[places]
-        return replace(self, logits=self.logits[places], truth=self.truth[places], one_label=one_label)
+    def at(self, indices: Sequence[int]) -> Answers:
+        one_label = None if self.one_label is None else self.one_label[indices]
+        return replace(self, logits=self.logits[indices], truth=self.truth[indices], one_label=one_label)
 
     def top1(self, left: np.ndarray) -> float:
         """Of the answers after these steps (n,)."""
@@ -123,7 +225,7 @@ class Answers:
         """Of the answers after these steps (n,); classes that no video shows are left out of the mean."""
         scores = scores_of(self.logits[np.arange(len(self)), left], self.family)
         shown = self.truth if truth is None else truth
-        return float(np.nanmean(metrics.by_class(metrics.ranked_precision, scores, shown)))
+        return float(np.nanmean(scoring.by_class(scoring.ranked_precision, scores, shown)))
 
     def accuracy(self, left: np.ndarray) -> float:
         """The answers after these steps (n,), by `metric`."""
@@ -132,7 +234,7 @@ class Answers:
         return self.mean_average_precision(left, self.one_label if self.metric == "mAP, one label" else None)
 
 
-class Gathering:
+class AnswerCollector:
     """Collects the answers of a pass over a data set, and parts them into halves."""
 
     def __init__(
@@ -146,34 +248,34 @@ class Gathering:
         self._logits: dict[int, np.ndarray] = {}
         self._family = ""
 
-    def add(self, place: int, result: Result) -> None:
+    def add(self, index: int, result: Result) -> None:
         if not isinstance(result, Failure):
-            self._logits[place] = result.step_logits
+            self._logits[index] = result.step_logits
             self._family = result.model.family
 
     def halves(self, seed: int) -> tuple[Answers, Answers]:
         """The videos that could be tagged: to fit on, and to check on."""
-        places = sorted(self._logits)
-        if len(places) < 2:
+        tagged = sorted(self._logits)
+        if len(tagged) < 2:
             raise AdaFocusError("only one video could be tagged, and halves need two; give more videos")
-        shown = [self._shown[place] for place in places]
+        shown = [self._shown[index] for index in tagged]
         answers = Answers(
-            np.stack([self._logits[place] for place in places]),
-            metrics.truth_table(shown, self._classes),
+            np.stack([self._logits[index] for index in tagged]),
+            scoring.truth_table(shown, self._classes),
             self._criterion,
             self._metric,
-            metrics.truth_table([indices[:1] for indices in shown], self._classes),
+            scoring.truth_table([indices[:1] for indices in shown], self._classes),
             self._family,
         )
-        parts = halves([self._dataset.samples[place].label for place in places], seed)
+        parts = halves([self._dataset.samples[index].label for index in tagged], seed)
         return answers.at(parts[0]), answers.at(parts[1])
 
 
 def halves(labels: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
-    """Two lists of places, each with its share of every class."""
-    numbered = Dataset(tuple(Sample(str(place), label) for place, label in enumerate(labels)), "")
+    """Two lists of indices, each with its share of every class."""
+    numbered = Dataset(tuple(Sample(str(index), label) for index, label in enumerate(labels)), "")
     first = {int(sample.path) for sample in numbered.limited(len(labels) // 2, seed).samples}
-    return sorted(first), [place for place in range(len(labels)) if place not in first]
+    return sorted(first), [index for index in range(len(labels)) if index not in first]
 
 
 @dataclass(frozen=True)
@@ -242,13 +344,13 @@ class Calibrator:
             classes_checked=int(checking.truth.any(axis=0).sum()),
             full=self._outcome(checking, leave(checking, self.never), self._stops),
             choices=tuple(
-                self._choice(place, *self._best(on_fitting, laws, budget), fitting, checking)
-                for place, budget in enumerate(self._budgets)
+                self._choice(index, *self._best(on_fitting, laws, budget), fitting, checking)
+                for index, budget in enumerate(self._budgets)
             ),
             fitted_laws=tuple(on_fitting),
             laws=tuple(dict.fromkeys(self._points(checking, laws))),
             same_steps=tuple(
-                Point(gmacs=gmacs, top1=checking.top1(left), accuracy=checking.accuracy(left))
+                CostPoint(gmacs=gmacs, top1=checking.top1(left), accuracy=checking.accuracy(left))
                 for step, gmacs in zip(self._singles.steps, self._singles.gmacs, strict=True)
                 for left in [np.full(len(checking), step)]
             ),
@@ -271,7 +373,7 @@ class Calibrator:
         return tuple(thresholds)
 
     def _best(
-        self, points: Sequence[Point], laws: Sequence[tuple[float, ...]], budget: float
+        self, points: Sequence[CostPoint], laws: Sequence[tuple[float, ...]], budget: float
     ) -> tuple[float | None, tuple[float, ...]]:
         """The ratio and thresholds of the most accurate law that keeps to the budget; of equal ones the cheapest.
 
@@ -279,18 +381,18 @@ class Calibrator:
         """
         if budget >= self.full_gmacs:
             return None, self.never
-        fit = [place for place, point in enumerate(points) if point.gmacs <= budget + 1e-9]  # a mean is rounded
+        fit = [index for index, point in enumerate(points) if point.gmacs <= budget + 1e-9]  # a mean is rounded
         if not fit:
             return 0.0, self._by_step([AT_ONCE] * len(self._stops.steps))
-        best = max(fit, key=lambda place: (points[place].accuracy, -points[place].gmacs))
+        best = max(fit, key=lambda index: (points[index].accuracy, -points[index].gmacs))
         return self._law.ratios[best], laws[best]
 
     def _choice(
-        self, place: int, ratio: float | None, thresholds: tuple[float, ...], fitting: Answers, checking: Answers
-    ) -> Choice:
-        stops = self._same_steps[place]
-        return Choice(
-            budget=self._budgets[place],
+        self, index: int, ratio: float | None, thresholds: tuple[float, ...], fitting: Answers, checking: Answers
+    ) -> BudgetChoice:
+        stops = self._same_steps[index]
+        return BudgetChoice(
+            budget=self._budgets[index],
             ratio=ratio,
             thresholds=thresholds,
             fitted=self._outcome(fitting, leave(fitting, thresholds), self._stops),
@@ -298,15 +400,15 @@ class Calibrator:
             same_step=self._outcome(checking, np.full(len(checking), stops.steps[-1]), stops),
         )
 
-    def _points(self, answers: Answers, laws: Sequence[tuple[float, ...]]) -> list[Point]:
+    def _points(self, answers: Answers, laws: Sequence[tuple[float, ...]]) -> list[CostPoint]:
         """What the laws do to these videos; those that leave the same videos at the same steps are measured once."""
-        known: dict[bytes, Point] = {}
+        known: dict[bytes, CostPoint] = {}
         points = []
         for thresholds in laws:
             left = leave(answers, thresholds)
             if left.tobytes() not in known:
                 gmacs = float(self._stops.price(left).mean())
-                point = Point(gmacs=gmacs, top1=answers.top1(left), accuracy=answers.accuracy(left))
+                point = CostPoint(gmacs=gmacs, top1=answers.top1(left), accuracy=answers.accuracy(left))
                 known[left.tobytes()] = point
             points.append(known[left.tobytes()])
         return points

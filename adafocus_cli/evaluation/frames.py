@@ -1,7 +1,4 @@
-"""Videos whose frames need no decoding, such as folders of numbered images; and any samples, whatever they are.
-
-Knows of the tagger only its loop and its results.
-"""
+"""Tags labelled samples: video files, folders of numbered images, and scenes of synthetic worlds."""
 
 from __future__ import annotations
 
@@ -20,23 +17,27 @@ from PIL import Image
 
 from adafocus_cli.engine.local import failure_of, tag_files
 from adafocus_cli.errors import VideoError
-from adafocus_cli.evaluation.data import Sample
-from adafocus_cli.evaluation.scenes import Rendered, is_scene
+from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.loop import Clip, Loop
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Box, Result, VideoInfo
 from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.framing import Framing
-from adafocus_cli.video.pictures import cut_looks, fitted, preprocess
+from adafocus_cli.video.pictures import cut_looks, fitted, preprocess, resized
 from adafocus_cli.video.sampling import LookRequest
+from adafocus_cli.worlds import Scene, world
 
 _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 # Where a folder has several series, such as optical flow beside the pictures.
 _USUAL_NAMES = ("img_", "image_", "frame_", "")
+WORLD = "world:"
+SCENES = 500
+# Between the first scenes of two seeds. Training takes its scenes by hashes of 63 bits, far above such numbers.
+_APART = 1_000_000
 
 
-class Frames(Protocol):
-    """The frames of one video, each to be had by itself."""
+class FrameSource(Protocol):
+    """The frames of one video, by their numbers."""
 
     def info(self) -> VideoInfo: ...
 
@@ -56,28 +57,28 @@ class Frames(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is opened when its turn comes, and the caller's number for it."""
+class QueuedSample:
+    """A sample that is opened when its turn comes; `index` is the caller's number for it."""
 
-    place: int
+    index: int
     path: str
-    open: Callable[[], Frames]
+    open: Callable[[], FrameSource]
 
 
 def tag_samples(samples: Sequence[Sample], tagger: ClipTagger, request: TagRequest) -> Generator[tuple[int, Result]]:
-    """Results and failures with the places of their samples: first of the video files, then of all others."""
+    """Results and failures with the indices of their samples: first of the video files, then of all others."""
     videos: list[int] = []
-    sources: list[Source] = []
-    for place, sample in enumerate(samples):
+    sources: list[QueuedSample] = []
+    for index, sample in enumerate(samples):
         if is_scene(sample.path):
-            sources.append(Source(place, sample.path, partial(Rendered.open, sample.path)))
+            sources.append(QueuedSample(index, sample.path, partial(RenderedScene.open, sample.path)))
         elif Path(sample.path).is_dir():
             open_ = partial(FrameFolder.open, sample.path, frames=sample.frames)
-            sources.append(Source(place, sample.path, open_))
+            sources.append(QueuedSample(index, sample.path, open_))
         else:
-            videos.append(place)
+            videos.append(index)
     if videos:
-        results = tag_files([samples[place].path for place in videos], lambda: tagger, request)
+        results = tag_files([samples[index].path for index in videos], lambda: tagger, request)
         try:
             yield from zip(videos, results, strict=True)
         finally:
@@ -86,10 +87,12 @@ def tag_samples(samples: Sequence[Sample], tagger: ClipTagger, request: TagReque
     yield from tag_sources(sources, tagger, request)
 
 
-def tag_sources(sources: Iterable[Source], tagger: ClipTagger, request: TagRequest) -> Iterator[tuple[int, Result]]:
+def tag_sources(
+    sources: Iterable[QueuedSample], tagger: ClipTagger, request: TagRequest
+) -> Iterator[tuple[int, Result]]:
     """Threads open them and get their frames, ahead of the model."""
     loop = tagger.loop(tagger.exit_rule(request))
-    waiting, opening = deque(sources), deque[tuple[Source, Future[Frames]]]()
+    waiting, opening = deque(sources), deque[tuple[QueuedSample, Future[FrameSource]]]()
     with ThreadPoolExecutor(request.workers, thread_name_prefix="frames") as threads:
         while waiting or opening or len(loop):
             while waiting and len(opening) + len(loop) < loop.lanes + 2 * request.workers:
@@ -98,9 +101,9 @@ def tag_sources(sources: Iterable[Source], tagger: ClipTagger, request: TagReque
             while opening and (opening[0][1].done() or not len(loop)):
                 source, opened = opening.popleft()
                 try:
-                    loop.add(_clip(opened.result(), loop, threads), source.place)
+                    loop.add(_clip(opened.result(), loop, threads), source.index)
                 except Exception as error:
-                    yield source.place, failure_of(source.path, error, "open")
+                    yield source.index, failure_of(source.path, error, "open")
             if unread := loop.waiting():
                 due: list[Future[Any]] = [*unread, *(opened for _, opened in opening)]
                 wait(due, return_when=FIRST_COMPLETED)
@@ -179,7 +182,70 @@ class FrameFolder:
             ) from error
 
 
-def _clip(frames: Frames, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
+def scenes(data: str, count: int, seed: int) -> Dataset:
+    """`world:NAME#N` for every scene, with the same share of each label; another seed has other scenes."""
+    labels = world(data.removeprefix(WORLD)).labels
+    numbers = range(seed * _APART, seed * _APART + count)
+    return Dataset(tuple(Sample(f"{data}#{number}", labels[number % len(labels)]) for number in numbers), data)
+
+
+def is_scene(path: str) -> bool:
+    return path.startswith(WORLD)
+
+
+@dataclass(frozen=True)
+class RenderedScene:
+    """A scene of a synthetic world, of the kind that training never shows."""
+
+    path: str
+    scene: Scene
+
+    @classmethod
+    def open(cls, path: str) -> RenderedScene:
+        """One of those that `scenes` names."""
+        name, _, number = path.removeprefix(WORLD).partition("#")
+        unseen = world(name, unseen=True)
+        return cls(path, unseen.scene(int(number), label=int(number) % len(unseen.labels)))
+
+    def info(self) -> VideoInfo:
+        return VideoInfo(
+            path=self.path,
+            width=self.scene.side,
+            height=self.scene.side,
+            fps=self.scene.fps,
+            frames=self.scene.count,
+            duration=self.scene.count / self.scene.fps,
+            codec="none",
+            rotation=0,
+            decoder="rendered",
+        )
+
+    def pixels(self, frame: int, framing: Framing) -> np.ndarray:
+        """As in training: all of the frame, not its middle; squares, so that all crops are the same."""
+        if framing.area is not None:
+            return preprocess(self.source(frame), framing)
+        picture: np.ndarray = resized(self.scene.frames([frame]), framing.size)[0]
+        return np.tile(picture, (1, framing.crops, 1))
+
+    def source(self, frame: int) -> np.ndarray:
+        picture: np.ndarray = self.scene.frames([frame])[0]
+        return picture
+
+    def seconds_at(self, frame: int) -> float:
+        return frame / self.scene.fps
+
+    def to_source(self, framing: Framing) -> Callable[[Box], Box]:
+        if framing.area is not None:
+            return framing.geometry(self.scene.side, self.scene.side).to_source
+
+        def to_scene(box: Box) -> Box:
+            left, top, right, bottom = (value * self.scene.side / framing.size for value in box)
+            return left, top, right, bottom
+
+        return to_scene
+
+
+def _clip(frames: FrameSource, loop: Loop, threads: ThreadPoolExecutor) -> Clip:
     video, framing = frames.info(), loop.framing
 
     def decode(clip: Clip, request: LookRequest) -> Future[None]:

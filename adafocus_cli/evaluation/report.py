@@ -1,18 +1,18 @@
-"""What an evaluation found: frozen values, and the record `adafocus-evaluation/1` that they become.
-
-Shares are from 0 to 1. Knows nothing of how they were measured or how they are shown.
-"""
+"""The results of an evaluation, and its record `adafocus-evaluation/1`. Shares are from 0 to 1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from adafocus_cli.evaluation.metrics import Metric
 from adafocus_cli.schema import Failure, ModelInfo
 
 SCHEMA = "adafocus-evaluation/1"
+
+Metric = Literal["top-1", "mAP, all labels", "mAP, one label"]
+"""What papers print. Of a video with several labels, either mAP counts all of them, or only the first: the class of the
+lowest number, where the authors of V1 draw one anew each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class ClassReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """How many videos of a class (row) got which answer (column); of the classes that were shown or answered."""
+    """Numbers of videos by their class (row) and the answer (column), for classes that occur as either."""
 
     indices: tuple[int, ...]
     labels: tuple[str, ...]
@@ -51,7 +51,7 @@ class CostReport:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """How right the answers are that a model has after a step."""
+    """The accuracy of the answers after a step."""
 
     step: int
     top1: float
@@ -59,7 +59,7 @@ class StepReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class EvaluationSetting:
     """What was evaluated."""
 
     model: ModelInfo
@@ -67,14 +67,14 @@ class Setting:
     policy: str
     seed: int
     available: int
-    """How many videos the data has, of which a sample may have been taken."""
+    """The number of videos in the data, of which a sample may have been taken."""
     exits: str | None = None
     max_gmacs: float | None = None
     decode: str = "exact"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class EvaluationReport:
     """All shares are over the `videos` that could be tagged; `exits` counts them by the step whose answer was taken.
 
     `metric` is what the model's paper prints, if it has one. A mAP is the mean over the classes that a video shows.
@@ -103,8 +103,8 @@ class Report:
     def value(self, metric: Metric) -> float:
         return {"top-1": self.top1, "mAP, all labels": self.map_published, "mAP, one label": self.map_one_label}[metric]
 
-    def to_dict(self, setting: Setting, *, seconds: float) -> dict[str, Any]:
-        """The record, ready for JSON; `seconds` is how long it took."""
+    def to_dict(self, setting: EvaluationSetting, *, seconds: float) -> dict[str, Any]:
+        """The record, ready for JSON; `seconds` is how long the evaluation took."""
         return {
             "schema": SCHEMA,
             **asdict(setting),

@@ -12,7 +12,7 @@ from pathlib import Path
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.evaluation.data import Dataset
-from adafocus_cli.evaluation.scenes import WORLD
+from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.clips import Augmentation, ClipSet, FileClips, FrameCache, PlannedFrames, SceneClips
 from adafocus_cli.training.recipes import Resources, TrainingSettings

@@ -65,7 +65,7 @@ def test_told_to_end_it_finishes_what_is_in_flight_and_the_next_run_the_rest(vid
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in err
-    assert b"finishing what is in flight" in err
+    assert b"finishing the videos in progress" in err
     assert 1 <= len(records(tmp_path)) < 24
     process = start(tmp_path, videos)
     _, err = process.communicate(timeout=120)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from adafocus_cli.cli import watch
-from adafocus_cli.cli.watch import watched
+from adafocus_cli.cli import batch
+from adafocus_cli.cli.batch import watched
 
 
 @pytest.fixture
 def looks(tmp_path, monkeypatch):
     """Runs the watch for some looks at the folder; `between` is called after each, a second passes."""
     clock = [0.0]
-    monkeypatch.setattr(watch, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(batch, "monotonic", lambda: clock[0])
 
     def run(count, *, settle=1.5, between=lambda number: None):
         stop, number = threading.Event(), [0]
@@ -74,7 +74,7 @@ def test_a_file_that_is_open_for_writing_is_not_complete(tmp_path, looks):
     with path.open("w") as file:
         file.write("a")
         file.flush()
-        if not watch._is_being_written(str(path)):
+        if not batch._is_being_written(str(path)):
             pytest.skip("this file system has no leases")
         assert looks(8) == []
     assert looks(8) == [("a", 3)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adafocus_cli.cli.pace import film_time
-from adafocus_cli.cli.terminal import ProgressBar
+from adafocus_cli.cli.terminal import ProgressBar, video_progress
 from tests.clips import numbered_clip
 from tests.output.made_up import tagged
 from tests.tiny import tiny_tagger
@@ -70,7 +69,7 @@ def test_progress_is_told_in_the_time_of_the_film():
     shown = []
     bar = ProgressBar(visible=False)
     bar.within = lambda text, share: shown.append((text, share))
-    watch = film_time(bar)
+    watch = video_progress(bar)
     watch(tagged("films/[red]long.mp4", duration=7200.0).video, 0.25)
     watch(tagged("clip.mp4", duration=None).video, 0.5)
     assert shown == [("[red]long.mp4 30:00 of 2:00:00", 0.25), ("clip.mp4 50 %", 0.5)]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from adafocus_cli import weights_file
-from adafocus_cli.cli.engines import Engine
+from adafocus_cli.cli.batch import Engine
 from adafocus_cli.engine import cluster
 from adafocus_cli.engine.worker import Worker
 from adafocus_cli.files import sha256_of
@@ -201,7 +201,11 @@ def test_a_killed_driver_and_an_interrupted_one_are_gone_on_with(made, many, two
         time.sleep(0.01)
     os.killpg(alone.pid, signal.SIGINT)  # as a terminal does
     _, said = alone.communicate(timeout=100)
-    assert (alone.returncode, b"finishing what is in flight" in said, b"Traceback" in said) == (130, True, False), said
+    assert (alone.returncode, b"finishing the videos in progress" in said, b"Traceback" in said) == (
+        130,
+        True,
+        False,
+    ), said
     assert processes_left(alone) == []
     assert 0 < len(lines(output)) < 40
     last = start(made, output, engine="local")

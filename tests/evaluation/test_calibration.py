@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adafocus_cli.errors import ModelError, UsageError
-from adafocus_cli.evaluation import metrics
+from adafocus_cli.evaluation import scoring
 from adafocus_cli.evaluation.calibration import (
     AUTHORS_LAWS,
     Answers,
@@ -22,7 +22,7 @@ from adafocus_cli.evaluation.calibration import (
     leave,
     thresholds_of,
 )
-from adafocus_cli.evaluation.curve import draw
+from adafocus_cli.evaluation.pictures import draw_curve
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.flops import CostMeter
 from adafocus_cli.models import FAMILIES
@@ -40,7 +40,7 @@ def made_up(videos, *, seed=0, steps=STEPS):
     logits = chance.normal(0, 2, (videos, steps, CLASSES))
     easy = chance.normal(0, 2, videos)
     logits[np.arange(videos), :, shown] += np.linspace(1, 5, steps) + easy[:, None]
-    return Answers(logits.astype(np.float32), metrics.truth_table([(place,) for place in shown], CLASSES))
+    return Answers(logits.astype(np.float32), scoring.truth_table([(place,) for place in shown], CLASSES))
 
 
 def calibrator(*budgets, family="adafocus-v2", group=4, law="auto"):
@@ -86,7 +86,7 @@ class TestAuthorsLaws:
         logits = getattr(case, f"{part}_logits")
         shown = [[label for label in np.atleast_1d(row).tolist() if label >= 0] for row in labels]
         metric = "mAP, all labels" if case.metric_name == "mAP" else "top-1"
-        return Answers(logits, metrics.truth_table(shown, logits.shape[-1]), criterion, metric)
+        return Answers(logits, scoring.truth_table(shown, logits.shape[-1]), criterion, metric)
 
     def test_files_are_found(self):
         assert sorted(FOLDER.glob("exits-*.npz"))
@@ -215,9 +215,9 @@ def test_one_label_a_video_is_measured_as_such():
     shown = [(0, 1), (0,), (1, 2)]
     answers = Answers(
         logits,
-        metrics.truth_table(shown, 3),
+        scoring.truth_table(shown, 3),
         metric="mAP, one label",
-        one_label=metrics.truth_table([labels[:1] for labels in shown], 3),
+        one_label=scoring.truth_table([labels[:1] for labels in shown], 3),
     )
     left = np.zeros(3, int)
     assert answers.accuracy(left) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
@@ -261,7 +261,7 @@ def test_the_outcome_is_that_of_the_videos_one_by_one(gmacs):
 def test_a_video_is_right_if_it_shows_the_first_class_among_others():
     logits = np.zeros((1, 2, 3), np.float32)
     logits[0, 0, 2] = logits[0, 1, 1] = 1
-    assert Answers(logits, metrics.truth_table([(0, 2)], 3)).right.tolist() == [[True, False]]
+    assert Answers(logits, scoring.truth_table([(0, 2)], 3)).right.tolist() == [[True, False]]
 
 
 def test_more_than_everything_skips_nothing(gmacs):
@@ -313,7 +313,7 @@ def pixels_of(image, colour):
 
 def test_the_picture_has_the_laws_above_the_same_step_and_ends_where_nothing_is_skipped(gmacs):
     found = calibrator(*gmacs[:2]).calibrate(made_up(400), made_up(400, seed=1))
-    image = draw(found)
+    image = draw_curve(found)
     blue, grey, black = (pixels_of(image, colour) for colour in (BLUE, GREY, BLACK))
     middle = (blue[1].min() + blue[1].max()) // 2
     assert np.median(blue[0][abs(blue[1] - middle) < 40]) < np.median(grey[0][abs(grey[1] - middle) < 40])
@@ -322,4 +322,4 @@ def test_the_picture_has_the_laws_above_the_same_step_and_ends_where_nothing_is_
 
 def test_there_is_a_picture_where_everything_is_equally_right(gmacs):
     equal = Answers(np.zeros((4, STEPS, CLASSES), np.float32), np.ones((4, CLASSES), bool))
-    assert len(pixels_of(draw(calibrator(gmacs[-1]).calibrate(equal, equal)), BLACK)[0]) > 50
+    assert len(pixels_of(draw_curve(calibrator(gmacs[-1]).calibrate(equal, equal)), BLACK)[0]) > 50

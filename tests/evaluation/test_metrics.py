@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adafocus_cli.evaluation import metrics
+from adafocus_cli.evaluation import scoring
 from adafocus_cli.labels import LabelSet, packaged
 from adafocus_cli.schema import ModelInfo
 
@@ -27,8 +27,8 @@ YES, NO = True, False
 )
 def test_average_precision_by_hand(scores, truth, published, tied):
     arrays = np.array(scores), np.array(truth)
-    assert metrics.ranked_precision(*arrays) == pytest.approx(published)
-    assert metrics.tied_precision(*arrays) == pytest.approx(tied)
+    assert scoring.ranked_precision(*arrays) == pytest.approx(published)
+    assert scoring.tied_precision(*arrays) == pytest.approx(tied)
 
 
 @pytest.mark.parametrize("levels", [2, 10, 10**9])
@@ -38,8 +38,8 @@ def test_average_precision_is_that_of_scikit_learn(levels, labels):
     chance = np.random.default_rng(levels + labels)
     scores = chance.integers(levels, size=(200, 12)) / levels
     shown = [chance.choice(10, labels, replace=False) for _ in range(200)]  # nothing shows the last two classes
-    truth = metrics.truth_table(shown, 12)
-    ours = metrics.by_class(metrics.tied_precision, scores, truth)
+    truth = scoring.truth_table(shown, 12)
+    ours = scoring.by_class(scoring.tied_precision, scores, truth)
     assert np.isnan(ours[10:]).all()
     theirs = [reference(truth[:, index], scores[:, index]) for index in range(10)]
     np.testing.assert_allclose(ours[:10], theirs, rtol=1e-12)
@@ -49,18 +49,18 @@ def test_average_precision_is_that_of_scikit_learn(levels, labels):
 def test_both_ways_agree_where_no_scores_are_equal():
     chance = np.random.default_rng(0)
     scores, truth = chance.permutation(100) / 100, chance.random(100) < 0.3
-    assert metrics.ranked_precision(scores, truth) == pytest.approx(metrics.tied_precision(scores, truth))
+    assert scoring.ranked_precision(scores, truth) == pytest.approx(scoring.tied_precision(scores, truth))
 
 
 def test_ranks_are_of_the_best_right_class_and_equal_scores_go_by_index():
     scores = np.array([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.1, 0.7, 0.2]])
-    truth = metrics.truth_table([[1], [0], [1], [0, 2]], 3)
-    assert metrics.ranks(scores, truth).tolist() == [0, 0, 1, 1]
+    truth = scoring.truth_table([[1], [0], [1], [0, 2]], 3)
+    assert scoring.ranks(scores, truth).tolist() == [0, 0, 1, 1]
 
 
 def test_confusion_by_hand():
     shown = [(0,), (0,), (1,), (2, 1), (2, 1)]
-    counts = metrics.confusion(np.array([0, 1, 1, 1, 0]), shown, 3)
+    counts = scoring.confusion_matrix(np.array([0, 1, 1, 1, 0]), shown, 3)
     assert counts.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
 
 
@@ -83,8 +83,8 @@ def model_of(family, dataset):
 )
 def test_the_metric_is_that_of_the_models_paper(family, dataset, metric):
     numbers = LabelSet(tuple("abc"), "numbers")
-    assert metrics.paper_metric(model_of(family, dataset), numbers) == metric
+    assert scoring.paper_metric(model_of(family, dataset), numbers) == metric
 
 
 def test_a_file_that_does_not_say_its_data_set_has_that_of_its_labels():
-    assert metrics.paper_metric(model_of("adafocus-v1", None), packaged("activitynet")) == "mAP, one label"
+    assert scoring.paper_metric(model_of("adafocus-v1", None), packaged("activitynet")) == "mAP, one label"

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from adafocus_cli.evaluation.data import Sample
-from adafocus_cli.evaluation.frames import tag_samples
-from adafocus_cli.evaluation.scenes import Rendered, scenes
+from adafocus_cli.evaluation.frames import RenderedScene, scenes, tag_samples
 from adafocus_cli.models import build
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.training.clips import PlannedFrames, SceneClips
@@ -84,7 +83,7 @@ def test_frames_are_those_that_training_would_show(monkeypatch):
     direct = tagger.tag_frames(clips.read(12, ()).pixels)
     assert plan.frames == clips.planned.numbers(result.video.frames)
     np.testing.assert_array_equal(result.step_logits, direct.step_logits)
-    rendered = Rendered.open("world:glyphs#12")
+    rendered = RenderedScene.open("world:glyphs#12")
     boxes = [rendered.to_source(Framing(64))(look.box) for look in direct.trajectory]
     np.testing.assert_allclose([look.box for look in result.trajectory], boxes)
     first = result.trajectory[0]
@@ -95,7 +94,7 @@ def test_every_label_has_its_share_and_its_scenes():
     dataset = scenes("world:glyphs", 40, seed=3)
     assert set(Counter(sample.label for sample in dataset.samples).values()) == {4}
     for sample in dataset.samples[:3]:
-        scene = Rendered.open(sample.path).scene
+        scene = RenderedScene.open(sample.path).scene
         assert world("glyphs").labels[scene.label] == sample.label
     others = scenes("world:glyphs", 40, seed=4)
     assert not {sample.path for sample in dataset.samples} & {sample.path for sample in others.samples}
@@ -104,7 +103,7 @@ def test_every_label_has_its_share_and_its_scenes():
 def test_scenes_are_of_the_kind_that_training_never_shows():
     """And not those by which it judges itself."""
     number = 2
-    taken = Rendered.open(f"world:glyphs#{number}").scene
+    taken = RenderedScene.open(f"world:glyphs#{number}").scene
     same, trained = (world("glyphs", unseen=unseen).scene(number, label=taken.label) for unseen in (True, False))
     np.testing.assert_array_equal(taken.frames([5]), same.frames([5]))
     assert (taken.frames([5]) != trained.frames([5])).any()

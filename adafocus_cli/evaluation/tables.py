@@ -1,4 +1,4 @@
-"""A report for people at a terminal. Knows nothing of how it was measured."""
+"""Evaluations and calibrations as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from adafocus_cli.evaluation.metrics import Metric
-from adafocus_cli.evaluation.report import ClassReport, Report, Setting
+from adafocus_cli.evaluation.calibration import Calibration, Outcome
+from adafocus_cli.evaluation.report import ClassReport, EvaluationReport, EvaluationSetting, Metric
 from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import Failure
 
@@ -20,46 +20,46 @@ _BAR, _HALF_BAR = "━", "╸"
 ALL_LABELS: Metric = "mAP, all labels"
 ONE_LABEL: Metric = "mAP, one label"
 _WHERE = {
-    "learned": "looking where it learned to",
-    "random": "looking at random places",
-    "centre": "looking at the centre",
-    "full": "looking at whole frames",
+    "learned": "with the learned policy",
+    "random": "with random patches",
+    "centre": "with patches in the centre",
+    "full": "with whole frames",
 }
 
 
-def layout(report: Report, setting: Setting, *, seconds: float) -> RenderableType:
+def evaluation_layout(report: EvaluationReport, setting: EvaluationSetting, *, seconds: float) -> RenderableType:
     parts: list[RenderableType] = [_heading(report, setting), _indented(_summary(report, seconds))]
     if report.by_step:
         right = [(step.step, step.top1, _percent(step.top1)) for step in report.by_step]
-        parts += [_title("Right after each step"), _indented(_bars(right))]
+        parts += [_title("Accuracy after each step"), _indented(_bars(right))]
     if report.steps > 1 and not report.by_step:
         share = [(step, count / report.videos, f"{count}") for step, count in report.exits.items()]
         parts += [_title(f"Videos left after each of {report.steps} steps"), _indented(_bars(share))]
     parts += [_title(_classes_title(report.classes)), _indented(_classes(report.classes))]
-    parts += failed(report.failures)
+    parts += _failed(report.failures)
     return Group(*parts)
 
 
-def _heading(report: Report, setting: Setting) -> Text:
+def _heading(report: EvaluationReport, setting: EvaluationSetting) -> Text:
     text = Text(printable(setting.model.name), style="bold")
     text.append(f" on {printable(setting.data)}, {_WHERE[setting.policy]}", style="not bold")
     return text
 
 
-def _summary(report: Report, seconds: float) -> Table:
+def _summary(report: EvaluationReport, seconds: float) -> Table:
     cost = report.cost
     share = 100 * cost.gmacs / cost.full_frame_gmacs
     each = ", ".join(f"{name} {value:.2f}" for name, value in cost.seconds.items())
     grid = _grid()
     for name, value, note in _accuracies(report):
         grid.add_row(name, _strong(value), note)
-    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs a video, {share:.0f} % of whole frames")
-    grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded a video")
-    grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; a video: {each}")
+    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video, {share:.0f} % of whole frames")
+    grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded per video")
+    grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; per video: {each}")
     return grid
 
 
-def _accuracies(report: Report) -> list[tuple[str, float, str]]:
+def _accuracies(report: EvaluationReport) -> list[tuple[str, float, str]]:
     """Name, value and explanation; what the model's paper prints comes first."""
     right = f"{round(report.top1 * report.videos)} of {report.videos} videos"
     if report.failures:
@@ -90,7 +90,7 @@ def _strong(share: float) -> Text:
 
 
 def _bars(rows: Sequence[tuple[int, float, str]]) -> Table:
-    """One line a step; many steps in two columns."""
+    """One line per step; many steps in two columns."""
     if len(rows) <= _MOST_LINES:
         return _bar_column(rows, _BAR_WIDTH)
     half = (len(rows) + 1) // 2
@@ -114,16 +114,16 @@ def _bar_column(rows: Sequence[tuple[int, float, str]], width: int) -> Table:
 def _classes_title(classes: Sequence[ClassReport]) -> str:
     if len(classes) <= MOST_CLASSES:
         return "Classes, the weakest first"
-    return f"The {MOST_CLASSES} weakest of {len(classes)} classes; -o FILE has them all"
+    return f"The {MOST_CLASSES} weakest of {len(classes)} classes; -o FILE lists all"
 
 
 def _classes(classes: Sequence[ClassReport]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    # Names give way to numbers, and go on in the next line: cut, "camera pans left" would be "camera pans right".
+    # Long names wrap: cut, "camera pans left" would look like "camera pans right".
     table.add_column("class", max_width=30)
     for name in ("videos", "top-1", "AP"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("most often taken for", style="dim")
+    table.add_column("most often confused with", style="dim")
     weakest = sorted(classes, key=lambda entry: (entry.top1, entry.ap_published, entry.index))
     for entry in weakest[:MOST_CLASSES]:
         wrong = f"{entry.taken_for_videos} × {entry.taken_for}" if entry.taken_for is not None else ""
@@ -136,8 +136,75 @@ def _name(text: str) -> Text:
     return Text(printable(text), overflow="fold")
 
 
-def failed(failures: Sequence[Failure]) -> list[RenderableType]:
-    """A heading and a line a video: the message, which as a rule opens with the path. Nothing where none failed."""
+def calibration_layout(
+    calibration: Calibration, model: str, data: str, failures: Sequence[Failure] = ()
+) -> RenderableType:
+    heading = Text(printable(model), style="bold")
+    heading.append(f" on {printable(data)}", style="not bold")
+    halves = (
+        f"fitted on {calibration.fitted_on} and checked on {calibration.checked_on} other videos, "
+        f"where chance moves top-1 by ± {100 * calibration.margin:.1f} points; chosen by {_chosen_by(calibration)}"
+    )
+    return Group(
+        heading,
+        _indented(Text(halves, style="dim")),
+        Text("\nBudgets", style="bold"),
+        _indented(_budget_table(calibration)),
+        Text("\nVideos left after a step, %", style="bold"),
+        _indented(_exit_table(calibration)),
+        *_failed(failures),
+    )
+
+
+def _chosen_by(calibration: Calibration) -> str:
+    if calibration.metric == "top-1":
+        return calibration.metric
+    return f"{calibration.metric}, over the {calibration.classes_checked} of {calibration.classes} classes with a video"
+
+
+def _budget_table(calibration: Calibration) -> Table:
+    """One line per budget, and one for nothing skipped."""
+    table = _columns("budget", "GMACs", "top-1", "mAP", "same step for all", "top-1", "mAP")
+    for choice in calibration.choices:
+        step = choice.same_step.left[0][0] + 1
+        instead = f"{step} of {calibration.steps} · {choice.same_step.gmacs:.2f}"
+        table.add_row(
+            f"{choice.budget:g}",
+            f"{choice.checked.gmacs:.2f}",
+            *_outcome_accuracies(choice.checked, calibration.metric, style="bold green"),
+            Text(instead, style="dim"),
+            *_outcome_accuracies(choice.same_step, calibration.metric, style="dim"),
+        )
+    full = _outcome_accuracies(calibration.full, calibration.metric, style="bold")
+    table.add_row("none", f"{calibration.full.gmacs:.2f}", *full, style="dim")
+    return table
+
+
+def _outcome_accuracies(outcome: Outcome, metric: Metric, *, style: str) -> tuple[Text, Text]:
+    mean_average_precision = outcome.mean_average_precision if metric == "top-1" else outcome.accuracy
+    top1, precision = (f"{100 * share:.1f} %" for share in (outcome.top1, mean_average_precision))
+    return Text(top1, style=style), Text(precision, style=style)
+
+
+def _exit_table(calibration: Calibration) -> Table:
+    """One line per step after which videos leave, one column per budget."""
+    left = [dict(choice.checked.left) for choice in calibration.choices]
+    table = _columns("step", *(f"{choice.budget:g}" for choice in calibration.choices))
+    for step in sorted({step for counts in left for step in counts}):
+        shares = [100 * counts.get(step, 0) / calibration.checked_on for counts in left]
+        table.add_row(f"{step + 1}", *(f"{share:.1f}" if share else "·" for share in shares))
+    return table
+
+
+def _columns(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _failed(failures: Sequence[Failure]) -> list[RenderableType]:
+    """A heading, and a line per video with its path and message. Nothing if none failed."""
     if not failures:
         return []
     lines = []

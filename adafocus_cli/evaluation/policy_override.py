@@ -1,7 +1,7 @@
-"""The same weights looking elsewhere: at the centre, at random, or at everything.
+"""Overrides the policy of a model: patches at the centre, at random, or whole frames, with the same weights.
 
-What the learned places are worth is what is lost without them. A runtime around a runtime: the frames stay the
-learned ones, only the boxes are replaced. Knows nothing of how they are learned.
+The accuracy that is lost is what the policy is worth. A runtime that wraps another one: the frames stay those that the
+policy chose, only the boxes are replaced.
 """
 
 from __future__ import annotations
@@ -30,22 +30,24 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 _KEY_WORDS = 4  # 16 bits each, which any float holds exactly
 
 
-def looking(tagger: ClipTagger, policy: Policy, *, seed: int = 0) -> ClipTagger:
-    """The tagger with its places chosen as `policy` says; `seed` is for the random ones."""
+def with_policy(tagger: ClipTagger, policy: Policy, *, seed: int = 0) -> ClipTagger:
+    """The tagger with its patches placed as `policy` says; `seed` is for random ones."""
     if policy == "learned":
         return tagger
     if not tagger.family.cuts_patches:
-        raise UsageError(f"{tagger.spec.family} sees whole frames, so it cannot look elsewhere; leave --policy out")
+        raise UsageError(f"{tagger.spec.family} uses whole frames and has no policy; leave --policy out")
     runtime = tagger.runtime
-    elsewhere: Runtime = (
-        RandomPlaces(runtime, seed) if policy == "random" else {"centre": Centre, "full": WholeFrames}[policy](runtime)
+    overridden: Runtime = (
+        RandomPolicy(runtime, seed)
+        if policy == "random"
+        else {"centre": CentrePolicy, "full": WholeFramePolicy}[policy](runtime)
     )
-    patch_size = elsewhere.model.spec.patch_size
-    return ClipTagger(elsewhere, tagger.labels, lambda: replace(tagger.model, patch_size=patch_size))
+    patch_size = overridden.model.spec.patch_size
+    return ClipTagger(overridden, tagger.labels, lambda: replace(tagger.model, patch_size=patch_size))
 
 
-class Elsewhere:
-    """A runtime that passes everything on, for others to change a part of it."""
+class PolicyOverride:
+    """A runtime that passes everything on; subclasses change a part of it."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.inner = runtime
@@ -60,7 +62,7 @@ class Elsewhere:
         return self.inner.halve_lanes()
 
     def spread(self) -> AbstractContextManager[int]:
-        return nullcontext(1)  # these remember what was seen last
+        return nullcontext(1)  # subclasses remember the last pixels
 
     def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
         return self.inner.upload(clips)
@@ -68,8 +70,8 @@ class Elsewhere:
     def glance(self, pixels: Tensor) -> Tensor:
         return self.inner.glance(pixels)
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        return self.inner.locate(turn, seen, memory)
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        return self.inner.locate(turn, glance_maps, memory)
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
         return self.inner.patches(pixels, boxes)
@@ -77,25 +79,25 @@ class Elsewhere:
     def focus(self, patches: Tensor) -> Tensor:
         return self.inner.focus(patches)
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        return self.inner.classify(turn, seen, focused, memory)
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return self.inner.classify(turn, glance_maps, focused, memory)
 
-    def at(self, gaze: Gaze, places: Tensor) -> Gaze:
-        """The same frames and sizes of boxes at other places (clips, looks, 2): row and column in 0…1."""
+    def at(self, gaze: Gaze, points: Tensor) -> Gaze:
+        """The same frames and sizes of boxes at other points (clips, looks, 2): row and column in 0…1."""
         left, top, right, bottom = gaze.boxes.unbind(-1)
         sides = torch.stack((bottom - top, right - left), dim=-1)
         room = self.model.spec.frame_size - sides
-        corner = (places * (room + 1)).floor().minimum(room) if self.model.whole_pixels else places * room
+        corner = (points * (room + 1)).floor().minimum(room) if self.model.whole_pixels else points * room
         return Gaze(gaze.frames, torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1))
 
 
-class Centre(Elsewhere):
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, seen, memory)
+class CentrePolicy(PolicyOverride):
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        gaze = super().locate(turn, glance_maps, memory)
         return self.at(gaze, torch.full_like(gaze.boxes[..., :2], 0.5))
 
 
-class WholeFrames(Elsewhere):
+class WholeFramePolicy(PolicyOverride):
     """The focus network sees whole frames; the copied spec makes its cost count so."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -103,8 +105,8 @@ class WholeFrames(Elsewhere):
         self.model = copy.copy(runtime.model)
         self.model.spec = runtime.model.spec.with_patch_size(runtime.model.spec.frame_size)
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, seen, memory)
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        gaze = super().locate(turn, glance_maps, memory)
         side = self.model.spec.frame_size
         return Gaze(gaze.frames, gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes))
 
@@ -112,11 +114,11 @@ class WholeFrames(Elsewhere):
         return self.model.normalised(pixels)
 
 
-class RandomPlaces(Elsewhere):
+class RandomPolicy(PolicyOverride):
     """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
 
-    What a clip remembers of its glance, `seen`, carries a key of each frame's pixels at its end on its way through
-    the loop, because a look may come turns after its glance.
+    What a clip remembers of its glance, `glance_maps`, carries a key of each frame's pixels at its end through the
+    loop, because a look may come turns after its glance.
     """
 
     def __init__(self, runtime: Runtime, seed: int) -> None:
@@ -124,8 +126,8 @@ class RandomPlaces(Elsewhere):
         self._seed = seed
         self._clips: Sequence[np.ndarray] = ()
         self._map_shape: tuple[int, ...] = ()
-        # Networks that exchange features between frames need the same place in all of them.
-        self._one_place = any(isinstance(part, TemporalShift) for part in self.model.modules())
+        # Networks that exchange features between frames need the same point in all of them.
+        self._one_point = any(isinstance(part, TemporalShift) for part in self.model.modules())
 
     def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
         self._clips = clips
@@ -133,26 +135,26 @@ class RandomPlaces(Elsewhere):
 
     def glance(self, pixels: Tensor) -> Tensor:
         keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._clips]
-        seen = super().glance(pixels)
-        self._map_shape = tuple(seen.shape[2:])
-        return torch.cat((seen.flatten(2), seen.new_tensor(keys)), dim=2)
+        glance_maps = super().glance(pixels)
+        self._map_shape = tuple(glance_maps.shape[2:])
+        return torch.cat((glance_maps.flatten(2), glance_maps.new_tensor(keys)), dim=2)
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, self._maps(seen), memory)
-        keys = seen[..., -_KEY_WORDS:].tolist()
-        places = [[self._place(clip, step, turn) for step in turn.looks] for clip in keys]
-        return self.at(gaze, gaze.boxes.new_tensor(places))
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        gaze = super().locate(turn, self._maps(glance_maps), memory)
+        keys = glance_maps[..., -_KEY_WORDS:].tolist()
+        points = [[self._point(clip, step, turn) for step in turn.looks] for clip in keys]
+        return self.at(gaze, gaze.boxes.new_tensor(points))
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        return super().classify(turn, self._maps(seen), focused, memory)
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return super().classify(turn, self._maps(glance_maps), focused, memory)
 
-    def _maps(self, seen: Tensor) -> Tensor:
-        return seen[..., :-_KEY_WORDS].reshape(*seen.shape[:2], *self._map_shape)
+    def _maps(self, glance_maps: Tensor) -> Tensor:
+        return glance_maps[..., :-_KEY_WORDS].reshape(*glance_maps.shape[:2], *self._map_shape)
 
-    def _place(self, keys: list[list[float]], step: int, turn: Turn) -> tuple[float, float]:
+    def _point(self, keys: list[list[float]], step: int, turn: Turn) -> tuple[float, float]:
         """Row and column in 0…1. Steps are counted within the turn where each has its own glance, else from the first:
         either way a look has the same key however the turns are grouped."""
-        if self._one_place:
+        if self._one_point:
             ingredients: object = (self._seed, keys)
         else:
             number = step - turn.looks.start if turn.glance else step

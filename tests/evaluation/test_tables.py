@@ -8,18 +8,18 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from adafocus_cli.evaluation.report import Report, Setting, StepReport
-from adafocus_cli.evaluation.table import layout
-from tests.evaluation.test_judge import MODEL, judged, result
+from adafocus_cli.evaluation.report import EvaluationReport, EvaluationSetting, StepReport
+from adafocus_cli.evaluation.tables import evaluation_layout
+from tests.evaluation.test_scoring import MODEL, result, scored
 
 
 @pytest.fixture
 def report():
-    return judged(["a", "b", "b"], [(0, result([0], [0])), (1, result([1], [1])), (2, result([0, 1], [0, 1]))]).report()
+    return scored(["a", "b", "b"], [(0, result([0], [0])), (1, result([1], [1])), (2, result([0, 1], [0, 1]))]).report()
 
 
 def test_the_papers_metric_comes_first_and_by_its_name():
-    several = judged(["ab", "b"], [(0, result([0], [0])), (1, result([1], [1]))], metric="mAP, all labels").report()
+    several = scored(["ab", "b"], [(0, result([0], [0])), (1, result([1], [1]))], metric="mAP, all labels").report()
     lines = shown(several, width=120)
     assert lines[1].startswith("mAP, all labels 100.0 % the paper's metric; as papers compute it, over 2 of 7 classes")
     assert lines[1].endswith("5 have no video")
@@ -34,11 +34,11 @@ def test_without_a_paper_no_metric_is_called_its(report):
     assert "one label" not in text
 
 
-def shown(report: Report, width: int = 80) -> list[str]:
-    setting = Setting(model=MODEL, data="data", policy="centre", seed=0, available=3)
+def shown(report: EvaluationReport, width: int = 80) -> list[str]:
+    setting = EvaluationSetting(model=MODEL, data="data", policy="centre", seed=0, available=3)
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as capture:
-        console.print(layout(report, setting, seconds=1))
+        console.print(evaluation_layout(report, setting, seconds=1))
     return [" ".join(line.split()) for line in capture.get().splitlines()]
 
 

@@ -1,30 +1,35 @@
-"""A confusion matrix as a picture: rows are what videos show, columns what they were taken for.
+"""Evaluations and calibrations as pictures.
 
-The shade of a cell is its share of the row: blue where the answer is right, orange where it is not. Knows nothing of
-models.
+A confusion matrix: rows are the classes of videos, columns the answers; the shade of a cell is its share of the row,
+blue where the answer is right, orange where it is not. The curve of a calibration: accuracy over cost, blue with
+thresholds (a point for each budget), grey with the same step for all videos, black with nothing skipped.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from adafocus_cli.evaluation.report import Confusion
+from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis, Pen, Place
+from adafocus_cli.evaluation.calibration import Calibration
+from adafocus_cli.evaluation.report import Confusion, Metric
 from adafocus_cli.output.escape import drawable
 
 _RIGHT, _WRONG, _EMPTY = (23, 85, 160), (214, 88, 8), (255, 255, 255)
 _INK, _FAINT, _LINE = (30, 30, 30), (110, 110, 110), (225, 225, 225)
 _BODY = 960  # pixels that the cells of a middling matrix take
-_CELL = range(11, 65)  # sides at which a name still fits beside a cell, and at which a cell is no poster
-_MOST_NAMED = 400  # above it cells shrink, and only every so-manieth class has its number
+_CELL = range(11, 65)  # sides at which a name still fits beside a cell, and at which a cell is not huge
+_MOST_NAMED = 400  # above it cells shrink, and only some classes have their number
 _LARGEST_BODY = 6000
 _LONGEST_NAME = 30
 _MARGIN = 16
 _CAPTION = "row: what the videos show    column: what they were taken for    shade: share of the row"
 
 
-def draw(confusion: Confusion) -> Image.Image:
+def draw_confusion(confusion: Confusion) -> Image.Image:
     count = len(confusion.labels)
     cell = _side_of_cell(count)
     font = ImageFont.load_default(max(10, min(16, cell - 2)))
@@ -36,8 +41,8 @@ def draw(confusion: Confusion) -> Image.Image:
     pen = ImageDraw.Draw(image)
     pen.text((_MARGIN, _MARGIN / 2), _CAPTION, _FAINT, font)
     _draw_cells(pen, confusion, left, top, cell)
-    for place, name in enumerate(names):
-        middle = place * cell + cell // 2
+    for index, name in enumerate(names):
+        middle = index * cell + cell // 2
         pen.text((left - _MARGIN / 2, top + middle), name, _INK, font, anchor="rm")
         _draw_upright(image, name, font, left + middle, top - _MARGIN // 2)
     return image
@@ -57,7 +62,7 @@ def _names(confusion: Confusion) -> list[str]:
             for name, index in zip(confusion.labels, confusion.indices, strict=True)
         ]
     every = math.ceil(len(confusion.labels) / 100)
-    return [str(index) if place % every == 0 else "" for place, index in enumerate(confusion.indices)]
+    return [str(number) if index % every == 0 else "" for index, number in enumerate(confusion.indices)]
 
 
 def _draw_cells(pen: ImageDraw.ImageDraw, confusion: Confusion, left: int, top: int, cell: int) -> None:
@@ -96,3 +101,60 @@ def _draw_upright(
     ImageDraw.Draw(strip).text((0, 0), text, _INK, font)
     upright = strip.crop((left, top, right + 1, below + 1)).rotate(90, expand=True)
     image.paste(upright, (x - upright.width // 2, bottom - upright.height))
+
+
+CURVE_SIZE = (960, 600)
+CURVE_PLOT = (84, 84, 930, 526)  # left, top, right, bottom
+
+
+def draw_curve(calibration: Calibration) -> Image.Image:
+    laws = [(point.gmacs, 100 * point.accuracy) for point in calibration.laws]
+    same_steps = [(point.gmacs, 100 * point.accuracy) for point in calibration.same_steps]
+    full = (calibration.full.gmacs, 100 * calibration.full.accuracy)
+    shown = [*laws, *same_steps, full]
+    left, top, right, bottom = CURVE_PLOT
+    across = Axis.around((x for x, _ in shown), left, right, least=1e-6)
+    up = Axis.around((y for _, y in shown), bottom, top, least=2)
+    pen = Pen(CURVE_SIZE)
+    _draw_curve_axes(pen, across, up, calibration.metric)
+
+    def places(points: Sequence[Place]) -> list[Place]:
+        return [(across.at(x), up.at(y)) for x, y in points]
+
+    pen.line(places(same_steps), PALE, 2)
+    for place in places(same_steps):
+        pen.dot(place, PALE, 3)
+    pen.line(places(laws), BLUE, 3)
+    budgets: defaultdict[Place, list[str]] = defaultdict(list)
+    for choice in calibration.choices:
+        budgets[choice.checked.gmacs, 100 * choice.checked.accuracy].append(f"{choice.budget:g}")
+    for (x, y), names in zip(places(list(budgets)), budgets.values(), strict=True):
+        pen.dot((x, y), BLUE, 7)
+        pen.text((x - 8, y - 6), ", ".join(names), BLUE, FONT, "rb")  # where a rising curve leaves room
+    pen.dot(places([full])[0], INK, 7)
+    _draw_curve_heading(pen, calibration)
+    return pen.picture()
+
+
+def _draw_curve_axes(pen: Pen, across: Axis, up: Axis, metric: Metric) -> None:
+    left, top, right, _ = CURVE_PLOT
+    pen.grid(across, up)
+    pen.text(((left + right) / 2, CURVE_SIZE[1] - 18), "mean cost of a video, GMACs", INK, FONT, "mb")
+    pen.text((16, top - 14), f"{metric}, %", INK, FONT, "lb")
+
+
+def _draw_curve_heading(pen: Pen, calibration: Calibration) -> None:
+    """The legend, and the margin of error."""
+    x, y = 110.0, 34
+    for colour, width, radius, words in (
+        (BLUE, 3, 6, "thresholds (a point: a budget)"),
+        (PALE, 2, 3, "the same step for all"),
+        (INK, 0, 6, "nothing skipped"),
+    ):
+        if width:
+            pen.line([(x, y), (x + 24, y)], colour, width)
+        pen.dot((x + 12, y), colour, radius)
+        x = pen.text((x + 32, y), words, INK, FONT, "lm") + 28
+    videos = f"{calibration.checked_on} video{'s' if calibration.checked_on != 1 else ''}"
+    trust = f"on {videos} not used for fitting; top-1 by chance: ± {100 * calibration.margin:.1f} points"
+    pen.text((CURVE_PLOT[2], CURVE_PLOT[1] - 14), trust, FAINT, SMALL_FONT, "rb")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adafocus_cli.evaluation.looking import POLICIES, looking
+from adafocus_cli.evaluation.policy_override import POLICIES, with_policy
 from adafocus_cli.exits import ExitRule
 from tests.test_exits import clip_of
 from tests.tiny import LOOKING, tiny_tagger
@@ -25,7 +25,7 @@ def sides(boxes):
 @pytest.mark.parametrize("family", LOOKING)
 def test_the_centre_is_the_centre_at_the_learned_size(family):
     tagger = tiny_tagger(family)
-    for centred, learned in zip(boxes(looking(tagger, "centre")), boxes(tagger), strict=True):
+    for centred, learned in zip(boxes(with_policy(tagger, "centre")), boxes(tagger), strict=True):
         np.testing.assert_allclose((centred[:, :2] + centred[:, 2:]) / 2, SIDE / 2, atol=1e-5)
         np.testing.assert_allclose(sides(centred), sides(learned), atol=1e-4)
 
@@ -33,10 +33,10 @@ def test_the_centre_is_the_centre_at_the_learned_size(family):
 @pytest.mark.parametrize("family", LOOKING)
 def test_random_places_differ_between_clips_and_seeds_and_are_the_same_again_in_any_company(family):
     tagger = tiny_tagger(family)
-    at_random = looking(tagger, "random", seed=1)
+    at_random = with_policy(tagger, "random", seed=1)
     together = boxes(at_random)
     alone = [boxes(at_random, [seed])[0] for seed in range(3)]
-    in_lanes = boxes(looking(tiny_tagger(family, lanes=2), "random", seed=1))
+    in_lanes = boxes(with_policy(tiny_tagger(family, lanes=2), "random", seed=1))
     for clip in range(3):
         np.testing.assert_array_equal(together[clip], alone[clip])
         np.testing.assert_allclose(together[clip], in_lanes[clip], atol=1e-3)  # learned sizes differ in the last bits
@@ -44,21 +44,21 @@ def test_random_places_differ_between_clips_and_seeds_and_are_the_same_again_in_
         assert (together[clip] >= 0).all()
         assert (together[clip] <= SIDE + 1e-4).all()
     assert not np.allclose(together[0], together[1])
-    assert not np.allclose(together[0], boxes(looking(tagger, "random", seed=2))[0])
+    assert not np.allclose(together[0], boxes(with_policy(tagger, "random", seed=2))[0])
 
 
 @pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v2", "uni-adafocus"])
 @pytest.mark.parametrize("group", [1, 4, 9])
 def test_random_places_do_not_depend_on_the_exits(family, group):
     """Thresholds that nothing reaches: in turns, but to the end."""
-    tagger = looking(tiny_tagger(family), "random")
+    tagger = with_policy(tiny_tagger(family), "random")
     never = ExitRule(thresholds=(np.inf,) * tagger._steps, group=group)
     for whole, in_turns in zip(boxes(tagger), boxes(tagger, rule=never), strict=True):
         np.testing.assert_allclose(whole, in_turns, atol=1e-3)
 
 
 def test_random_places_cover_the_frame_evenly():
-    at_random = looking(tiny_tagger("adafocus-v2"), "random")
+    at_random = with_policy(tiny_tagger("adafocus-v2"), "random")
     corners = np.concatenate([found[:, :2] for found in boxes(at_random, range(20))]) / (SIDE - 32)
     assert len(np.unique(corners, axis=0)) == len(corners) == 320
     np.testing.assert_allclose(corners.mean(axis=0), 0.5, atol=0.05)
@@ -67,14 +67,14 @@ def test_random_places_cover_the_frame_evenly():
 
 @pytest.mark.parametrize("family", ["adafocus-v1-tsm", "adafocus-v2-tsm", "uni-adafocus-tsm"])
 def test_clip_wise_networks_keep_one_random_place(family):
-    (found,) = boxes(looking(tiny_tagger(family), "random"), [0])
+    (found,) = boxes(with_policy(tiny_tagger(family), "random"), [0])
     assert (found == found[0]).all()
 
 
 @pytest.mark.parametrize("family", LOOKING)
 def test_whole_frames_cost_what_whole_frames_cost(family):
     tagger = tiny_tagger(family)
-    (learned,), (full,) = (t.tag([clip_of(tagger, 0)]) for t in (tagger, looking(tagger, "full")))
+    (learned,), (full,) = (t.tag([clip_of(tagger, 0)]) for t in (tagger, with_policy(tagger, "full")))
     assert full.cost.stages["focus"] == full.cost.full_frame_gmacs == learned.cost.full_frame_gmacs
     assert {**full.cost.stages, "focus": 0} == {**learned.cost.stages, "focus": 0}
     assert full.model.patch_size == SIDE
@@ -87,10 +87,10 @@ def test_only_the_places_change(family):
     tagger = tiny_tagger(family)
     (learned,) = tagger.tag([clip_of(tagger, 0)])
     for policy in POLICIES[1:]:
-        (other,) = looking(tagger, policy).tag([clip_of(tagger, 0)])
+        (other,) = with_policy(tagger, policy).tag([clip_of(tagger, 0)])
         assert [look.frame for look in other.trajectory] == [look.frame for look in learned.trajectory]
         assert not np.allclose(other.logits, learned.logits)
         if policy != "full":
             assert other.cost == learned.cost
             assert other.model == learned.model
-    assert looking(tagger, "learned") is tagger
+    assert with_policy(tagger, "learned") is tagger

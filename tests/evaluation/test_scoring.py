@@ -9,8 +9,8 @@ import pytest
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.evaluation.data import Dataset, Sample
-from adafocus_cli.evaluation.judge import Judge
-from adafocus_cli.evaluation.report import Setting
+from adafocus_cli.evaluation.report import EvaluationSetting
+from adafocus_cli.evaluation.scoring import Scorer
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.writers import dumps
 from adafocus_cli.schema import Cost, Exit, Failure, ModelInfo, RunInfo, VideoInfo, VideoResult
@@ -41,18 +41,18 @@ def result(*answers, gmacs=1.0, steps=None, frames=4):
     )
 
 
-def judged(labels, results, *, metric=None):
+def scored(labels, results, *, metric=None):
     samples = tuple(Sample(f"{place}.mp4", label[0], tuple(label[1:])) for place, label in enumerate(labels))
-    judge = Judge(Dataset(samples, "data"), NAMES, metric=metric)
+    scorer = Scorer(Dataset(samples, "data"), NAMES, metric=metric)
     for place, entry in results:
-        judge.add(place, entry)
-    return judge
+        scorer.add(place, entry)
+    return scorer
 
 
 def test_accuracy_and_classes():
     """In any order; the classes that no video shows count for nothing."""
     results = [(2, result([1, 0])), (0, result([0])), (3, result([2, 3, 4, 5, 6, 0, 1])), (1, result([1, 0]))]
-    report = judged(["a", "a", "b", "b"], results).report()
+    report = scored(["a", "a", "b", "b"], results).report()
     assert (report.videos, report.top1, report.top5) == (4, 0.5, 0.75)
     first, second = report.classes
     assert (first.label, first.videos, first.top1, first.taken_for, first.taken_for_videos) == ("a", 2, 0.5, "b", 1)
@@ -66,7 +66,7 @@ def test_accuracy_and_classes():
 
 
 def test_any_class_that_a_video_shows_is_right():
-    report = judged(["ab", "ab"], [(0, result([1])), (1, result([2]))]).report()
+    report = scored(["ab", "ab"], [(0, result([1])), (1, result([2]))]).report()
     assert report.top1 == 0.5
     assert [(entry.label, entry.videos) for entry in report.classes] == [("a", 2), ("b", 2)]
     assert report.confusion.counts == ((0, 0, 1), (0, 1, 0), (0, 0, 0))
@@ -74,14 +74,14 @@ def test_any_class_that_a_video_shows_is_right():
 
 def test_steps_where_nothing_is_skipped():
     results = [(0, result([1], [0], [0])), (1, result([1, 0], [1, 0], [0]))]
-    report = judged(["a", "a"], results).report()
+    report = scored(["a", "a"], results).report()
     assert [(step.step, step.top1, step.top5) for step in report.by_step] == [(0, 0, 1), (1, 0.5, 1), (2, 1, 1)]
     assert report.exits == {2: 2}
 
 
 def test_exits_where_clips_are_left_early():
     results = [(0, result([0], steps=3, gmacs=1, frames=2)), (1, result([1], [0], [0], gmacs=3))]
-    report = judged(["a", "a"], results).report()
+    report = scored(["a", "a"], results).report()
     assert report.by_step == ()
     assert (report.exits, report.steps) == ({0: 1, 2: 1}, 3)
     assert (report.cost.gmacs, report.cost.stages, report.cost.frames_decoded) == (2, {"glance": 0.5, "focus": 1.5}, 3)
@@ -89,16 +89,16 @@ def test_exits_where_clips_are_left_early():
 
 def test_failures_are_left_out_and_listed_in_order():
     broken = [Failure(path=name, stage="open", type="VideoError", message=f"{name}: no") for name in "xy"]
-    judge = judged(["a", "a", "b"], [(2, broken[1]), (1, result([0])), (0, broken[0])])
-    report = judge.report()
+    scorer = scored(["a", "a", "b"], [(2, broken[1]), (1, result([0])), (0, broken[0])])
+    report = scorer.report()
     assert report.failures == tuple(broken)
     assert (report.videos, report.top1, len(report.classes)) == (1, 1, 1)
-    assert judged(["a"], [(0, broken[0])]).report() is None
+    assert scored(["a"], [(0, broken[0])]).report() is None
 
 
 def test_the_record_is_json_and_says_what_its_numbers_are_over():
-    report = judged(["a"], [(0, result([0], [0]))]).report()
-    setting = Setting(model=MODEL, data="data", policy="learned", seed=0, available=1)
+    report = scored(["a"], [(0, result([0], [0]))]).report()
+    setting = EvaluationSetting(model=MODEL, data="data", policy="learned", seed=0, available=1)
     record = json.loads(dumps(report.to_dict(setting, seconds=1.23456)))
     assert record["schema"] == "adafocus-evaluation/1"
     assert record["model"]["name"] == "m"
@@ -116,16 +116,16 @@ def test_the_record_is_json_and_says_what_its_numbers_are_over():
 def test_the_papers_metric_is_named_with_its_value(metric, value):
     """The first video shows b, too, where the others are surer of it: all labels have (1/1 + 2/3) / 2 there."""
     results = [(0, result([0, 2, 1])), (1, result([1, 0])), (2, result([1, 2]))]
-    report = judged(["ab", "b", "c"], results, metric=metric).report()
-    setting = Setting(model=MODEL, data="data", policy="learned", seed=0, available=3)
+    report = scored(["ab", "b", "c"], results, metric=metric).report()
+    setting = EvaluationSetting(model=MODEL, data="data", policy="learned", seed=0, available=3)
     accuracy = report.to_dict(setting, seconds=1)["accuracy"]
     assert accuracy["paper"] == {"metric": metric, "value": pytest.approx(value, abs=1e-6)}
     assert accuracy["videos_with_several_labels"] == 1
 
 
 def test_classes_that_no_video_shows_are_counted():
-    report = judged(["a", "b"], [(0, result([0])), (1, result([1]))]).report()
-    setting = Setting(model=MODEL, data="data", policy="learned", seed=0, available=2)
+    report = scored(["a", "b"], [(0, result([0])), (1, result([1]))]).report()
+    setting = EvaluationSetting(model=MODEL, data="data", policy="learned", seed=0, available=2)
     accuracy = report.to_dict(setting, seconds=1)["accuracy"]
     assert accuracy["classes"] == {"averaged": 2, "without_videos": 5}
     assert accuracy["paper"] is None
@@ -133,4 +133,4 @@ def test_classes_that_no_video_shows_are_counted():
 
 def test_a_class_that_is_not_known_is_said_before_the_work():
     with pytest.raises(UsageError, match="class 'x'"):
-        judged(["x"], [])
+        scored(["x"], [])

@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from adafocus_cli.cli.interrupts import held_back
+from adafocus_cli.cli.terminal import delayed_signals
 
 
 def test_it_waits_for_the_end_of_the_block() -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), held_back():  # noqa: PT012 — the signal comes inside
+    with pytest.raises(KeyboardInterrupt), delayed_signals():  # noqa: PT012 — the signal comes inside
         signal.raise_signal(signal.SIGINT)
         steps.append("written")
     assert steps == ["written"]
@@ -19,7 +19,7 @@ def test_it_waits_for_the_end_of_the_block() -> None:
 
 def test_a_second_one_does_not_wait() -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), held_back():  # noqa: PT012 — the signals come inside
+    with pytest.raises(KeyboardInterrupt), delayed_signals():  # noqa: PT012 — the signals come inside
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         steps.append("written")
@@ -28,6 +28,6 @@ def test_a_second_one_does_not_wait() -> None:
 
 def test_afterwards_all_is_as_it_was() -> None:
     usual = signal.getsignal(signal.SIGINT)
-    with held_back():
+    with delayed_signals():
         assert signal.getsignal(signal.SIGINT) is not usual
     assert signal.getsignal(signal.SIGINT) is usual
