@@ -78,13 +78,13 @@ class Machine:
         from adafocus_cli.models import build
         from adafocus_cli.runtime.pytorch import TorchRuntime
         from adafocus_cli.schema import ModelInfo
-        from adafocus_cli.tagger import Tagger
+        from adafocus_cli.tagger import ClipTagger
 
         torch.manual_seed(0)
         spec = self.spec(family)
         runtime = TorchRuntime(build(spec), device=self.device, precision=precision, batch_size=batch)
         info = ModelInfo(name=family, family=family, dataset=None, sha256="0" * 64, patch_size=spec.patch_size)
-        return Tagger(runtime, LabelSet(tuple(map(str, range(spec.classes))), "numbers"), lambda: info)
+        return ClipTagger(runtime, LabelSet(tuple(map(str, range(spec.classes))), "numbers"), lambda: info)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def goldens(machine: Machine) -> Found:
     import numpy as np
     import torch
 
-    from adafocus_cli.tagger import Tagger
+    from adafocus_cli.tagger import ClipTagger
     from tests import oracle
     from tests.conftest import deviation
     from tests.models.test_golden import frames_of
@@ -143,7 +143,7 @@ def goldens(machine: Machine) -> Found:
             frames, expected = frames_of(case), np.load(oracle.file_of(f"golden/{case}.npz"))["logits"]
             for precision in machine.precisions if machine.has_gpu else ("fp32",):
                 how = {"device": machine.device, "precision": precision, "runtime": "torch", "batch_size": 1}
-                logits = Tagger.load(file, patch_size=patch_size, **how).tag_frames(*frames).logits
+                logits = ClipTagger.load(file, patch_size=patch_size, **how).tag_frames(*frames).logits
                 same = int(logits.argmax()) == int(expected.argmax())
                 yield precision, {case: {"deviation": deviation(logits, expected), "same_label": same}}
     if not machine.has_gpu:

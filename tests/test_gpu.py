@@ -9,7 +9,7 @@ import torch
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.runtime.pytorch import TorchRuntime
-from adafocus_cli.tagger import Tagger
+from adafocus_cli.tagger import ClipTagger
 from tests.clips import numbered_clip
 from tests.conftest import deviation, without_timings
 from tests.models.test_golden import frames_of
@@ -29,7 +29,7 @@ def pixels(frames, seed=1):
 
 def on_cuda(family, batch_size=4):
     tagger = tiny_tagger(family)
-    return Tagger(
+    return ClipTagger(
         TorchRuntime(tiny_model(family), device="cuda", batch_size=batch_size), tagger.labels, lambda: tagger.model
     )
 
@@ -37,7 +37,7 @@ def on_cuda(family, batch_size=4):
 @pytest.mark.parametrize("case", CASES)
 def test_the_answer_is_the_authors(case, checkpoint_file, golden):
     patch_size = synth.layout(case).get("patch_size")
-    tagger = Tagger.load(checkpoint_file(case), patch_size=patch_size, device="cuda", precision="fp32", batch_size=1)
+    tagger = ClipTagger.load(checkpoint_file(case), patch_size=patch_size, device="cuda", precision="fp32", batch_size=1)
     assert deviation(tagger.tag_frames(*frames_of(case)).logits, golden(case)["logits"]) < 1e-3
 
 
