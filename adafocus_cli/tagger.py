@@ -16,7 +16,7 @@ import numpy as np
 
 from adafocus_cli import checkpoint
 from adafocus_cli import labels as label_lists
-from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
@@ -31,7 +31,6 @@ from adafocus_cli.schema import Exit, Failure, ModelInfo, RunInfo, VideoInfo, Vi
 from adafocus_cli.scores import best_tags, softmax
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video import Decode
-from adafocus_cli.video.limits import shown
 from adafocus_cli.video.sampling import FramePlan
 from adafocus_cli.video.windows import Windowing
 
@@ -234,7 +233,7 @@ class Tagger:
         step_logits = np.concatenate(run.answers)
         if not np.isfinite(step_logits[-1]).all():
             text = "the model's answer is no number; check its weights, or use another --precision"
-            raise VideoError(f"{shown(run.clip.video.path)}: {text}", stage="infer")
+            raise VideoError(f"{printable(run.clip.video.path)}: {text}", stage="infer")
         return VideoResult(
             video=run.clip.video,
             model=self.model,

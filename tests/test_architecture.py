@@ -28,7 +28,7 @@ LAYERS = [
     {"errors", "schema", "scores", "spec", "labels", "video", "files", "drawing"},
 ]
 # Public classes with the name of another one. Every name here is a debt: rename the class, then remove the name.
-NAMED_TWICE = {"Compression", "Frames", "Origin", "Part", "Point", "S3D", "Source", "Turn"}
+NAMED_TWICE = {"S3D"}
 # Modules that import one another in a circle, as sorted groups. Every group here is a debt.
 CIRCLES: list[list[str]] = []
 HEAVY = ("torch", "torchvision", "av", "decord", "PIL", "numpy", "adafocus_cli.tagger")

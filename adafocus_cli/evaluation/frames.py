@@ -32,7 +32,8 @@ _IMAGE = re.compile(r"(.*?)(\d+)\.(jpe?g|png|webp|bmp)", re.IGNORECASE)
 _USUAL_NAMES = ("img_", "image_", "frame_", "")
 WORLD = "world:"
 SCENES = 500
-# The distance between the first scenes of two seeds. Training takes its scenes by hashes of 63 bits, far above such numbers.
+# The distance between the first scenes of two seeds. Training numbers its scenes by
+# hashes of 63 bits, far above such numbers.
 _APART = 1_000_000
 
 

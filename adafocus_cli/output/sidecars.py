@@ -19,9 +19,8 @@ from typing import Any
 
 import yaml
 
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.files import replacing
-from adafocus_cli.output.escape import printable
 from adafocus_cli.output.records import is_flat
 from adafocus_cli.output.times import subtitle_clock
 from adafocus_cli.schema import Record, path_of

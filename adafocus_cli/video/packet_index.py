@@ -14,7 +14,8 @@ from typing import Any
 import av
 import numpy as np
 
-from adafocus_cli.video.limits import Deadline, LimitError, Limits, shown
+from adafocus_cli.errors import printable
+from adafocus_cli.video.limits import Deadline, LimitError, Limits
 from adafocus_cli.video.reading import nearest
 
 # Stands for a missing time; no real one is this small.
@@ -102,7 +103,7 @@ def build_index(container: Any, stream: Any, *, name: str, limits: Limits, deadl
             deadline.check()
         if position >= limits.max_packets:
             text = f"it has more than the {limits.max_packets} packets allowed; cut it into parts"
-            raise LimitError(f"{shown(name)}: {text}")
+            raise LimitError(f"{printable(name)}: {text}")
         pts.append(NO_TIME if packet.pts is None else packet.pts)
         dts.append(NO_TIME if packet.dts is None else packet.dts)
         flags.append(bool(packet.is_keyframe) | 2 * bool(packet.is_discard or hidden(packet)))

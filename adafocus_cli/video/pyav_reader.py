@@ -16,9 +16,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from adafocus_cli.errors import printable
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.framing import USUAL, Framing
-from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem, shown
+from adafocus_cli.video.limits import Deadline, Limits, check_picture, problem
 from adafocus_cli.video.packet_index import PacketIndex, build_index
 from adafocus_cli.video.pictures import Rotation, preprocess
 from adafocus_cli.video.pyav_cursor import Cursor
@@ -129,7 +130,7 @@ class PyAVReader:
         cursor = self._cursor
         index = build_index(cursor.container, cursor.stream, name=self._name, limits=self._limits, deadline=deadline)
         if not index.frames:
-            raise problem(self._name, "there is no frame in it; it may have been cut off: copy or download it again")
+            raise problem(self._name, "there is no frame in it; it may be cut off: copy or download it again")
         if cursor.kind in UNTIMED:
             index = index.counted(index.frames)
         if index.timed and not self._is_doubtful(index):
@@ -193,7 +194,7 @@ class PyAVReader:
         said, there = int(self._cursor.stream.frames), self.index.frames + self.index.discarded
         if said <= there:
             return ()
-        return (f"{shown(self._name)}: only {there} of its {said} frames are in the file; it may have been cut off",)
+        return (f"{printable(self._name)}: only {there} of its {said} frames are in the file; it may be cut off",)
 
     def _average_rate(self) -> float | None:
         """What the file says, unless its frames say otherwise (variable frame rate)."""

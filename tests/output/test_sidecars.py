@@ -10,8 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from adafocus_cli.errors import UsageError
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import UsageError, printable
 from adafocus_cli.output.sidecars import Sidecars, TagMap, TagMapEntry, beside, chapters, read_tag_map, srt, vtt, xmp
 from adafocus_cli.schema import Segment
 from tests.clips import numbered_clip
