@@ -54,7 +54,7 @@ def test_a_table_a_file_and_a_picture(evaluate, clips, tmp_path, monkeypatch):
     done = evaluate(clips, "-o", tmp_path / "report.json", "--confusion", tmp_path / "matrix.png")
     assert done.code == 0, done.err
     assert max(map(len, done.out.splitlines())) <= 80
-    for text in ("top-1", "as papers compute it", "scikit-learn", "GMACs a video", "Disc dog", "8 videos"):
+    for text in ("top-1", "as papers compute it", "scikit-learn", "GMACs per video", "Disc dog", "8 videos"):
         assert text in done.out
     assert done.err == ""
     assert json.loads((tmp_path / "report.json").read_text())["videos"]["tagged"] == 8
