@@ -2,7 +2,7 @@
 
 Every record carries what it was made of (`source`) and with which settings, so that the file alone says what need not
 be done again; there is nothing beside it that could be lost or disagree (but for Parquet, see parquet.py). How each
-format survives being killed is told in line_files.py, sqlite.py and parquet.py. A second after they were written,
+format survives being killed is described in line_files.py, sqlite.py and parquet.py. A second after they were written,
 records are on the disk for good. A file FILE.lock beside the file keeps a second run out: the system holds the lock,
 and drops it with the process.
 
@@ -171,7 +171,7 @@ class Journal:
         """
         check_name(path)
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no regular file, to which a run could come back; give another one")
+            raise UsageError(f"{path} is not a regular file; give another one")
         lock = Lock(path)
         try:
             with as_our_errors(path):
@@ -246,7 +246,7 @@ class Journal:
             try:
                 self.sync()
             except AdaFocusError:
-                return  # the next one who writes is told
+                return  # the next write raises it
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

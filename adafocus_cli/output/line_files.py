@@ -134,7 +134,7 @@ class LineFormat(ABC):
 
     @abstractmethod
     def decode(self, line: bytes) -> Record:
-        """Raises ValueError if this is no whole record."""
+        """Raises ValueError if this is not a whole record."""
 
     def lines(self, content: Iterable[bytes]) -> Iterator[bytes]:
         """One for each record, from lines as a file has them."""

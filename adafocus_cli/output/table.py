@@ -113,7 +113,7 @@ def _heading(path: str, about: Text, width: int) -> RenderableType:
 
 def _scores(result: VideoResult, view: WriterOptions, *, bar_width: int) -> RenderableType:
     if not result.labels:
-        return Text(f"no label above {view.min_score:g}", style="bold")
+        return Text(f"no label scores {view.min_score:g} or more", style="bold")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(overflow="fold")
     grid.add_column(width=bar_width, no_wrap=True)

@@ -113,7 +113,7 @@ def test_the_summary_tells_what_it_cost_and_where_the_time_went(library):
         (["--overwrite", "--append"], "exclude each other"),
         (["--failed", "tags.jsonl"], "give two files"),
         (["--failed", "lost.mp4"], "would be overwritten"),
-        (["--files-from", "list.txt", "--watch"], "not into a list"),
+        (["--files-from", "list.txt", "--watch"], "not a list"),
         (["--files-from", "list.txt", "--failed", "list.txt"], "would be overwritten"),
         (["--decode-memory", "0"], "give GiB above 0"),
         (["-o", "tags.txt"], "no format is known"),
@@ -208,10 +208,10 @@ def test_records_of_files_that_are_gone_are_removed_when_asked_to(library):
     assert len({**library.records()}) == 4
     done = library.run("--prune", inputs=("videos",))
     assert "0 tagged · 1 copied from duplicates" in done.err
-    assert "removed 1 record of a file that is gone" in done.err
+    assert "removed 1 record of missing files" in done.err
     assert set(library.records()) == {"videos/moved.mp4", "videos/1.mp4", "others/2.mp4", "others/3.mp4"}
     done = library.run("--prune", inputs=("vid*", str(Path("others").absolute())))
-    assert "removed 1 record of a file that is gone" in done.err
+    assert "removed 1 record of missing files" in done.err
     assert set(library.records()) == {"videos/moved.mp4", "videos/1.mp4", "others/3.mp4"}
     assert "removed 0 records" in library.run("--prune").err
 

@@ -71,7 +71,7 @@ def test_broken_and_missing_videos_are_counted_and_listed(evaluate, clips, tmp_p
     assert "of 1 videos; 2 that failed are left out" in " ".join(done.out.split())
     assert "2 failed" in done.out
     assert "no such file" in done.out
-    assert "2 of 3 videos could not be tagged; the numbers are over the others" in done.err
+    assert "2 of 3 videos could not be tagged and are not in the numbers" in done.err
     record = json.loads(evaluate(tmp_path / "list.csv", "-f", "json").out)
     assert [failure["error"]["stage"] for failure in record["failures"]] == ["open", "open"]
 

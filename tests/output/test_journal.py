@@ -317,7 +317,7 @@ def test_names_without_a_format_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_pipe_and_a_folder_are_refused(path: Path) -> None:
     for make in (os.mkfifo, os.mkdir):
         make(path)
-        with pytest.raises(UsageError, match="no regular file"):
+        with pytest.raises(UsageError, match="not a regular file"):
             journal(path)
         path.rmdir() if path.is_dir() else path.unlink()
 

@@ -137,7 +137,7 @@ def test_a_map_renames_drops_and_leaves_the_rest_as_it_is(name, text, tmp_path):
         ("map.yaml", "Sumu: x", "maps 'Sumu', which is no label of the model; the nearest is 'Sumo'"),
         ("map.yaml", "[1, 2]", "maps nothing; lines are label: tag"),
         ("map.yaml", "a: {b: c}", "'a' has something else than tags and parents"),
-        ("map.yaml", "a: [[b]]", "'a' is mapped to something that is no name"),
+        ("map.yaml", "a: [[b]]", "'a' is mapped to something that is not a name"),
         ("map.yaml", "{", "is not YAML"),
         ("map.csv", "name,x\n", "needs a first line with the columns label,tags"),
         ("none.yaml", None, "check the path after --map"),
