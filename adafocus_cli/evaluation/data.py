@@ -228,9 +228,7 @@ def _unknown_column(heading: Sequence[str], path_at: int | None, label_at: int |
 
 
 def _no_row(path: Path, number: int, line: str) -> UsageError:
-    return UsageError(
-        f"list {path}, line {number}: {line.strip()[:60]!r} is not a row of a list; it must have {_FORMS}"
-    )
+    return UsageError(f"list {path}, line {number}: {line.strip()[:60]!r} is wrong; the list must have {_FORMS}")
 
 
 def _found(dataset: Dataset, root: Path, finder: Finder) -> Dataset:

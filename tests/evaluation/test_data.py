@@ -97,8 +97,8 @@ def test_root_is_where_the_videos_of_a_list_are(tmp_path, reading):
     ("text", "complaint"),
     [
         ("", "is empty"),
-        ("a.mp4,x\nb.mp4\n", "line 2: 'b.mp4' is not a row of a list; it must have `path,label` rows"),
-        ("a.mp4,x,y\n", "line 1: 'a.mp4,x,y' is not a row"),
+        ("a.mp4,x\nb.mp4\n", "line 2: 'b.mp4' is wrong; the list must have `path,label` rows"),
+        ("a.mp4,x,y\n", "line 1: 'a.mp4,x,y' is wrong"),
         ("\n\npath,label\na.mp4,\n", "line 4"),
         ("path,label\n", "has a heading, but no videos below it"),
         ("File,kind\na.mp4,x\n", "begins with 'File,kind'; call its column of labels label or class"),
