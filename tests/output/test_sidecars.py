@@ -134,7 +134,7 @@ def test_a_map_renames_drops_and_leaves_the_rest_as_it_is(name, text, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("map.yaml", "Sumu: x", "maps 'Sumu', which is no label of the model; the nearest is 'Sumo'"),
+        ("map.yaml", "Sumu: x", "maps 'Sumu', which is not a label of the model; the nearest is 'Sumo'"),
         ("map.yaml", "[1, 2]", "maps nothing; lines are label: tag"),
         ("map.yaml", "a: {b: c}", "'a' has something else than tags and parents"),
         ("map.yaml", "a: [[b]]", "'a' is mapped to something that is not a name"),
