@@ -1,9 +1,16 @@
 """The errors that a user can cause, each one sentence: the value, what is allowed, the next step.
 
-Domain code raises these; only the command line turns them into text and exit codes.
+Domain code raises these; only the command line turns them into text and exit codes. `printable` makes names from
+outside safe to print, in errors and elsewhere.
 """
 
 from __future__ import annotations
+
+import unicodedata
+
+# Joiners are invisible, but Persian, Hindi and many emoji are misspelt without them.
+_JOINERS = "\u200c\u200d"
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 class AdaFocusError(Exception):
@@ -35,3 +42,22 @@ class VideoError(AdaFocusError):
 
 class OutputClosedError(Exception):
     """Whoever read our output has gone, as `head` does when it has seen enough."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text on one line, with control characters, bidi overrides and broken bytes as escapes.
+
+    >>> printable("a\\x1b[31mb\\n")
+    'a\\\\x1b[31mb\\\\n'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _is_unseen(c) else _spelled_out(c) for c in text)
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN and character not in _JOINERS
+
+
+def _spelled_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

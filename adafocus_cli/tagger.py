@@ -16,7 +16,7 @@ import numpy as np
 
 from adafocus_cli import checkpoint
 from adafocus_cli import labels as label_lists
-from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
@@ -29,7 +29,6 @@ from adafocus_cli.runtime import Runtime, runtime_for
 from adafocus_cli.schema import Exit, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.scores import best_tags, scores_of
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.limits import shown
 from adafocus_cli.video.pictures import cut_looks, preprocess
 from adafocus_cli.video.sampling import FramePlan, LookRequest
 
@@ -202,7 +201,7 @@ class ClipTagger:
         step_logits = np.concatenate(run.answers)
         if not np.isfinite(step_logits[-1]).all():
             text = "the model's answer is no number; check its weights, or use another --precision"
-            raise VideoError(f"{shown(run.clip.video.path)}: {text}", stage="infer")
+            raise VideoError(f"{printable(run.clip.video.path)}: {text}", stage="infer")
         scores = scores_of(step_logits[-1], self.spec.family)
         tags = best_tags(scores, self.labels, top_k=top_k, min_score=self.min_score(min_score))
         (guess,) = best_tags(scores, self.labels, top_k=1, min_score=0.0)

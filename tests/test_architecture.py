@@ -28,7 +28,7 @@ LAYERS = [
     {"errors", "schema", "scores", "spec", "labels", "requests", "video", "files", "drawing"},
 ]
 # Public classes with the name of another one. Every name here is a debt: rename the class, then remove the name.
-NAMED_TWICE = {"Point", "Source"}
+NAMED_TWICE: set[str] = set()
 # Modules that import one another in a circle, as sorted groups. Every group here is a debt.
 CIRCLES: list[list[str]] = []
 HEAVY = ("torch", "torchvision", "av", "decord", "PIL", "numpy", "adafocus_cli.tagger")

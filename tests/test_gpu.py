@@ -37,7 +37,9 @@ def on_cuda(family, batch_size=4):
 @pytest.mark.parametrize("case", CASES)
 def test_the_answer_is_the_authors(case, checkpoint_file, golden):
     patch_size = synth.layout(case).get("patch_size")
-    tagger = ClipTagger.load(checkpoint_file(case), patch_size=patch_size, device="cuda", precision="fp32", batch_size=1)
+    tagger = ClipTagger.load(
+        checkpoint_file(case), patch_size=patch_size, device="cuda", precision="fp32", batch_size=1
+    )
     assert deviation(tagger.tag_frames(*frames_of(case)).logits, golden(case)["logits"]) < 1e-3
 
 

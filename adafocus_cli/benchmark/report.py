@@ -17,7 +17,7 @@ from rich.text import Text
 
 from adafocus_cli.benchmark.interleaved import Timing, ratio
 from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis, Colour, Pen
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import printable
 
 SCHEMA = "adafocus-bench/1"
 REFERENCE = "plain path"

@@ -14,8 +14,7 @@ import typer
 from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import Counted, is_same, is_video_name
 from adafocus_cli.cli.terminal import Terminal, delayed_signals, video_progress
-from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli import labels as label_lists
+from adafocus_cli.errors import printable
 from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
-from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import gmacs_digits, in_gmacs
 from adafocus_cli.spec import sees_whole_frames
 

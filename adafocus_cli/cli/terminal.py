@@ -18,7 +18,7 @@ from pathlib import PurePath
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import printable
 from adafocus_cli.output.times import clock
 
 if TYPE_CHECKING:

@@ -25,10 +25,9 @@ from typing import Any
 from adafocus_cli import checkpoint
 from adafocus_cli.engine.local import failure_of
 from adafocus_cli.engine.worker import Setup, Worker
-from adafocus_cli.errors import AdaFocusError, UsageError, VideoError
+from adafocus_cli.errors import AdaFocusError, UsageError, VideoError, printable
 from adafocus_cli.requests import cores
 from adafocus_cli.schema import Result
-from adafocus_cli.video.limits import shown
 
 logger = logging.getLogger("adafocus")
 
@@ -337,7 +336,7 @@ class _Driver:
                 self._to_retry.append(job)
             else:
                 text = f"its worker was lost {TRIES} times ({_one_line(reason)}); run again, or without --engine ray"
-                yield failure_of(job.path, WorkerError(f"{shown(job.path)}: {text}", stage="infer"), "infer")
+                yield failure_of(job.path, WorkerError(f"{printable(job.path)}: {text}", stage="infer"), "infer")
 
 
 def _one_line(error: BaseException) -> str:

@@ -28,12 +28,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from adafocus_cli.engine.windows import WindowResults, by_keyframes, clips_of, decode
-from adafocus_cli.errors import VideoError
+from adafocus_cli.errors import VideoError, printable
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import Decoder
 from adafocus_cli.video.decode import other_decoder
-from adafocus_cli.video.limits import DecoderError, shown
+from adafocus_cli.video.limits import DecoderError
 from adafocus_cli.video.process import ProcessPool, VideoProcess
 from adafocus_cli.video.remote import Copies, is_remote
 from adafocus_cli.video.sampling import LookRequest
@@ -321,7 +321,7 @@ class Decoding:
         for following in clips:
             self._pool.work_until(video.process, lambda: video.is_over or self._windows_ready < self._room_for_windows)
             if self.is_closed or video.is_over:
-                raise VideoError(f"{shown(video.path)}: its other windows are no longer wanted", stage="decode")
+                raise VideoError(f"{printable(video.path)}: its other windows are no longer wanted", stage="decode")
             self._give(Opened(video, clip, last=False))
             windows.popleft()
             clip = following

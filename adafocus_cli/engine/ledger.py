@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adafocus_cli.engine.local import failure_of
-from adafocus_cli.errors import VideoError
-from adafocus_cli.output.journal import Journal, Source
+from adafocus_cli.errors import VideoError, printable
+from adafocus_cli.output.journal import Journal, SourceFile
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Failure, Result, VideoResult
-from adafocus_cli.video.limits import shown
 
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
@@ -77,14 +76,14 @@ class Ledger:
         self._failed = failed
         self._stop = stop
         self._access = threading.Lock()
-        self._in_flight: dict[str, Source] = {}
-        self._twins: dict[str, list[Source]] = {}  # of those in flight, by their content
+        self._in_flight: dict[str, SourceFile] = {}
+        self._twins: dict[str, list[SourceFile]] = {}  # of those in flight, by their content
 
     def paths(self, paths: Iterable[str]) -> Iterator[str]:
         """Those that have to be tagged; the others are dealt with."""
         for path in paths:
             try:
-                source = Source.of(path)
+                source = SourceFile.of(path)
             except VideoError as error:
                 with self._access:
                     if not self._stop.is_set():
@@ -109,7 +108,7 @@ class Ledger:
                     self._journal.copy(twin)
                     self.tally.copied += 1
                 else:
-                    message = result.message.replace(shown(path), shown(twin.path), 1)
+                    message = result.message.replace(printable(path), printable(twin.path), 1)
                     self._write(replace(result, path=twin.path, message=message), twin)
 
     def close(self) -> None:
@@ -118,7 +117,7 @@ class Ledger:
         with self._access:
             pass
 
-    def _is_wanted(self, source: Source) -> bool:
+    def _is_wanted(self, source: SourceFile) -> bool:
         # What failed before is tried again: the disk, the decoder or its limits may be others now.
         if self._journal.done(source, retry=True):
             self.tally.done_before += 1
@@ -134,7 +133,7 @@ class Ledger:
             return True
         return False
 
-    def _write(self, result: Result, source: Source | None) -> None:
+    def _write(self, result: Result, source: SourceFile | None) -> None:
         self._journal.write(result, source)
         self.tally.add(result)
         if isinstance(result, Failure):

@@ -57,7 +57,7 @@ class Dataset:
 
     @property
     def numbered(self) -> bool:
-        """Whether classes are told by their numbers."""
+        """Whether classes are given by their numbers."""
         return all(label.isdecimal() for label in self.labels)
 
     @property
@@ -151,7 +151,7 @@ def read(data: str, *, finder: Finder, root: Path | None = None) -> Dataset:
     if finder.is_video(path.name):
         raise UsageError(f"{data} is a video without a label; give a folder with one folder a class, or a list")
     if root is not None and not root.is_dir():
-        raise UsageError(f"--root {root} is no folder; give the one in which the videos of {data} are")
+        raise UsageError(f"--root {root} is not a folder; give the one in which the videos of {data} are")
     return _found(Dataset(tuple(_rows(path)), data), root or path.parent, finder)
 
 
@@ -194,7 +194,7 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
     try:
         rows = list(csv.reader((line for _, line in lines), delimiter=delimiter))
     except csv.Error as error:
-        raise UsageError(f"list {path} is no table: {error}; it must have {_FORMS}") from error
+        raise UsageError(f"list {path} is not a table: {error}; it must have {_FORMS}") from error
     cells_of = [[cell.strip() for cell in row] for row in rows]
     heading = [cell.casefold() for cell in cells_of[0]]
     path_at = next((heading.index(name) for name in _PATH_COLUMNS if name in heading), None)
@@ -228,7 +228,7 @@ def _unknown_column(heading: Sequence[str], path_at: int | None, label_at: int |
 
 
 def _no_row(path: Path, number: int, line: str) -> UsageError:
-    return UsageError(f"list {path}, line {number}: {line.strip()[:60]!r} is no row of it; it must have {_FORMS}")
+    return UsageError(f"list {path}, line {number}: {line.strip()[:60]!r} is wrong; the list must have {_FORMS}")
 
 
 def _found(dataset: Dataset, root: Path, finder: Finder) -> Dataset:

@@ -117,8 +117,8 @@ class WholeFramePolicy(PolicyOverride):
 class RandomPolicy(PolicyOverride):
     """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
 
-    What a clip remembers of its glance, `glance_maps`, carries a key of each frame's pixels at its end through the
-    loop, because a look may come turns after its glance.
+    The `glance_maps` that a clip remembers end in a key of each frame's pixels, because a look may come turns after its
+    glance.
     """
 
     def __init__(self, runtime: Runtime, seed: int) -> None:

@@ -9,9 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from adafocus_cli.errors import printable
 from adafocus_cli.evaluation.calibration import Calibration, Outcome
 from adafocus_cli.evaluation.report import ClassReport, EvaluationReport, EvaluationSetting, Metric
-from adafocus_cli.output.escape import printable
 from adafocus_cli.schema import Failure
 
 MOST_CLASSES = 25

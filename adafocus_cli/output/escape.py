@@ -1,37 +1,13 @@
-"""Names from outside, made safe to show: what a terminal or a spreadsheet would act on is spelled out instead.
-
-Knows nothing of what the names mean or where they go.
-"""
+"""Names from outside in CSV cells, where spreadsheets act on formulas, and in pictures."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
-# Joiners are invisible, but Persian, Hindi and many emoji are misspelt without them.
-_JOINERS = "\u200c\u200d"
-_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+from adafocus_cli.errors import printable
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """The text on one line, with control characters, bidi overrides and broken bytes as escapes.
-
-    >>> printable("a\\x1b[31mb\\n")
-    'a\\\\x1b[31mb\\\\n'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in keep or not _is_unseen(c) else _spelled_out(c) for c in text)
-
-
-def _is_unseen(character: str) -> bool:
-    return unicodedata.category(character) in _UNSEEN and character not in _JOINERS
-
-
-def _spelled_out(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def drawable(name: str, index: int, *, longest: int) -> str:

@@ -2,7 +2,7 @@
 
 Every record carries what it was made of (`source`) and with which settings, so that the file alone says what need not
 be done again; there is nothing beside it that could be lost or disagree (but for Parquet, see parquet.py). How each
-format survives being killed is told in line_files.py, sqlite.py and parquet.py. A second after they were written,
+format survives being killed is described in line_files.py, sqlite.py and parquet.py. A second after they were written,
 records are on the disk for good. A file FILE.lock beside the file keeps a second run out: the system holds the lock,
 and drops it with the process.
 
@@ -23,14 +23,23 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.line_files import Compression, CsvLines, Gzip, JsonLines, LineFile, LineFormat, LineStore, Zstd
+from adafocus_cli.output.line_files import (
+    CsvLines,
+    FileCompression,
+    Gzip,
+    JsonLines,
+    LineFile,
+    LineFormat,
+    LineStore,
+    Zstd,
+)
 from adafocus_cli.output.parquet import ParquetFile, ParquetStore
 from adafocus_cli.output.records import (
     Mode,
     RecordOrigin,
     RecordStore,
     RunSettings,
-    Source,
+    SourceFile,
     as_our_errors,
     copied,
     difference,
@@ -99,13 +108,13 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-__all__ = ["Journal", "Mode", "Source", "check_name", "record_file"]
+__all__ = ["Journal", "Mode", "SourceFile", "check_name", "record_file"]
 
 _SYNC_SECONDS = 1.0
 _LONGEST = 1 << 26  # bytes of a line: a film of many hours has a long one
 
 _LINES: dict[str, Callable[[], LineFormat]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": CsvLines}
-_COMPRESSIONS: dict[str, Callable[[], Compression]] = {".gz": Gzip, ".zst": Zstd}
+_COMPRESSIONS: dict[str, Callable[[], FileCompression]] = {".gz": Gzip, ".zst": Zstd}
 _DATABASES = (".sqlite", ".sqlite3", ".db")
 
 
@@ -162,7 +171,7 @@ class Journal:
         """
         check_name(path)
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no regular file, to which a run could come back; give another one")
+            raise UsageError(f"{path} is not a regular file; give another one")
         lock = Lock(path)
         try:
             with as_our_errors(path):
@@ -172,13 +181,13 @@ class Journal:
             raise
         return cls(path, store, lock, settings, logits=logits, listener=listener)
 
-    def done(self, source: Source, *, retry: bool = False) -> bool:
+    def done(self, source: SourceFile, *, retry: bool = False) -> bool:
         """Whether there is a record of this file as it is now; with `retry`, a failure does not count."""
         with self._access:
             known = self._store.known(source.path)
         return known is not None and known.fingerprint == source.fingerprint and (known.ok or not retry)
 
-    def copy(self, source: Source) -> str | None:
+    def copy(self, source: SourceFile) -> str | None:
         """Writes the labels of the same content under another path for this one, too; that path, if there is one."""
         with self._access, self._usable():
             record = self._store.like(source.digest)
@@ -190,7 +199,7 @@ class Journal:
             self._put(copied(record, source))
             return origin
 
-    def write(self, result: Result, source: Source | None) -> None:
+    def write(self, result: Result, source: SourceFile | None) -> None:
         """Adds a record, in the place of one of the same file; `source` is None if the file could not be read."""
         with self._access, self._usable():
             self._put(with_origin(result.to_dict(logits=self._logits), source, self._settings))
@@ -237,7 +246,7 @@ class Journal:
             try:
                 self.sync()
             except AdaFocusError:
-                return  # the next one who writes is told
+                return  # the next write raises it
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -278,7 +287,7 @@ def _store(path: Path, settings: RunSettings) -> RecordStore:
     return ParquetStore(file, settings) if isinstance(file, ParquetFile) else DatabaseStore(path.resolve(), settings)
 
 
-def _endings(path: Path) -> tuple[str, Callable[[], Compression] | None]:
+def _endings(path: Path) -> tuple[str, Callable[[], FileCompression] | None]:
     name = path.name.lower()
     ending = Path(name).suffix
     compression = _COMPRESSIONS.get(ending)

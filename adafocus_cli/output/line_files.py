@@ -60,7 +60,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
-class Compression(ABC):
+class FileCompression(ABC):
     magic: bytes
     error: type[Exception]
 
@@ -91,7 +91,7 @@ class Compression(ABC):
             offset = end
 
 
-class Gzip(Compression):
+class Gzip(FileCompression):
     magic = b"\x1f\x8b"
     error = zlib.error
 
@@ -102,7 +102,7 @@ class Gzip(Compression):
         return zlib.decompressobj(wbits=31)
 
 
-class Zstd(Compression):
+class Zstd(FileCompression):
     magic = b"\x28\xb5\x2f\xfd"
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class LineFormat(ABC):
 
     @abstractmethod
     def decode(self, line: bytes) -> Record:
-        """Raises ValueError if this is no whole record."""
+        """Raises ValueError if this is not a whole record."""
 
     def lines(self, content: Iterable[bytes]) -> Iterator[bytes]:
         """One for each record, from lines as a file has them."""
@@ -226,7 +226,7 @@ class _Entry(NamedTuple):
 class LineFile:
     """The lines of a file, to be read and to be written whole."""
 
-    def __init__(self, path: Path, format_: LineFormat, compression: Compression | None) -> None:
+    def __init__(self, path: Path, format_: LineFormat, compression: FileCompression | None) -> None:
         self.path = path
         self.format = format_
         self.compression = compression

@@ -1,7 +1,7 @@
 """What a file of records is: what is in a record besides the result, and what every format of such a file can do.
 
 A record is the dict that becomes JSON; one that was read from CSV is flat, a row by its columns, and has less in it.
-`Source` is the file that a record was made of, as it was then, so that a later run knows whether it changed.
+`SourceFile` is the file that a record was made of, as it was then, so that a later run knows whether it changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PART = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file's content by its size, time and a fast hash; `digest` is the same for copies under other names."""
 
     path: str
@@ -38,7 +38,7 @@ class Source:
     digest: str
 
     @classmethod
-    def of(cls, path: str) -> Source:
+    def of(cls, path: str) -> SourceFile:
         """Refuses what opening the video would refuse, in the same words."""
         if is_remote(path):
             return cls._of_remote(path)
@@ -51,7 +51,7 @@ class Source:
             raise problem(path, f"it cannot be read ({error.strerror}); check the disk") from None
 
     @classmethod
-    def _of_remote(cls, path: str) -> Source:
+    def _of_remote(cls, path: str) -> SourceFile:
         """By what its storage says of it. Marks of different files may be equal, so that it is like no other path."""
         file = look_up(path)
         return cls(path, file.size, file.mtime_ns, blake2b(f"{path}\0{file.mark}".encode(), digest_size=16).hexdigest())
@@ -104,12 +104,12 @@ NUMBERS = {
 }
 
 
-def with_origin(record: Record, source: Source | None, settings: Mapping[str, str]) -> Record:
+def with_origin(record: Record, source: SourceFile | None, settings: Mapping[str, str]) -> Record:
     made_of = None if source is None else _source_field(source)
     return {**record, "source": made_of, "settings": dict(sorted(settings.items()))}
 
 
-def copied(record: Record, source: Source) -> Record:
+def copied(record: Record, source: SourceFile) -> Record:
     """What was found for the same content under another name, saying so."""
     if is_flat(record):
         return {**record, "path": source.path, "copied_from": record["path"], **_source_field(source)}
@@ -220,7 +220,7 @@ def difference(before: str, now: str) -> str:
     return ", ".join(f"{name} was {old.get(name, 'not set')} and is {new.get(name, 'not set')}" for name in changed)
 
 
-def _source_field(source: Source) -> dict[str, Any]:
+def _source_field(source: SourceFile) -> dict[str, Any]:
     return {"size": source.size, "mtime_ns": source.mtime_ns, "digest": source.digest}
 
 

@@ -19,9 +19,8 @@ from typing import Any
 
 import yaml
 
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.files import replacing
-from adafocus_cli.output.escape import printable
 from adafocus_cli.output.records import is_flat
 from adafocus_cli.output.times import subtitle_clock
 from adafocus_cli.schema import Record, path_of
@@ -58,12 +57,12 @@ class TagMap:
         return tuple("|".join((*entry.parents, tag)) for tag in entry.tags if entry.parents)
 
     def check(self, labels: Sequence[str]) -> None:
-        """Refuses a name that is no label of the model."""
+        """Refuses a name that is not a label of the model."""
         for name in self.entries:
             if name not in labels:
                 near = get_close_matches(name, labels, 1, 0.0)
                 hint = f"; the nearest is {near[0]!r}" if near else ""
-                raise UsageError(f"{self.source} maps {printable(name)!r}, which is no label of the model{hint}")
+                raise UsageError(f"{self.source} maps {printable(name)!r}, which is not a label of the model{hint}")
 
     def _entry(self, label: str) -> TagMapEntry:
         return self.entries.get(label, TagMapEntry((label,)))
@@ -112,7 +111,7 @@ def _entry(value: Any, label: str, path: Path) -> TagMapEntry:
 def _names(value: Any, label: str, path: Path) -> tuple[str, ...]:
     names = [] if value is None else value if isinstance(value, list) else [value]
     if not all(isinstance(name, str | int | float) for name in names):
-        raise UsageError(f"{path}: {printable(label)!r} is mapped to something that is no name; lines are {_HOW}")
+        raise UsageError(f"{path}: {printable(label)!r} is mapped to something that is not a name; lines are {_HOW}")
     return tuple(map(str, names))
 
 

@@ -24,7 +24,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import printable
 from adafocus_cli.output.times import clock, clock_to_tenths
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
 from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs

@@ -15,13 +15,13 @@ import av
 import numpy as np
 from PIL import Image
 
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import UsageError, printable
 from adafocus_cli.files import replacing
 from adafocus_cli.render.film import Film, FilmSource, Gif, SoundFilm
 from adafocus_cli.render.marks import Canvas, Colours, Marks
 from adafocus_cli.render.process import OutputError
 from adafocus_cli.render.story import Story
-from adafocus_cli.video.limits import Deadline, Limits, shown
+from adafocus_cli.video.limits import Deadline, Limits
 from adafocus_cli.video.pyav_reader import PyAVReader, open_container
 
 _PART_SECONDS = 0.5  # of work between two answers, for the progress bar
@@ -114,7 +114,7 @@ class Rendering:
         if (info.width, info.height) != (self._story.width, self._story.height) or not same_frames:
             raise UsageError(
                 f"the record is of another video: it says {said['width']}×{said['height']} and {said.get('frames')} "
-                f"frames, but {shown(self._name)} has {info.width}×{info.height} and {info.frames}; tag it again"
+                f"frames, but {printable(self._name)} has {info.width}×{info.height} and {info.frames}; tag it again"
             )
 
     def _open_film(self, path: str, limits: Limits, deadline: Deadline) -> Film:

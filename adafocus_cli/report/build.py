@@ -16,9 +16,8 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.files import replacing
-from adafocus_cli.output.escape import printable
 from adafocus_cli.output.journal import not_a_record, whole_records
 from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
 from adafocus_cli.report.page import is_page, json_block, page

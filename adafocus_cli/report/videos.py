@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import printable
 from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of
 from adafocus_cli.scores import scores_of
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adafocus_cli.errors import VideoError
+from adafocus_cli.errors import VideoError, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +82,18 @@ class Deadline:
 def too_slow(name: str, limits: Limits, stage: str) -> DecoderError:
     what = "opening" if stage == "open" else "decoding"
     text = f"{what} took longer than {limits.seconds:g} seconds; allow more with --decode-timeout SECONDS"
-    return DecoderError(f"{shown(name)}: {text}", stage=stage)
+    return DecoderError(f"{printable(name)}: {text}", stage=stage)
 
 
 def too_much_memory(name: str, limits: Limits, stage: str) -> DecoderError:
     allowed = f"{limits.memory_bytes / (1 << 30):.3g} GiB"
     text = f"decoding needs more than the {allowed} of memory allowed for one video; allow more with --decode-memory"
-    return DecoderError(f"{shown(name)}: {text} GIB, or re-encode it smaller", stage=stage)
+    return DecoderError(f"{printable(name)}: {text} GIB, or re-encode it smaller", stage=stage)
 
 
 def problem(name: str, text: str, stage: str = "open") -> VideoError:
     """The one form of a video's error: its path, what is wrong, the next step."""
-    return VideoError(f"{shown(name)}: {text}", stage=stage)
-
-
-def shown(name: str) -> str:
-    r"""A path as it may be printed: control characters and undecodable bytes escaped.
-
-    >>> shown("a\nb")
-    'a\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+    return VideoError(f"{printable(name)}: {text}", stage=stage)
 
 
 def check_file(path: str, name: str) -> None:
@@ -137,15 +128,15 @@ def check_picture(width: int, height: int, name: str, limits: Limits, stage: str
         raise problem(name, "no picture size could be found; the file may be damaged: copy or download it again", stage)
     if width * height > limits.max_pixels:
         raise LimitError(
-            f"{shown(name)}: a picture has {width}×{height} pixels, more than the {limits.max_pixels} allowed; "
+            f"{printable(name)}: a picture has {width}×{height} pixels, more than the {limits.max_pixels} allowed; "
             "re-encode it smaller",
             stage=stage,
         )
     aspect = max(width, height) / min(width, height)
     if aspect > limits.max_aspect:
         raise LimitError(
-            f"{shown(name)}: the picture is {width}×{height}, more than {limits.max_aspect:g} times as long as short; "
-            "crop it first",
+            f"{printable(name)}: the picture is {width}×{height}, more than {limits.max_aspect:g} times as long as "
+            "short; crop it first",
             stage=stage,
         )
 

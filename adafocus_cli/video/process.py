@@ -21,11 +21,11 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from adafocus_cli.errors import UsageError, VideoError
+from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import DECODERS, Decoder, wire
 from adafocus_cli.video.framing import USUAL, Framing
-from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, stage_of, too_slow
+from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, stage_of, too_slow
 from adafocus_cli.video.sampling import Look
 from adafocus_cli.video.server import LOG_VARIABLE
 
@@ -143,7 +143,7 @@ class VideoProcess:
         path, wanted = video.info.path, [int(index) for index in indices]
         for index in wanted:
             if not 0 <= index < video.info.frames:
-                raise IndexError(f"frame {index} of {shown(path)}: it has {video.info.frames} frames, counted from 0")
+                raise IndexError(f"frame {index} of {printable(path)}: it has {video.info.frames}, counted from 0")
         if framing.size < 1:
             raise ValueError(f"size is {framing.size}; it must be at least 1")
         shape = (len(wanted), *framing.shape_of(video.info.width, video.info.height))

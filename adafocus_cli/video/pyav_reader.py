@@ -21,9 +21,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from adafocus_cli.errors import printable
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.framing import USUAL, Framing
-from adafocus_cli.video.limits import Deadline, LimitError, Limits, check_picture, problem, shown
+from adafocus_cli.video.limits import Deadline, LimitError, Limits, check_picture, problem
 from adafocus_cli.video.pictures import Rotation, preprocess
 from adafocus_cli.video.reading import Keep, Picture, Reading, nearest
 
@@ -112,7 +113,7 @@ def build_index(container: Any, stream: Any, *, name: str, limits: Limits, deadl
             deadline.check()
         if position >= limits.max_packets:
             text = f"it has more than the {limits.max_packets} packets allowed; cut it into parts"
-            raise LimitError(f"{shown(name)}: {text}")
+            raise LimitError(f"{printable(name)}: {text}")
         pts.append(NO_TIME if packet.pts is None else packet.pts)
         dts.append(NO_TIME if packet.dts is None else packet.dts)
         flags.append(bool(packet.is_keyframe) | 2 * bool(packet.is_discard or hidden(packet)))
@@ -468,7 +469,7 @@ class PyAVReader:
         cursor = self._cursor
         index = build_index(cursor.container, cursor.stream, name=self._name, limits=self._limits, deadline=deadline)
         if not index.frames:
-            raise problem(self._name, "there is no frame in it; it may have been cut off: copy or download it again")
+            raise problem(self._name, "there is no frame in it; it may be cut off: copy or download it again")
         if cursor.kind in UNTIMED:
             index = index.counted(index.frames)
         if index.timed and not self._is_doubtful(index):
@@ -532,7 +533,7 @@ class PyAVReader:
         said, there = int(self._cursor.stream.frames), self.index.frames + self.index.discarded
         if said <= there:
             return ()
-        return (f"{shown(self._name)}: only {there} of its {said} frames are in the file; it may have been cut off",)
+        return (f"{printable(self._name)}: only {there} of its {said} frames are in the file; it may be cut off",)
 
     def _average_rate(self) -> float | None:
         """What the file says, unless its frames say otherwise (variable frame rate)."""

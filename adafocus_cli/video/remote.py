@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from adafocus_cli.errors import VideoError
-from adafocus_cli.video.limits import LimitError, Limits, problem, shown
+from adafocus_cli.errors import VideoError, printable
+from adafocus_cli.video.limits import LimitError, Limits, problem
 
 _T = TypeVar("_T")
 
@@ -128,7 +128,7 @@ def _fetch(path: str, file: Path, limits: Limits, closing: threading.Event) -> N
     def check(size: int | None, written: int, **more: Any) -> None:
         if max(size or 0, written) > limits.max_bytes:
             raise LimitError(
-                f"{shown(path)}: it is larger than the {limits.max_bytes >> 30} GiB that are fetched of one video; "
+                f"{printable(path)}: it is larger than the {limits.max_bytes >> 30} GiB that are fetched of one video; "
                 "download it and name the file"
             )
         if closing.is_set() or time.monotonic() > end:
@@ -161,10 +161,10 @@ def _storage(path: str) -> tuple[Any, str]:
         storage, name = url_to_fs(path)
     except ImportError as error:
         text = 'this storage needs a library: pip install "adafocus-cli[remote]" for http, s3fs for s3, gcsfs for gs'
-        raise StorageError(f"{shown(path)}: {text} ({_one_line(error)})") from None
+        raise StorageError(f"{printable(path)}: {text} ({_one_line(error)})") from None
     except Exception as error:  # libraries raise errors of their own
         text = f"no storage can be reached by this address ({_one_line(error)}); check what is before ://"
-        raise StorageError(f"{shown(path)}: {text}") from None
+        raise StorageError(f"{printable(path)}: {text}") from None
     if getattr(storage, "async_impl", False):  # may be used by several threads, which then share what it has listed
         storage = _SHARED.setdefault((type(storage), repr(storage.storage_options)), storage)
     return storage, str(name)
@@ -249,7 +249,7 @@ def _below(
     found = False
 
     def unreadable(error: Exception) -> None:
-        warn(f"cannot look into {shown(entry)}: {_reason(error, _ASK_SECONDS)}")
+        warn(f"cannot look into {printable(entry)}: {_reason(error, _ASK_SECONDS)}")
 
     for _, folders, files in storage.walk(name, detail=True, on_error=unreadable):
         for hidden in [folder for folder in folders if folder.startswith(".")]:
@@ -259,7 +259,7 @@ def _below(
                 found = True
                 yield _address(entry, name, str(files[file]["name"]))
     if not found:
-        warn(f"no video files in {shown(entry)}; it was searched for names such as .mp4, .mkv, .webm, .avi or .mov")
+        warn(f"no video files in {printable(entry)}; it was searched for names such as .mp4, .mkv, .webm, .avi or .mov")
 
 
 def _address(entry: str, name: str, other: str) -> str:

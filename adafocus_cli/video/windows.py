@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adafocus_cli.errors import UsageError
-from adafocus_cli.video.limits import LimitError, shown
+from adafocus_cli.errors import UsageError, printable
+from adafocus_cli.video.limits import LimitError
 from adafocus_cli.video.sampling import FramePlan
 
 SHORTEST = 0.1
@@ -77,7 +77,7 @@ class Windowing:
             return [0.0]
         if room / self.stride > MAX_WINDOWS:
             text = f"{duration:g} seconds are more than {MAX_WINDOWS} windows; give a longer --stride"
-            raise LimitError(f"{shown(name)}: {text}")
+            raise LimitError(f"{printable(name)}: {text}")
         return [*(i * self.stride for i in range(math.ceil(room / self.stride - _TAIL))), room]
 
 

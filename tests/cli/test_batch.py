@@ -109,11 +109,11 @@ def test_the_summary_tells_what_it_cost_and_where_the_time_went(library):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--shard", "4/3"], "--shard 4/3 is no part"),
+        (["--shard", "4/3"], "--shard 4/3 must be K/N with 1 ≤ K ≤ N"),
         (["--overwrite", "--append"], "exclude each other"),
         (["--failed", "tags.jsonl"], "give two files"),
         (["--failed", "lost.mp4"], "would be overwritten"),
-        (["--files-from", "list.txt", "--watch"], "not into a list"),
+        (["--files-from", "list.txt", "--watch"], "not a list"),
         (["--files-from", "list.txt", "--failed", "list.txt"], "would be overwritten"),
         (["--decode-memory", "0"], "give GiB above 0"),
         (["-o", "tags.txt"], "no format is known"),
@@ -170,7 +170,7 @@ def test_quiet_says_what_failed_and_nothing_else(library):
 def test_a_folder_that_is_named_in_several_ways_is_one(library, made):
     Path("videos/twin.mp4").write_bytes(Path("videos/0.mp4").read_bytes())
     done = library.run(inputs=("videos", "./videos", str(Path("videos").absolute())))
-    assert "4 tagged · 1 copied from their twins · 0 failed" in done.err
+    assert "4 tagged · 1 copied from duplicates · 0 failed" in done.err
     assert len(library.records()) == 5
     done = library.run(inputs=(str(Path("videos").absolute()), "./videos"))
     assert "0 tagged · 5 done before" in done.err
@@ -207,11 +207,11 @@ def test_records_of_files_that_are_gone_are_removed_when_asked_to(library):
     Path("others/2.mp4").unlink()
     assert len({**library.records()}) == 4
     done = library.run("--prune", inputs=("videos",))
-    assert "0 tagged · 1 copied from their twins" in done.err
-    assert "removed 1 record of a file that is gone" in done.err
+    assert "0 tagged · 1 copied from duplicates" in done.err
+    assert "removed 1 record of missing files" in done.err
     assert set(library.records()) == {"videos/moved.mp4", "videos/1.mp4", "others/2.mp4", "others/3.mp4"}
     done = library.run("--prune", inputs=("vid*", str(Path("others").absolute())))
-    assert "removed 1 record of a file that is gone" in done.err
+    assert "removed 1 record of missing files" in done.err
     assert set(library.records()) == {"videos/moved.mp4", "videos/1.mp4", "others/3.mp4"}
     assert "removed 0 records" in library.run("--prune").err
 

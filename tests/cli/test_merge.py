@@ -65,7 +65,7 @@ def test_the_newest_record_of_a_video_counts(tmp_path: Path, adafocus: Adafocus)
         output.write(tagged("d.mp4", frames=2), source("d.mp4"))
     outcome = adafocus("merge", first, second, third, "-o", tmp_path / "all.jsonl")
     assert "4 videos" in outcome.err
-    assert "4 records gave way" in outcome.err
+    assert "4 records were superseded" in outcome.err
     merged = {record["video"]["path"]: record for record in records(tmp_path / "all.jsonl")}
     assert {path: record["status"] for path, record in merged.items()} == dict.fromkeys(
         ("a.mp4", "b.mp4", "c.mp4", "d.mp4"), "ok"

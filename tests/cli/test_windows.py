@@ -62,7 +62,7 @@ def test_batch_writes_files_beside_its_output_and_a_twin_has_them_too(adafocus, 
     (tmp_path / "map.yaml").write_text("clas 1: x\n")
     outcome = adafocus("classify", "videos/a.mp4", "-w", weights, "--xmp", "--sidecars", ".", "--map", "map.yaml")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "maps 'clas 1', which is no label of the model; the nearest is 'class " in outcome.err
+    assert "maps 'clas 1', which is not a label of the model; the nearest is 'class " in outcome.err
 
 
 def test_progress_is_told_in_the_time_of_the_film():

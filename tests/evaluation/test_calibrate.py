@@ -113,7 +113,7 @@ def test_broken_videos_are_left_out_and_told(calibrate, clips, tmp_path):
     ("arguments", "family", "code", "complaint"),
     [
         ([], FAMILY, 2, "--budgets"),
-        (["--budgets", "5,x"], FAMILY, 2, "--budgets '5,x' are no costs; give GMACs a video above 0"),
+        (["--budgets", "5,x"], FAMILY, 2, "--budgets '5,x' is not a list of costs; give GMACs per video, above 0"),
         (["--budgets", "nan"], FAMILY, 2, "are no costs"),
         (["--budgets", "-1"], FAMILY, 2, "are no costs"),
         (["--budgets", "1e-6,5"], FAMILY, 2, "no thresholds fit a budget of 1e-06 GMACs"),

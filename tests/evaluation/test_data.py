@@ -97,8 +97,8 @@ def test_root_is_where_the_videos_of_a_list_are(tmp_path, reading):
     ("text", "complaint"),
     [
         ("", "is empty"),
-        ("a.mp4,x\nb.mp4\n", "line 2: 'b.mp4' is no row of it; it must have `path,label` rows"),
-        ("a.mp4,x,y\n", "line 1: 'a.mp4,x,y' is no row"),
+        ("a.mp4,x\nb.mp4\n", "line 2: 'b.mp4' is wrong; the list must have `path,label` rows"),
+        ("a.mp4,x,y\n", "line 1: 'a.mp4,x,y' is wrong"),
         ("\n\npath,label\na.mp4,\n", "line 4"),
         ("path,label\n", "has a heading, but no videos below it"),
         ("File,kind\na.mp4,x\n", "begins with 'File,kind'; call its column of labels label or class"),
@@ -124,7 +124,7 @@ def test_data_that_is_none(tmp_path, reading):
     (tmp_path / "list.csv").write_bytes(b"a.mp4,\xff\n")
     with pytest.raises(UsageError, match="not UTF-8"):
         reading(tmp_path / "list.csv")
-    with pytest.raises(UsageError, match=r"--root .* is no folder"):
+    with pytest.raises(UsageError, match=r"--root .* is not a folder"):
         reading(tmp_path / "list.csv", tmp_path / "a.mp4")
 
 

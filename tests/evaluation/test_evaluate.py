@@ -54,7 +54,7 @@ def test_a_table_a_file_and_a_picture(evaluate, clips, tmp_path, monkeypatch):
     done = evaluate(clips, "-o", tmp_path / "report.json", "--confusion", tmp_path / "matrix.png")
     assert done.code == 0, done.err
     assert max(map(len, done.out.splitlines())) <= 80
-    for text in ("top-1", "as papers compute it", "scikit-learn", "GMACs a video", "Disc dog", "8 videos"):
+    for text in ("top-1", "as papers compute it", "scikit-learn", "GMACs per video", "Disc dog", "8 videos"):
         assert text in done.out
     assert done.err == ""
     assert json.loads((tmp_path / "report.json").read_text())["videos"]["tagged"] == 8
@@ -71,7 +71,7 @@ def test_broken_and_missing_videos_are_counted_and_listed(evaluate, clips, tmp_p
     assert "of 1 videos; 2 that failed are left out" in " ".join(done.out.split())
     assert "2 failed" in done.out
     assert "no such file" in done.out
-    assert "2 of 3 videos could not be tagged; the numbers are over the others" in done.err
+    assert "2 of 3 videos could not be tagged and are not in the numbers" in done.err
     record = json.loads(evaluate(tmp_path / "list.csv", "-f", "json").out)
     assert [failure["error"]["stage"] for failure in record["failures"]] == ["open", "open"]
 

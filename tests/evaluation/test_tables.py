@@ -46,7 +46,7 @@ def test_what_it_says(report):
     lines = shown(report)
     assert lines[0] == "m on data, looking at the centre"
     assert "top-1 66.7 % 2 of 3 videos" in lines
-    assert "cost 1.00 GMACs a video, 10 % of whole frames" in lines
+    assert "cost 1.00 GMACs per video, 10 % of whole frames" in lines
     assert lines[-2:] == ["b 2 50.0 % 100.0 % 1 × a", "a 1 100.0 % 50.0 %"]
 
 
@@ -54,7 +54,7 @@ def test_what_it_says(report):
 def test_steps_fit(report, steps):
     by_step = tuple(StepReport(step=step, top1=step / steps, top5=1) for step in range(steps))
     lines = shown(replace(report, by_step=by_step))
-    first = lines.index("Right after each step") + 1
+    first = lines.index("Accuracy after each step") + 1
     assert lines[first:].index("") == (steps if steps <= 16 else (steps + 1) // 2)
     assert sum(line.count("%") for line in lines[first : lines.index("", first)]) == steps
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adafocus_cli.output.escape import cell, printable
+from adafocus_cli.errors import printable
+from adafocus_cli.output.escape import cell
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.journal import Journal, Source, record_file
+from adafocus_cli.output.journal import Journal, SourceFile, record_file
 from adafocus_cli.output.writers import CsvWriter, Sink, WriterOptions
 from adafocus_cli.schema import path_of
 from tests.output.made_up import failed, tagged
@@ -46,8 +46,8 @@ def digest_of(content: str) -> str:
     return hashlib.md5(content.encode("utf-8", "replace")).hexdigest()
 
 
-def source(path: str, content: str = "", mtime: int = 1) -> Source:
-    return Source(path, 10, mtime, digest_of(content or path))
+def source(path: str, content: str = "", mtime: int = 1) -> SourceFile:
+    return SourceFile(path, 10, mtime, digest_of(content or path))
 
 
 def journal(path: Path, mode: Any = "resume", **settings: str) -> Journal:
@@ -317,7 +317,7 @@ def test_names_without_a_format_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_pipe_and_a_folder_are_refused(path: Path) -> None:
     for make in (os.mkfifo, os.mkdir):
         make(path)
-        with pytest.raises(UsageError, match="no regular file"):
+        with pytest.raises(UsageError, match="not a regular file"):
             journal(path)
         path.rmdir() if path.is_dir() else path.unlink()
 
@@ -334,14 +334,14 @@ def test_sources_tell_content_from_name(tmp_path: Path) -> None:
         first.write_bytes(content)
         second.write_bytes(content)
         os.utime(second, ns=(1, 1))
-        one, other = Source.of(str(first)), Source.of(str(second))
+        one, other = SourceFile.of(str(first)), SourceFile.of(str(second))
         assert (one.digest, one.size) == (other.digest, size)
         assert one.fingerprint != other.fingerprint
         for place in (0, size // 2, size - 1):
             changed = bytearray(content)
             changed[place] ^= 1
             second.write_bytes(changed)
-            assert Source.of(str(second)).digest != one.digest
+            assert SourceFile.of(str(second)).digest != one.digest
 
 
 def test_every_record_is_json_for_strict_readers_and_has_the_bytes_of_its_name(path: Path) -> None:

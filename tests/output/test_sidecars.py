@@ -10,8 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from adafocus_cli.errors import UsageError
-from adafocus_cli.output.escape import printable
+from adafocus_cli.errors import UsageError, printable
 from adafocus_cli.output.sidecars import Sidecars, TagMap, TagMapEntry, beside, chapters, read_tag_map, srt, vtt, xmp
 from adafocus_cli.schema import Segment
 from tests.clips import numbered_clip
@@ -135,10 +134,10 @@ def test_a_map_renames_drops_and_leaves_the_rest_as_it_is(name, text, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("map.yaml", "Sumu: x", "maps 'Sumu', which is no label of the model; the nearest is 'Sumo'"),
+        ("map.yaml", "Sumu: x", "maps 'Sumu', which is not a label of the model; the nearest is 'Sumo'"),
         ("map.yaml", "[1, 2]", "maps nothing; lines are label: tag"),
         ("map.yaml", "a: {b: c}", "'a' has something else than tags and parents"),
-        ("map.yaml", "a: [[b]]", "'a' is mapped to something that is no name"),
+        ("map.yaml", "a: [[b]]", "'a' is mapped to something that is not a name"),
         ("map.yaml", "{", "is not YAML"),
         ("map.csv", "name,x\n", "needs a first line with the columns label,tags"),
         ("none.yaml", None, "check the path after --map"),

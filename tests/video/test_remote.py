@@ -13,7 +13,7 @@ import pytest
 from adafocus_cli.cli.inputs import expand, expand_listed
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.output.records import Source
+from adafocus_cli.output.records import SourceFile
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.video import remote
 from adafocus_cli.video.limits import Limits
@@ -183,22 +183,22 @@ def test_an_address_that_nobody_knows_is_refused():
 
 
 def test_a_source_changes_with_what_the_storage_says(clips, web, memory):
-    first = Source.of("memory://clips/a.mp4")
-    assert first == Source.of("memory://clips/a.mp4")
+    first = SourceFile.of("memory://clips/a.mp4")
+    assert first == SourceFile.of("memory://clips/a.mp4")
     assert first.size == (clips / "a.mp4").stat().st_size
     memory.pipe_file("/clips/a.mp4", (clips / "a.mp4").read_bytes())
-    assert Source.of("memory://clips/a.mp4").fingerprint != first.fingerprint
-    on_web = Source.of(f"{web}/a.mp4")
+    assert SourceFile.of("memory://clips/a.mp4").fingerprint != first.fingerprint
+    on_web = SourceFile.of(f"{web}/a.mp4")
     assert on_web.mtime_ns == int((clips / "a.mp4").stat().st_mtime) * 10**9
-    assert on_web.digest != Source.of(f"{web}/a.mp4?other").digest
+    assert on_web.digest != SourceFile.of(f"{web}/a.mp4?other").digest
     with pytest.raises(VideoError, match="there is no such file"):
-        Source.of(f"{web}/absent.mp4")
+        SourceFile.of(f"{web}/absent.mp4")
 
 
 def test_an_empty_file_is_refused(memory):
     memory.pipe_file("/clips/empty.mp4", b"")
     with pytest.raises(VideoError, match="empty"):
-        Source.of("memory://clips/empty.mp4")
+        SourceFile.of("memory://clips/empty.mp4")
 
 
 @pytest.mark.parametrize("written", ["Wed, 21 Oct 2015 07:28:00 GMT", "2015-10-21T07:28:00Z", 1445412480.0])
