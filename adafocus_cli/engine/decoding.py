@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from adafocus_cli.engine.windows import WindowResults, by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError
 from adafocus_cli.requests import TagRequest
-from adafocus_cli.video import Decoder
-from adafocus_cli.video.decode import other_decoder
+from adafocus_cli.video import Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError, shown
 from adafocus_cli.video.process import ProcessPool, VideoProcess
 from adafocus_cli.video.remote import Copies, is_remote

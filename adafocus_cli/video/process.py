@@ -26,7 +26,7 @@ from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import DECODERS, Decoder, wire
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, shown, stage_of, too_slow
-from adafocus_cli.video.server import LOG_VARIABLE
+from adafocus_cli.video.wire import LOG_VARIABLE
 
 _T = TypeVar("_T")
 

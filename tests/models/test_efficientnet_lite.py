@@ -18,6 +18,7 @@ from adafocus_cli.models import build
 from adafocus_cli.models.base import Family
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.pixels import normalised, renormalise
+from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import runtime_for
 from adafocus_cli.runtime.pytorch import fold
 from adafocus_cli.spec import Network, Normalisation, normalisation_of
@@ -94,7 +95,9 @@ def with_lite(family: str) -> Family:
 @pytest.mark.parametrize("family", ["adafocus-v2", "adafocus-v2-tsm"])
 def test_openvino_sees_what_torch_sees(family):
     pytest.importorskip("openvino")
-    ours, torchs = (runtime_for(with_lite(family), runtime=name, device="cpu") for name in ("openvino", "torch"))
+    ours, torchs = (
+        runtime_for(with_lite(family), ModelRequest(runtime=name, device="cpu")) for name in ("openvino", "torch")
+    )
     assert (ours.name, torchs.name) == ("openvino", "torch")
     spec, chance = torchs.model.spec, torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (1, spec.glance_frames, 64, 64, 3), dtype=torch.uint8, generator=chance)
