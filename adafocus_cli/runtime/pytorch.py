@@ -130,8 +130,8 @@ class TorchRuntime:
         return self.model.glance(self.model.normalised(pixels)).float()
 
     @_stage
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        return self.model.locate(turn, seen, memory)
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        return self.model.locate(turn, glance_maps, memory)
 
     @_stage
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
@@ -142,8 +142,8 @@ class TorchRuntime:
         return self.model.focus(patches).float()
 
     @_stage
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        return self.model.classify(turn, seen, focused, memory)
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return self.model.classify(turn, glance_maps, focused, memory)
 
 
 def resolve_device(name: str) -> torch.device:
