@@ -217,14 +217,18 @@ class Loop:
             return
         for run in batch:
             run.seconds += (time.perf_counter() - started) / len(batch)
-            if point.located:
-                run.costs.append(self._schedule.cost(point.turn, run.clip.shape))
-                run.finished = run.finished or point.turn + 1 == len(self._schedule.turns)
-                run.point = Point(point.turn + 1)
-            else:
-                run.point = Point(point.turn, located=True)
-            if not run.finished:
-                self._ask_for_frames(run)
+            self._move_on(run, point)
+
+    def _move_on(self, run: Run, point: Point) -> None:
+        """From a point to the next one, whose frames are asked for."""
+        if point.located:
+            run.costs.append(self._schedule.cost(point.turn, run.clip.shape))
+            run.finished = run.finished or point.turn + 1 == len(self._schedule.turns)
+            run.point = Point(point.turn + 1)
+        else:
+            run.point = Point(point.turn, located=True)
+        if not run.finished:
+            self._ask_for_frames(run)
 
     def _error_of(self, batch: list[Run], point: Point) -> Exception | None:
         """Takes the step; what went wrong."""

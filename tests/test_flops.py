@@ -125,6 +125,6 @@ def test_a_layer_that_the_meter_does_not_know_is_an_error(monkeypatch):
             super().__init__(spec)
             self.extra = torch.nn.PReLU()
 
-    monkeypatch.setitem(FAMILIES, "adafocus-v1", Strange)
+    monkeypatch.setattr("adafocus_cli.models.family_named", lambda name: Strange)
     with pytest.raises(TypeError, match=r"do not know what PReLU \(extra\) costs"):
         cost_of(default_spec("adafocus-v1"))

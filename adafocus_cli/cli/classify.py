@@ -174,8 +174,6 @@ class ClassifyOutput:
         overwrite: bool,
     ) -> None:
         """The files in `read` are inputs and must not be overwritten."""
-        from adafocus_cli.output.journal import check_replaceable
-
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
         self._trajectories = trajectories
@@ -198,6 +196,8 @@ class ClassifyOutput:
             raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
         for path in (self.output, trajectories):
             if path is not None:
+                from adafocus_cli.output.journal import check_replaceable
+
                 check_replaceable(path, overwrite=overwrite)
 
     def _usual_format(self) -> options.Format:

@@ -31,8 +31,7 @@ from adafocus_cli.engine.windows import WindowResults, by_keyframes, clips_of, d
 from adafocus_cli.errors import VideoError, printable
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video import Decoder
-from adafocus_cli.video.decode import other_decoder
+from adafocus_cli.video import Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError
 from adafocus_cli.video.process import ProcessPool, VideoProcess
 from adafocus_cli.video.remote import Copies, is_remote

@@ -12,18 +12,18 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from adafocus_cli.engine.decoding import Decoding
 from adafocus_cli.engine.windows import Watch
 from adafocus_cli.requests import TagRequest
-from adafocus_cli.schema import Failure, Result, Stage
+from adafocus_cli.schema import Failure, Result, Stage, VideoResult
 
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
     from adafocus_cli.loop import Loop, Run
     from adafocus_cli.tagger import ClipTagger
+    from adafocus_cli.timeline import Part
 
 _T = TypeVar("_T")
 
@@ -88,19 +88,14 @@ def _tagged(
 def _completed(
     decoding: Decoding, loop: Loop, tagger: ClipTagger, request: TagRequest, watch: Watch | None
 ) -> Iterator[tuple[int, Result]]:
-    from adafocus_cli.timeline import joined
+    def join(parts: list[Part]) -> VideoResult:
+        from adafocus_cli.timeline import joined
 
-    min_score = tagger.min_score(request.min_score)
-    join = partial(joined, labels=tagger.labels, top_k=request.top_k, min_score=min_score)
+        min_score = tagger.min_score(request.min_score)
+        return joined(parts, labels=tagger.labels, top_k=request.top_k, min_score=min_score)
+
     while True:
-        # The loop always has what it can take, and nobody waits for more than that.
-        while len(loop) < loop.lanes + request.workers and (opened := decoding.next_opened(wait=not len(loop))):
-            video, clip = opened.video, opened.clip
-            if not isinstance(clip, BaseException):
-                if not video.results.failed:
-                    loop.add(clip, video)
-            elif failure := video.results.fail(failure_of(video.path, clip, "decode")):
-                yield video.index, failure
+        yield from _added(decoding, loop, request.workers)
         if decoding.is_closed or not len(loop):
             return
         if waiting := loop.waiting():
@@ -112,6 +107,17 @@ def _completed(
             if result := video.results.add(run.clip, _result(run, tagger, request), join=join, watch=watch):
                 decoding.finish(video)
                 yield video.index, result
+
+
+def _added(decoding: Decoding, loop: Loop, spare: int) -> Iterator[tuple[int, Result]]:
+    """Adds clips until the loop has what it can take; nobody waits for more than that. Failures to open are yielded."""
+    while len(loop) < loop.lanes + spare and (opened := decoding.next_opened(wait=not len(loop))):
+        video, clip = opened.video, opened.clip
+        if isinstance(clip, BaseException):
+            if failure := video.results.fail(failure_of(video.path, clip, "decode")):
+                yield video.index, failure
+        elif not video.results.failed:
+            loop.add(clip, video)
 
 
 def _result(run: Run, tagger: ClipTagger, request: TagRequest) -> Result:

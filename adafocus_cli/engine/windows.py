@@ -120,13 +120,13 @@ class WindowResults:
         self, clip: Clip, result: Result, *, join: Callable[[list[Part]], VideoResult], watch: Watch | None
     ) -> Result | None:
         """The result of the video, if it now has all it needs."""
-        from adafocus_cli.timeline import Part
-
         window = clip.window
         if isinstance(result, Failure):
             return self.fail(result)
         if window is None:
             return result
+        from adafocus_cli.timeline import Part
+
         with self._access:
             if self.failed:
                 return None

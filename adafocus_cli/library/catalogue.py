@@ -15,12 +15,12 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.library import is_safe
 from adafocus_cli.spec import ModelSpec
 
 INCLUDED = ("objects", "motion")
@@ -39,35 +39,6 @@ def included_path(name: str) -> Path:
 def check_replaceable(name: str) -> None:
     if name in INCLUDED:
         raise UsageError(f"{name} comes with adafocus, and can neither be replaced nor removed; choose another name")
-
-
-_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
-
-
-def is_safe(address: str) -> bool:
-    """
-    >>> is_safe("https://example.org/a"), is_safe("http://example.org/a"), is_safe("http://localhost:80/a")
-    (True, False, True)
-    """
-    if not (address.isascii() and address.isprintable()) or " " in address:
-        return False
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname
-    except ValueError:
-        return False
-    if parts.username is not None:
-        return False  # messages would show it
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _THIS_MACHINE))
-
-
-def origin_of(address: str) -> str:
-    """Scheme and host of an address.
-
-    >>> place_of("http://example.org/a?token=1")
-    'http://example.org'
-    """
-    return "/".join(address.split("/", 3)[:3])
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from adafocus_cli import __version__
 from adafocus_cli.errors import AdaFocusError
-from adafocus_cli.library.catalogue import is_safe, origin_of
+from adafocus_cli.library import is_safe, origin_of
 
 Progress = Callable[[int, int | None], None]
 

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib import import_module
+from typing import cast
 
 from adafocus_cli.errors import UsageError
-from adafocus_cli.models import dense
 from adafocus_cli.models.base import Family
-from adafocus_cli.models.evidence import EvidenceGuided
-from adafocus_cli.models.sfc import SFC
-from adafocus_cli.models.uni import UniAdaFocus
-from adafocus_cli.models.uni_tsm import UniAdaFocusTSM
-from adafocus_cli.models.v1 import AdaFocusV1
-from adafocus_cli.models.v1_tsm import AdaFocusV1TSM
-from adafocus_cli.models.v2 import AdaFocusV2
-from adafocus_cli.models.v2_tsm import AdaFocusV2TSM
 from adafocus_cli.spec import VIEWS, ModelSpec
 
-FAMILIES: dict[str, type[Family]] = {
-    family.name: family
-    for family in (
-        *(AdaFocusV1, AdaFocusV1TSM, AdaFocusV2, AdaFocusV2TSM, UniAdaFocus, UniAdaFocusTSM),
-        *dense.FAMILIES,
-        SFC,
-        EvidenceGuided,
-    )
-}
+
+class LazyFamilies(Mapping[str, type[Family]]):
+    """Families by name; the module of each is imported when it is asked for."""
+
+    def __init__(self, classes: Mapping[str, str]) -> None:
+        self._classes = classes
+
+    def __getitem__(self, name: str) -> type[Family]:
+        module, _, of_class = self._classes[name].rpartition(".")
+        return cast("type[Family]", getattr(import_module(f"{__name__}.{module}"), of_class))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes
+
+
+FAMILIES = LazyFamilies(
+    {
+        "adafocus-v1": "v1.AdaFocusV1",
+        "adafocus-v1-tsm": "v1_tsm.AdaFocusV1TSM",
+        "adafocus-v2": "v2.AdaFocusV2",
+        "adafocus-v2-tsm": "v2_tsm.AdaFocusV2TSM",
+        "uni-adafocus": "uni.UniAdaFocus",
+        "uni-adafocus-tsm": "uni_tsm.UniAdaFocusTSM",
+        "slow-r50": "dense.SlowR50",
+        "i3d-r50": "dense.I3DR50",
+        "r3d-18": "dense.R3D18",
+        "mc3-18": "dense.MC318",
+        "r2plus1d-18": "dense.R2Plus1D18",
+        "s3d": "dense.S3D",
+        "sfc": "sfc.SFC",
+        "evidence": "evidence.EvidenceGuided",
+    }
+)
 
 
 def build(spec: ModelSpec) -> Family:
@@ -48,6 +72,8 @@ def with_patches(spec: ModelSpec, size: int) -> ModelSpec:
 
 def with_views(spec: ModelSpec, views: int) -> ModelSpec:
     """So many views of a video, in a family that has them."""
+    from adafocus_cli.models import dense
+
     if not issubclass(family_named(spec.family), dense.Dense):
         named = ", ".join(family.name for family in dense.FAMILIES)
         raise UsageError(f"{spec.family} sees every video once, not in {views} views; leave --views to {named}")

@@ -114,7 +114,7 @@ class Family(nn.Module, ABC):
         return frame_by_frame(self.glance_net, small)
 
     @abstractmethod
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         """From the latest glance: where this turn looks. May use `memory`."""
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Family(nn.Module, ABC):
         return self.focus(frames)
 
     @abstractmethod
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         """From the latest glance and this turn's looks: logits (b, answers, classes). May use `memory`."""
 
     def looks_for(self, label: int, memory: Memory) -> tuple[int, ...] | None:

@@ -57,11 +57,11 @@ class Dense(WholeClip):
     def on_whole_frames(self, frames: Tensor) -> Tensor:
         return self.glance(frames)
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         raise NotImplementedError  # its one turn has no looks
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        logits = self.answer(pooled(seen))
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        logits = self.answer(pooled(glance_maps))
         views = logits.shape[1]
         return logits if views == 1 else logits.log_softmax(-1).logsumexp(1, keepdim=True) - math.log(views)
 

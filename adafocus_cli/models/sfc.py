@@ -66,16 +66,17 @@ class SFC(WholeClip):
         """(b, t, 3, s, s) → the head's maps (b, t', c, h, w)."""
         return self.net.head(frames.transpose(1, 2), self.place).transpose(1, 2)
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         """Each step that is kept looks at the frame that it has most of, and sees a mixture."""
         if self.compress is None:
-            features, steps = seen, torch.arange(self.length, device=seen.device).expand(len(seen), -1)
+            features = glance_maps
+            steps = torch.arange(self.length, device=glance_maps.device).expand(len(glance_maps), -1)
         else:
-            features, attention = self.compress(seen)
+            features, attention = self.compress(glance_maps)
             steps = attention.argmax(dim=-1)
         frames = (2 * steps + 1) * self.spec.glance_frames // (2 * self.length)
         side = float(self.spec.frame_size)
-        boxes = torch.tensor((0.0, 0.0, side, side), device=seen.device).expand(*frames.shape, 4)
+        boxes = torch.tensor((0.0, 0.0, side, side), device=glance_maps.device).expand(*frames.shape, 4)
         return Gaze(frames, boxes, features)
 
     def focus(self, patches: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class SFC(WholeClip):
         """The same view without compression."""
         return self.net.pool(self.net(frames.transpose(1, 2)))
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "the one turn takes looks"
         return self.answer(pooled(focused))
 

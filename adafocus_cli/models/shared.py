@@ -30,8 +30,8 @@ class StepWise(Family):
         order = self.order()
         return tuple(Turn(order[steps.start : steps.stop], steps, steps) for steps in in_groups(len(order), group))
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        places, memory["policy"] = self.policy(seen, memory.get("policy"))
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        places, memory["policy"] = self.policy(glance_maps, memory.get("policy"))
         boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=self.whole_pixels)
         frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
         return Gaze(frames, boxes)
@@ -57,7 +57,7 @@ class OnePlace(ClipWise):
     """One turn, one place for all looks of a clip, one answer."""
 
     @abstractmethod
-    def place(self, seen: Tensor) -> Tensor:
+    def place(self, glance_maps: Tensor) -> Tensor:
         """Feature maps (b, t, channels, h, w) → (row, col) in 0…1 (b, 2)."""
 
     def plan(self, count: int) -> FramePlan:
@@ -70,15 +70,15 @@ class OnePlace(ClipWise):
     def frames_of(self, turn: Turn, plan: FramePlan) -> tuple[int, ...]:
         return (*plan.glance, *plan.focus)
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        place, spec = self.place(seen), self.spec
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        place, spec = self.place(glance_maps), self.spec
         box = boxes_at(place, spec.frame_size, spec.patch_size, whole_pixels=self.whole_pixels)
         frames = torch.arange(len(turn.looks), device=box.device).expand(len(box), -1)
         return Gaze(frames, box[:, None].expand(-1, len(turn.looks), -1))
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "the one turn takes looks"
-        return (self.mean_answer(self.glance_fc, seen) + self.mean_answer(self.focus_fc, focused))[:, None]
+        return (self.mean_answer(self.glance_fc, glance_maps) + self.mean_answer(self.focus_fc, focused))[:, None]
 
 
 class WholeClip(Family):

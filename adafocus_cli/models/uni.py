@@ -54,25 +54,25 @@ class UniAdaFocus(Family):
             *(Turn((), g, range(glances + g.start, glances + g.stop)) for g in in_groups(looks, group)),
         )
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         if "frames" not in memory:
-            memory["frames"], memory["boxes"] = self._whole_gaze(seen)
+            memory["frames"], memory["boxes"] = self._whole_gaze(glance_maps)
         looks = slice(turn.looks.start, turn.looks.stop)
         return Gaze(memory["frames"][:, looks], memory["boxes"][:, looks])
 
-    def _whole_gaze(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def _whole_gaze(self, glance_maps: Tensor) -> tuple[Tensor, Tensor]:
         """The frames and boxes of all looks of a clip."""
         spec = self.spec
-        frames = frames_by_weight(self.temporal_policy(pooled(seen)), spec.focus_frames, spec.candidate_frames)
-        actions = self.spatial_policy(seen).transpose(1, 2)
+        frames = frames_by_weight(self.temporal_policy(pooled(glance_maps)), spec.focus_frames, spec.candidate_frames)
+        actions = self.spatial_policy(glance_maps).transpose(1, 2)
         everywhere = F.interpolate(actions, spec.candidate_frames, mode="linear", align_corners=False).transpose(1, 2)
         chosen = everywhere.gather(1, frames[..., None].expand(-1, -1, 4))
         return frames, boxes_of_any_size(chosen, spec.frame_size, spec.smallest_patch)
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []
         if turn.glance:
-            best = running_maximum(self.glance_vector(pooled(seen)), None)
+            best = running_maximum(self.glance_vector(pooled(glance_maps)), None)
             memory["glance"] = best[:, -1]
             answers.append(self.glance_classifiers(best, range(len(turn.glance))))
         if focused is not None:

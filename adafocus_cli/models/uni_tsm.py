@@ -54,18 +54,18 @@ class UniAdaFocusTSM(ClipWise):
             return (Turn(glance, looks, range(2)),)
         return (Turn(glance, range(0), range(1)), Turn((), looks, range(1, 2)))
 
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         spec = self.spec
-        frames = frames_by_weight(self.temporal_policy(pooled(seen)), spec.focus_frames, spec.candidate_frames)
-        box = boxes_of_any_size(self.spatial_policy(seen), spec.frame_size, spec.smallest_patch)
+        frames = frames_by_weight(self.temporal_policy(pooled(glance_maps)), spec.focus_frames, spec.candidate_frames)
+        box = boxes_of_any_size(self.spatial_policy(glance_maps), spec.frame_size, spec.smallest_patch)
         return Gaze(frames, box.expand(-1, spec.focus_frames, -1))
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []
         if turn.glance:
-            answers.append(self.mean_answer(self.exit_fc, seen))
+            answers.append(self.mean_answer(self.exit_fc, glance_maps))
         if focused is not None:
-            answers.append(self.mean_answer(self.glance_fc, seen) + self.mean_answer(self.focus_fc, focused))
+            answers.append(self.mean_answer(self.glance_fc, glance_maps) + self.mean_answer(self.focus_fc, focused))
         return torch.stack(answers, dim=1)
 
     @classmethod

@@ -34,9 +34,9 @@ class AdaFocusV1(StepWise):
         features = self.glance_net.channels + self.focus_net.channels
         self.classifier = RecurrentClassifier(features, spec.classifier_width, spec.classes)
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"
-        features = torch.cat((pooled(seen), pooled(focused)), dim=-1)
+        features = torch.cat((pooled(glance_maps), pooled(focused)), dim=-1)
         logits: Tensor
         logits, memory["classifier"] = self.classifier(self.dropout(features), memory.get("classifier"))
         return logits

@@ -35,8 +35,8 @@ class AdaFocusV1TSM(OnePlace):
             self.glance_net.channels, spec.glance_frames, self.map_side, spec.policy_channels, spec.policy_width
         )
 
-    def place(self, seen: Tensor) -> Tensor:
-        place: Tensor = self.policy(seen)
+    def place(self, glance_maps: Tensor) -> Tensor:
+        place: Tensor = self.policy(glance_maps)
         return place
 
     @classmethod

@@ -34,9 +34,9 @@ class AdaFocusV2(StepWise):
     def order(self) -> tuple[int, ...]:
         return coarse_to_fine(self.spec.glance_frames)
 
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"
-        vectors = self.vector(torch.cat((pooled(seen), pooled(focused)), dim=-1))
+        vectors = self.vector(torch.cat((pooled(glance_maps), pooled(focused)), dim=-1))
         best = running_maximum(vectors, memory.get("best"))
         memory["best"] = best[:, -1]
         logits: Tensor = self.classifiers(self.dropout(best), turn.answers)

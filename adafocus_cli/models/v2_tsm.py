@@ -26,8 +26,8 @@ class AdaFocusV2TSM(OnePlace):
             self.glance_net.channels, spec.glance_frames, self.map_side, spec.policy_channels, spec.policy_width
         )
 
-    def place(self, seen: Tensor) -> Tensor:
-        place: Tensor = self.policy(seen.flatten(1, 2))
+    def place(self, glance_maps: Tensor) -> Tensor:
+        place: Tensor = self.policy(glance_maps.flatten(1, 2))
         return place
 
     @classmethod

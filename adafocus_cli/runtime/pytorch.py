@@ -153,8 +153,8 @@ class TorchRuntime:
         return self._network("glance", lambda some: self.model.glance(self.model.normalised(some)), pixels)
 
     @_stage
-    def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        return self.model.locate(turn, seen, memory)
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        return self.model.locate(turn, glance_maps, memory)
 
     @_stage
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
@@ -165,8 +165,8 @@ class TorchRuntime:
         return self._network("focus", self.model.focus, patches)
 
     @_stage
-    def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        return self.model.classify(turn, seen, focused, memory)
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        return self.model.classify(turn, glance_maps, focused, memory)
 
     def _network(self, name: str, network: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
         if self._graphs is None:

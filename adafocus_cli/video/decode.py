@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.video import DECODERS, Decoder
+from adafocus_cli.video import DECODERS, Decoder, is_installed
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import Deadline, DecoderError, LimitError, Limits, check_file, problem
 from adafocus_cli.video.pictures import fitted
@@ -169,7 +168,7 @@ class Video:
         return Reading({n: reading.pictures[s] for n, s in shifted.items()}, damaged=reading.damaged)
 
     def _open_any(self, deadline: Deadline) -> Reader:
-        if not _installed("av"):
+        if not is_installed("av"):
             return _open_decord(self._path, self._name, self._limits, deadline)
         try:
             reader = _open_pyav(self._path, self._name, self._limits, deadline)
@@ -180,7 +179,7 @@ class Video:
                 return _open_decord(self._path, self._name, self._limits, deadline)
             except VideoError:
                 raise error from None
-        self._may_change = _installed("decord")
+        self._may_change = is_installed("decord")
         return reader
 
 
@@ -201,7 +200,7 @@ def open_video(
 
 
 def _open_pyav(path: str, name: str, limits: Limits, deadline: Deadline) -> Reader:
-    if not _installed("av"):
+    if not is_installed("av"):
         raise problem(name, "the decoder pyav is not installed; pip install av, or use --decoder decord")
     from adafocus_cli.video.pyav_reader import PyAVReader
 
@@ -209,22 +208,13 @@ def _open_pyav(path: str, name: str, limits: Limits, deadline: Deadline) -> Read
 
 
 def _open_decord(path: str, name: str, limits: Limits, deadline: Deadline) -> Reader:
-    if not _installed("decord"):
+    if not is_installed("decord"):
         raise problem(
             name, "the decoder decord is not installed; pip install decord (x86-64 only) or use --decoder pyav"
         )
     from adafocus_cli.video.decord_reader import DecordReader
 
     return DecordReader(path, name=name, limits=limits, deadline=deadline)
-
-
-def other_decoder(decoder: Decoder) -> Decoder | None:
-    """Who is tried where the first one was lost; nobody if one was asked for by name."""
-    return "decord" if decoder == "auto" and _installed("av") and _installed("decord") else None
-
-
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
 
 
 _READERS = {"pyav": _open_pyav, "decord": _open_decord}

@@ -27,7 +27,7 @@ from adafocus_cli.video import DECODERS, Decoder, wire
 from adafocus_cli.video.framing import USUAL, Framing
 from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, stage_of, too_slow
 from adafocus_cli.video.sampling import Look
-from adafocus_cli.video.server import LOG_VARIABLE
+from adafocus_cli.video.wire import LOG_VARIABLE
 
 _T = TypeVar("_T")
 

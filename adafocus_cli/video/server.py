@@ -31,7 +31,6 @@ _Key = tuple[str, "Decoder"]
 
 # Open videos kept for further requests.
 KEPT = 8
-LOG_VARIABLE = "ADAFOCUS_DECODER_LOG"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -187,7 +186,7 @@ def _take_protocol() -> tuple[BinaryIO, BinaryIO]:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_RDWR)
     os.dup2(silence, 0)
-    if os.environ.get(LOG_VARIABLE) == "1":
+    if os.environ.get(wire.LOG_VARIABLE) == "1":
         os.dup2(2, 1)
     else:
         os.dup2(silence, 1)

@@ -11,6 +11,8 @@ from typing import IO, Any, NoReturn
 
 _LENGTHS = struct.Struct(">II")
 MAX_HEADER = 1 << 24
+# Set to 1: what a child prints is shown.
+LOG_VARIABLE = "ADAFOCUS_DECODER_LOG"
 
 
 class WireError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from adafocus_cli.models import FAMILIES
 from adafocus_cli.nn.backbones import TemporalShift
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.pixels import boxes_at, crop, sample
@@ -73,3 +74,7 @@ def test_sample_between_pixels_is_bilinear_and_differentiable_in_the_place():
     patch.mean().backward()
     assert place.grad is not None
     assert place.grad[0, 1] == pytest.approx(32, rel=1e-3)
+
+
+def test_a_family_is_found_by_its_own_name():
+    assert [family.name for family in FAMILIES.values()] == list(FAMILIES)

@@ -71,8 +71,8 @@ def test_it_knows_the_keyframes(clip: ClipMaker) -> None:
 
 @needs_decord
 def test_auto_is_decord_where_pyav_is_missing(clip: ClipMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = decode._installed
-    monkeypatch.setattr(decode, "_installed", lambda module: module != "av" and installed(module))
+    installed = decode.is_installed
+    monkeypatch.setattr(decode, "is_installed", lambda module: module != "av" and installed(module))
     video = open_video(str(clip("b-frames.mp4")))
     assert video.info.decoder == "decord"
     assert read_number(video.frames([123]).pixels[0]) == 123
@@ -106,12 +106,12 @@ def _fail(path: str, name: str, limits: Limits, deadline: Deadline | None) -> No
 def test_the_error_is_pyavs_where_both_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = numbered_clip(tmp_path / "plain.mp4", frames=3)
     monkeypatch.setattr(decode, "_open_pyav", _fail)
-    monkeypatch.setattr(decode, "_installed", lambda module: module == "av")
+    monkeypatch.setattr(decode, "is_installed", lambda module: module == "av")
     with pytest.raises(VideoError, match="made to fail"):
         open_video(str(path))
 
 
 def test_says_what_to_install(clip: ClipMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_installed", lambda module: module != "decord")
+    monkeypatch.setattr(decode, "is_installed", lambda module: module != "decord")
     with pytest.raises(VideoError, match="decord is not installed; pip install decord"):
         open_video(str(clip("b-frames.mp4")), decoder="decord")
