@@ -21,7 +21,7 @@ from adafocus_cli.cli.pace import film_time
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.output.escape import printable
-from adafocus_cli.requests import ModelRequest, TagRequest
+from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest
 
 if TYPE_CHECKING:
     from adafocus_cli.output.sidecars import Sidecars
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _OF_BATCH = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+_WHAT_IT_KNOWS = f"{DEFAULT_MODEL} names 1,000 kinds of things, no actions or people; for actions: adafocus models list"
 
 HELP = """Say what happens in videos, what it cost to find out, and where the model looked.
 
@@ -112,6 +114,7 @@ def _tag(
     from adafocus_cli.engine.local import tag_files
 
     done = failed = 0
+    is_explained = model.source is not None or target.format != "table"
     with ExitStack() as stack:
         writers = target.open(stack)
         stack.enter_context(terminal.showing_log("adafocus"))
@@ -122,7 +125,7 @@ def _tag(
 
             tagger = Tagger.of(model)
             if beside is not None:
-                beside.tags.check(tagger.labels.names)
+                beside.fit(tagger.labels)
             return tagger
 
         results = tag_files(paths, load, request, watch=film_time(bar))
@@ -137,6 +140,9 @@ def _tag(
                     writer.write(result)
                 if beside is not None:
                     beside.write(result.to_dict())
+            if result.status == "ok" and not is_explained:
+                is_explained = True
+                terminal.note(_WHAT_IT_KNOWS)
             if result.status == "error":
                 failed += 1
                 if target.format != "table":
