@@ -28,7 +28,7 @@ from typer.main import get_command
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.app import app, run
 from adafocus_cli.library import catalogue
-from adafocus_cli.library.catalogue import INCLUDED_MODELS
+from adafocus_cli.library.catalogue import INCLUDED
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS
 from tests.clips import cut_off, numbered_clip
@@ -259,7 +259,7 @@ def test_every_published_number_has_its_commands():
         name = re.escape(entry.name)
         assert re.search(rf"^adafocus evaluate \S+ .*-m {name}( |$)", blocks, re.MULTILINE), name
         get = re.search(rf"^adafocus models (pull|add (\S+) --name) {name}$", blocks, re.MULTILINE)
-        if entry.name not in INCLUDED_MODELS:
+        if entry.name not in INCLUDED:
             assert get is not None, entry.name
             assert (get[1] == "pull") == (entry.url is not None)
             assert get[2] in (None, entry.file)
