@@ -207,7 +207,7 @@ def _run(
         paths = videos.paths(stop, terminal)
         tagger = engine.load(model)
         if target.beside:
-            target.beside.tags.check(tagger.labels.names)
+            target.beside.fit(tagger.labels)
         settings = settings_of(tagger, request, logits=target.logits, precision=engine.precision(model, tagger))
         journal = target.journal(settings, stack)
         ledger = target.ledger(journal, stop, terminal, stack)

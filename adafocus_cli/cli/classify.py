@@ -15,16 +15,20 @@ from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import Counted, is_same, is_video_name
 from adafocus_cli.cli.terminal import Terminal, delayed_signals, video_progress
 from adafocus_cli.errors import AdaFocusError, UsageError, printable
-from adafocus_cli.requests import ModelRequest, TagRequest
+from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest
 
 if TYPE_CHECKING:
     from adafocus_cli.output.sidecars import Sidecars
     from adafocus_cli.output.writers import Writer, WriterOptions
-    from adafocus_cli.schema import Failure, VideoResult
+    from adafocus_cli.schema import Failure, Result, VideoResult
     from adafocus_cli.tagger import ClipTagger
 
 _BATCH_ONLY = re.compile(r"\.(gz|zst|sqlite3?|db|parquet)$", re.IGNORECASE)
 _FORMAT_OF: dict[str, options.Format] = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+_ABOUT_DEFAULT_MODEL = (
+    f"{DEFAULT_MODEL} names 1,000 kinds of things, no actions or people; for actions: adafocus models list"
+)
 
 HELP = """Tag videos: what happens in them, what the answer cost, and where the model looked.
 
@@ -110,7 +114,6 @@ def _tag(
     """Tags and writes all videos; returns how many failed."""
     from adafocus_cli.engine.local import tag_files
 
-    done = failed = 0
     with ExitStack() as stack:
         writers = target.open(stack)
         stack.enter_context(terminal.showing_log("adafocus"))
@@ -121,31 +124,52 @@ def _tag(
 
             tagger = ClipTagger.of(model)
             if beside is not None:
-                beside.tags.check(tagger.labels.names)
+                beside.fit(tagger.labels)
             return tagger
 
         results = tag_files(paths, load, request, watch=video_progress(bar))
         if isinstance(results, Generator):  # closing it ends the decoding processes
             stack.callback(results.close)
+        notes = _Notes(terminal, in_table=target.format == "table", default_model=model.source is None)
         for result in results:
-            if done == 0 and result.status == "ok":
-                terminal.detail(_model_line(result))
-            done += 1
             with delayed_signals(), bar.hidden():
                 for writer in writers:
                     writer.write(result)
                 if beside is not None:
                     beside.write(result.to_dict())
-            if result.status == "error":
-                failed += 1
-                if target.format != "table":
-                    terminal.failure(_failure_line(result))
-            bar.update(done=done, total=paths.total, failed=failed)
-    if done == 0:
-        raise AdaFocusError("no videos among the inputs; give files, folders with videos, or a list that is not empty")
-    if failed and target.format != "table":
-        terminal.note(f"{failed} of {done} videos could not be tagged")
-    return failed
+            notes.add(result)
+            bar.update(done=notes.done, total=paths.total, failed=notes.failed)
+    notes.end()
+    return notes.failed
+
+
+class _Notes:
+    """What is said beside the results: about the model, and about failures where the results are for programs."""
+
+    def __init__(self, terminal: Terminal, *, in_table: bool, default_model: bool) -> None:
+        self._terminal, self._in_table = terminal, in_table
+        self._explains = in_table and default_model
+        self.done = self.failed = 0
+
+    def add(self, result: Result) -> None:
+        self.done += 1
+        if result.status == "error":
+            self.failed += 1
+            if not self._in_table:
+                self._terminal.failure(_failure_line(result))
+            return
+        if self.done - self.failed > 1:
+            return
+        self._terminal.detail(_model_line(result))
+        if self._explains:
+            self._terminal.note(_ABOUT_DEFAULT_MODEL)
+
+    def end(self) -> None:
+        if not self.done:
+            text = "no videos among the inputs; give files, folders with videos, or a list that is not empty"
+            raise AdaFocusError(text)
+        if self.failed and not self._in_table:
+            self._terminal.note(f"{self.failed} of {self.done} videos could not be tagged")
 
 
 def _model_line(result: VideoResult) -> str:

@@ -83,6 +83,17 @@ class ModelStore:
             return []
         return sorted(path.name.removesuffix(SUFFIX) for path in self.models.glob(f"[!.]*{SUFFIX}"))
 
+    def name_of(self, identity: str) -> str | None:
+        """The included or installed model whose file, or that of its source, has this SHA-256."""
+        for name in INCLUDED:
+            if catalogue.packaged()[name].sha256 == identity:
+                return name
+        for name in self.installed():
+            record = self.record_of(name)
+            if record is not None and identity in (record.source_sha256, record.sha256):
+                return name
+        return None
+
     def state_of(self, name: str) -> FileState:
         """Whether a model's file is unchanged since its installation; reads all of it."""
         expected, path = self._expected_hash(name), self.path_of(name)

@@ -216,8 +216,18 @@ def difference(before: str, now: str) -> str:
     if not before or not now:
         return "some records do not say which"
     old, new = json.loads(before), json.loads(now)
+    if old.get("model") != new.get("model"):  # all else that differs may be due to that
+        return f"the model was {_model_text(old)} and is {_model_text(new)}"
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     return ", ".join(f"{name} was {old.get(name, 'not set')} and is {new.get(name, 'not set')}" for name in changed)
+
+
+def _model_text(settings: Mapping[str, str]) -> str:
+    """Its name, if it is a model that is known here."""
+    from adafocus_cli.library.store import ModelStore
+
+    identity = settings.get("model", "")
+    return ModelStore().name_of(identity) or f"one with SHA-256 {identity[:16]}…"
 
 
 def _source_field(source: SourceFile) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import html
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,6 +21,7 @@ import yaml
 
 from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.files import replacing
+from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.records import is_flat
 from adafocus_cli.output.times import subtitle_clock
 from adafocus_cli.schema import Record, path_of
@@ -56,11 +57,20 @@ class TagMap:
         entry = self._entry(label)
         return tuple("|".join((*entry.parents, tag)) for tag in entry.tags if entry.parents)
 
-    def check(self, labels: Sequence[str]) -> None:
-        """Refuses a name that is not a label of the model."""
+    def fitted(self, labels: LabelSet) -> TagMap:
+        """With what it says of a parent said of each label below it that has no entry of its own.
+
+        Refuses a name that is neither a label of the model nor the parent of one.
+        """
+        parents = dict(zip(labels.names, labels.parents, strict=False))
+        self._check({*labels.names, *filter(None, parents.values())})
+        below = {label: self.entries[parent] for label, parent in parents.items() if parent in self.entries}
+        return replace(self, entries={**below, **self.entries})
+
+    def _check(self, known: Collection[str]) -> None:
         for name in self.entries:
-            if name not in labels:
-                near = get_close_matches(name, labels, 1, 0.0)
+            if name not in known:
+                near = get_close_matches(name, known, 1, 0.0)
                 hint = f"; the nearest is {near[0]!r}" if near else ""
                 raise UsageError(f"{self.source} maps {printable(name)!r}, which is not a label of the model{hint}")
 
@@ -199,13 +209,17 @@ KINDS: Mapping[str, tuple[str, Callable[[Record, TagMap], str]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sidecars:
     """Some kinds of files for each record, below a folder, where the path of the video says."""
 
     folder: Path
     kinds: tuple[str, ...]
     tags: TagMap
+
+    def fit(self, labels: LabelSet) -> None:
+        """Learns the model's labels, before the first record; refuses a map with names that it does not know."""
+        self.tags = self.tags.fitted(labels)
 
     def write(self, record: Record) -> None:
         """Nothing for a failure, nor for a row of CSV, which has no segments."""

@@ -34,6 +34,20 @@ def test_some_failures_are_records_and_exit_status_3(adafocus: Adafocus, engine:
     ]
 
 
+def test_the_first_table_of_the_default_model_is_followed_by_what_it_knows(
+    adafocus: Adafocus, engine: FakeEngine, weights: str
+) -> None:
+    outcome = adafocus("classify", "broken.mp4", "a.mp4", "b.mp4", "-f", "table")
+    assert outcome.err.splitlines() == [
+        "adafocus: objects names 1,000 kinds of things, no actions or people; for actions: adafocus models list"
+    ]
+    for asked in (("-m", "motion"), ("-w", weights)):
+        assert adafocus("classify", "a.mp4", "-f", "table", *asked).err == ""
+    for other in (("-f", "jsonl"), ("-f", "table", "-q")):
+        assert adafocus("classify", "a.mp4", *other).err == ""
+    assert adafocus("classify", "broken.mp4", "-f", "table").err == ""
+
+
 def test_only_failures_are_exit_status_3_too(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
     assert adafocus("classify", "broken.mp4", "-w", weights).code == 3
 

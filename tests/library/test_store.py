@@ -65,7 +65,7 @@ def test_verify_finds_one_flipped_bit(installed, adafocus, store, tiny_file):
     outcome = adafocus("models", "verify", "--all", "--format", "json")
     assert outcome.code == 3
     states = {record["name"]: record["state"] for record in json.loads(outcome.out)}
-    assert states == {"motion": "intact", "mine": "changed", "other": "intact"}
+    assert states == {"objects": "intact", "motion": "intact", "mine": "changed", "other": "intact"}
     assert adafocus("models", "verify", "mine").code == 1
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.library import catalogue
 from adafocus_cli.output.journal import Journal, SourceFile, record_file
 from adafocus_cli.output.writers import CsvWriter, Sink, WriterOptions
 from adafocus_cli.schema import path_of
@@ -153,6 +154,17 @@ def test_the_same_content_is_copied_and_says_so(path: Path) -> None:
         assert copy["copied_from"] == "a.mp4"
         assert name in (copy.get("path"), copy.get("video", {}).get("path"))
         assert copy["labels"] == original["labels"]
+
+
+def test_a_file_of_another_model_is_refused_in_words(path: Path) -> None:
+    models = {name: catalogue.packaged()[name].sha256 or "" for name in ("motion", "objects")}
+    with journal(path, model=models["motion"], patch_size="96") as output:
+        output.write(tagged("a.mp4"), source("a.mp4"))
+    with pytest.raises(UsageError) as refused:
+        journal(path, model=models["objects"], patch_size="192")
+    assert "was made with other settings (the model was motion and is objects); give another file" in str(refused.value)
+    with pytest.raises(UsageError, match=r"the model was motion and is one with SHA-256 0{16}…\)"):
+        journal(path, model="0" * 64)
 
 
 def test_other_settings_are_refused_by_name_unless_told_otherwise(path: Path) -> None:

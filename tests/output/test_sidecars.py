@@ -11,6 +11,7 @@ import av
 import pytest
 
 from adafocus_cli.errors import UsageError, printable
+from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.sidecars import Sidecars, TagMap, TagMapEntry, beside, chapters, read_tag_map, srt, vtt, xmp
 from adafocus_cli.schema import Segment
 from tests.clips import numbered_clip
@@ -116,6 +117,7 @@ def test_nothing_is_written_for_failures_and_rows(tmp_path):
     assert len(list((tmp_path / "side").iterdir())) == 2
 
 
+NAMES = LabelSet(tuple(tag.label for tag in LABELS), "a list")
 YAML = "Sumo: [sumō, ring]\nArm wrestling: {tags: arms, parents: [Sport, Fight]}\nPlaying the accordion:\n"
 CSV = "label,tags,parents\nSumo,sumō|ring,\nArm wrestling,arms,Sport|Fight\nPlaying the accordion,,\n"
 
@@ -124,11 +126,29 @@ CSV = "label,tags,parents\nSumo,sumō|ring,\nArm wrestling,arms,Sport|Fight\nPla
 def test_a_map_renames_drops_and_leaves_the_rest_as_it_is(name, text, tmp_path):
     (tmp_path / name).write_text(text, "utf-8")
     own = read_tag_map(tmp_path / name)
-    own.check([tag.label for tag in LABELS])
+    own = own.fitted(NAMES)
     assert own.of("Sumo") == ("sumō", "ring")
     assert own.all_of("Arm wrestling") == ("arms", "Sport", "Fight")
     assert (own.of("Playing the accordion"), own.all_of("Playing the accordion")) == ((), ())
     assert own.of("something else") == ("something else",)
+
+
+def test_what_a_map_says_of_a_parent_holds_for_the_labels_below_it():
+    labels = LabelSet(("beagle", "pug", "tench"), "a list", ("dog", "dog", None))
+    own = TagMap({"dog": TagMapEntry(("Hund",), ("Tier",)), "pug": TagMapEntry(("Mops",))}).fitted(labels)
+    assert own.all_of("beagle") == ("Hund", "Tier")
+    assert own.paths_of("beagle") == ("Tier|Hund",)
+    assert own.of("pug") == ("Mops",)
+    assert own.of("tench") == ("tench",)
+
+
+def test_a_map_of_a_parent_names_the_segments_below_it(tmp_path):
+    labels = LabelSet((LABELS[0].label,), "a list", ("sport",))
+    files = Sidecars(tmp_path, ("vtt",), TagMap({"sport": TagMapEntry(("Sport!",))}))
+    files.fit(labels)
+    files.write(in_windows().to_dict())
+    (written,) = tmp_path.rglob("*.vtt")
+    assert "Sport!" in written.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +167,6 @@ def test_a_map_that_cannot_be_used_says_why_in_one_line(name, text, said, tmp_pa
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UsageError) as error:
-        read_tag_map(tmp_path / name).check([tag.label for tag in LABELS])
+        read_tag_map(tmp_path / name).fitted(NAMES)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
