@@ -19,6 +19,7 @@ from adafocus_cli.models import FAMILIES
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.tagger import clip_of as clip_of_frames
+from adafocus_cli.video.pictures import cut
 from tests.conftest import deviation, without_timings
 from tests.models.test_golden import cases, frames_of
 from tests.oracle import synth
@@ -42,10 +43,13 @@ def clip_of(tagger, seed, asked=None):
     )  # fmt: skip
 
     def decode(clip, request):
-        for frame, _, _ in request.due:
-            clip.add(frame, pictures[frame], frame / 25)
+        for look in request.due:
+            if look.box is not None:
+                clip.add_cut(look, cut(pictures[look.frame], [look.box], look.size)[0])
+                continue
+            clip.add(look.frame, pictures[look.frame], look.frame / 25)
             if asked is not None:
-                asked.append(plan.frames.index(frame))
+                asked.append(plan.frames.index(look.frame))
         done = Future()
         done.set_result(None)
         return done

@@ -102,7 +102,7 @@ def test_the_counted_cost_is_that_of_the_layers_that_run(family):
     spec = default_spec(family)
     model = build(spec)
     (turn,) = model.turns()
-    frames, memory, ran = torch.zeros(1, len(turn.glance), 3, 224, 224), {}, {}
+    frames, memory, ran = torch.zeros(1, len(turn.glance), 3, *spec.framing.shape[:2]), {}, {}
 
     def watched(stage, function, *arguments):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:

@@ -36,6 +36,11 @@ def looking(tagger: Tagger, policy: Policy, *, seed: int = 0) -> Tagger:
         return tagger
     if not tagger.family.cuts_patches:
         raise UsageError(f"{tagger.spec.family} sees whole frames, so it cannot look elsewhere; leave --policy out")
+    if policy == "full" and tagger.family.looks_at_source:
+        raise UsageError(
+            f"{tagger.spec.family} looks into the source, where a whole frame has any size; "
+            "give --policy learned, random or centre"
+        )
     runtime = tagger.runtime
     elsewhere: Runtime = (
         RandomPlaces(runtime, seed) if policy == "random" else {"centre": Centre, "full": WholeFrames}[policy](runtime)
@@ -80,19 +85,23 @@ class Elsewhere:
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return self.inner.classify(turn, seen, focused, memory)
 
-    def at(self, gaze: Gaze, places: Tensor) -> Gaze:
+    def look(self, turn: Turn, seen: Tensor, memory: Memory, places: Sequence[object] | None = None) -> Gaze:
         """The same frames and sizes of boxes at other places (clips, looks, 2): row and column in 0…1."""
+        model, gaze = self.model, self.inner.locate(turn, seen, memory)
         left, top, right, bottom = gaze.boxes.unbind(-1)
         sides = torch.stack((bottom - top, right - left), dim=-1)
-        room = self.model.spec.frame_size - sides
-        corner = (places * (room + 1)).floor().minimum(room) if self.model.whole_pixels else places * room
-        return Gaze(gaze.frames, torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1))
+        room = sides.new_tensor(model.sides(seen)) - sides
+        share = torch.full_like(sides, 0.5) if places is None else sides.new_tensor(places)
+        whole = model.whole_pixels and not model.looks_at_source
+        corner = (share * (room + 1)).floor().minimum(room) if whole else share * room
+        boxes = torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1)
+        model.look_elsewhere(turn, boxes, seen, memory)
+        return Gaze(gaze.frames, boxes)
 
 
 class Centre(Elsewhere):
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, seen, memory)
-        return self.at(gaze, torch.full_like(gaze.boxes[..., :2], 0.5))
+        return self.look(turn, seen, memory)
 
 
 class WholeFrames(Elsewhere):
@@ -115,15 +124,14 @@ class WholeFrames(Elsewhere):
 class RandomPlaces(Elsewhere):
     """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
 
-    What a clip remembers of its glance, `seen`, carries a key of each frame's pixels at its end on its way through
-    the loop, because a look may come turns after its glance.
+    What a clip remembers of its glance, `seen`, carries the shape of its maps and a key of each frame's pixels at its
+    end on its way through the loop, because a look may come turns after its glance.
     """
 
     def __init__(self, runtime: Runtime, seed: int) -> None:
         super().__init__(runtime)
         self._seed = seed
         self._pixels: Sequence[np.ndarray] = ()
-        self._map_shape: tuple[int, ...] = ()
         # Networks that exchange features between frames need the same place in all of them.
         self._one_place = any(isinstance(part, TemporalShift) for part in self.model.modules())
 
@@ -134,20 +142,20 @@ class RandomPlaces(Elsewhere):
     def glance(self, pixels: Tensor) -> Tensor:
         keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._pixels]
         seen = super().glance(pixels)
-        self._map_shape = tuple(seen.shape[2:])
-        return torch.cat((seen.flatten(2), seen.new_tensor(keys)), dim=2)
+        shape = seen.new_tensor(seen.shape[2:]).expand(*seen.shape[:2], -1)
+        return torch.cat((seen.flatten(2), shape, seen.new_tensor(keys)), dim=2)
 
     def locate(self, turn: Turn, seen: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, self._maps(seen), memory)
         keys = seen[..., -_KEY_WORDS:].tolist()
         places = [[self._place(clip, step, turn) for step in turn.looks] for clip in keys]
-        return self.at(gaze, gaze.boxes.new_tensor(places))
+        return self.look(turn, self._maps(seen), memory, places)
 
     def classify(self, turn: Turn, seen: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return super().classify(turn, self._maps(seen), focused, memory)
 
     def _maps(self, seen: Tensor) -> Tensor:
-        return seen[..., :-_KEY_WORDS].reshape(*seen.shape[:2], *self._map_shape)
+        maps, shape = seen[..., : -_KEY_WORDS - 3], seen[0, 0, -_KEY_WORDS - 3 : -_KEY_WORDS]
+        return maps.reshape(*seen.shape[:2], *shape.int().tolist())
 
     def _place(self, keys: list[list[float]], step: int, turn: Turn) -> tuple[float, float]:
         """Row and column in 0…1. Steps are counted within the turn where each has its own glance, else from the first:
