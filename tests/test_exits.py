@@ -35,7 +35,7 @@ made_up_frames = functools.cache(synth.frames)
 def clip_of(tagger, seed, asked=None):
     """A made-up video whose frames come when they are asked for; `asked` collects their positions."""
     count = 40 + 7 * (seed % 5)
-    plan, side = tagger.family.plan(count), tagger.spec.frame_size
+    plan, side = tagger.family.plan(count), 96 if tagger.spec.frame_area else tagger.spec.frame_size
     pictures = made_up_frames(seed, count, side)
     video = VideoInfo(
         path=f"{seed}.mp4", width=side, height=side, fps=25.0, frames=count, duration=count / 25, codec="h264",
