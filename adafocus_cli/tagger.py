@@ -128,7 +128,10 @@ class ClipTagger:
         source takes whole frames of any size.
         """
         if self.family.looks_at_source:
-            return self.tag([self._source_clip(glance, focus)], top_k=top_k, min_score=min_score)[0]
+            if focus is not None or not _are_pictures(glance):
+                what = f"{glance.dtype} {glance.shape}" + ("" if focus is None else " and focus frames")
+                raise UsageError(f"frames are {what}, but {self.spec.family} takes uint8 (frames, height, width, 3)")
+            return self.tag([source_clip(glance, self.family)], top_k=top_k, min_score=min_score)[0]
         given = (glance,) if focus is None else (glance, focus)
         plan = self.family.plan(1 << 20)
         shape = (len(plan.frames), *self.spec.framing.shape)
@@ -141,27 +144,6 @@ class ClipTagger:
             )
         clip = clip_of(np.concatenate(given), plan)
         return self.tag([clip], top_k=top_k, min_score=min_score)[0]
-
-    def _source_clip(self, frames: np.ndarray, focus: np.ndarray | None) -> Clip:
-        fit = frames.ndim == 4 and frames.shape[-1] == 3 and frames.size and frames.dtype == np.uint8
-        if focus is not None or not fit:
-            given = f"{frames.dtype} {frames.shape}" + ("" if focus is None else " and focus frames")
-            raise UsageError(f"frames are {given}, but {self.spec.family} takes uint8 (frames, height, width, 3)")
-        height, width = frames.shape[1:3]
-        plan = self.family.plan(len(frames))
-        video, framing = _video_of(len(frames), width, height), self.spec.framing
-
-        def look(clip: Clip, request: LookRequest) -> Future[None]:
-            for each, pixels in zip(request.due, cut_looks(request.due, frames.__getitem__), strict=True):
-                clip.add_cut(each, pixels)
-            done = Future[None]()
-            done.set_result(None)
-            return done
-
-        clip = Clip(video, plan, framing.geometry(width, height).to_source, look)
-        for frame in dict.fromkeys(plan.frames):
-            clip.add(frame, preprocess(frames[frame], framing), 0.0)
-        return clip
 
     def tag(
         self, clips: Sequence[Clip], *, top_k: int = 5, min_score: float | None = None, rule: ExitRule | None = None
@@ -234,6 +216,28 @@ def clip_of(frames: np.ndarray, plan: FramePlan) -> Clip:
     for frame, picture in enumerate(frames):
         clip.add(frame, picture, 0.0)
     return clip
+
+
+def source_clip(frames: np.ndarray, family: Family) -> Clip:
+    """A clip of whole frames that are at hand, for a family that looks into them: uint8 RGB (frames, h, w, 3)."""
+    count, height, width = frames.shape[:3]
+    framing, plan = family.spec.framing, family.plan(count)
+
+    def look(clip: Clip, request: LookRequest) -> Future[None]:
+        for each, pixels in zip(request.due, cut_looks(request.due, frames.__getitem__), strict=True):
+            clip.add_cut(each, pixels)
+        done = Future[None]()
+        done.set_result(None)
+        return done
+
+    clip = Clip(_video_of(count, width, height), plan, framing.geometry(width, height).to_source, look)
+    for frame in dict.fromkeys(plan.frames):
+        clip.add(frame, preprocess(frames[frame], framing), 0.0)
+    return clip
+
+
+def _are_pictures(frames: np.ndarray) -> bool:
+    return frames.ndim == 4 and frames.shape[-1] == 3 and frames.size > 0 and frames.dtype == np.uint8
 
 
 def _video_of(frames: int, width: int, height: int) -> VideoInfo:

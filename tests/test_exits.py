@@ -19,6 +19,7 @@ from adafocus_cli.models import FAMILIES
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.tagger import clip_of as clip_of_frames
+from adafocus_cli.video.pictures import cut
 from tests.conftest import deviation, without_timings
 from tests.models.test_golden import cases, frames_of
 from tests.oracle import synth
@@ -34,7 +35,7 @@ made_up_frames = functools.cache(synth.frames)
 def clip_of(tagger, seed, asked=None):
     """A made-up video whose frames come when they are asked for; `asked` collects their positions."""
     count = 40 + 7 * (seed % 5)
-    plan, side = tagger.family.plan(count), tagger.spec.frame_size
+    plan, side = tagger.family.plan(count), 96 if tagger.spec.frame_area else tagger.spec.frame_size
     pictures = made_up_frames(seed, count, side)
     video = VideoInfo(
         path=f"{seed}.mp4", width=side, height=side, fps=25.0, frames=count, duration=count / 25, codec="h264",
@@ -42,10 +43,13 @@ def clip_of(tagger, seed, asked=None):
     )  # fmt: skip
 
     def decode(clip, request):
-        for frame, _, _ in request.due:
-            clip.add(frame, pictures[frame], frame / 25)
+        for look in request.due:
+            if look.box is not None:
+                clip.add_cut(look, cut(pictures[look.frame], [look.box], look.size)[0])
+                continue
+            clip.add(look.frame, pictures[look.frame], look.frame / 25)
             if asked is not None:
-                asked.append(plan.frames.index(frame))
+                asked.append(plan.frames.index(look.frame))
         done = Future()
         done.set_result(None)
         return done

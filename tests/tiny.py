@@ -17,6 +17,8 @@ from adafocus_cli.spec import ModelSpec, Network
 CLASSES = 7
 LOOKING = tuple(name for name, family in FAMILIES.items() if family.cuts_patches)
 """The families that cut patches out of frames."""
+IN_FRAME = tuple(name for name in LOOKING if not FAMILIES[name].looks_at_source)
+"""Those that cut them out of the frames that were glanced at."""
 
 
 def tiny_spec(family: str) -> ModelSpec:
@@ -27,7 +29,7 @@ def tiny_spec(family: str) -> ModelSpec:
     return replace(
         spec,
         frame_size=64,
-        frame_area=None if spec.frame_area is None else 96 * 64,
+        frame_area=None if spec.frame_area is None else 160 * 96,
         glance=Network("mobilenet_v2", 64, width=0.1),
         focus=Network("resnet18", 32, width=0.125),
         smallest_patch=32,

@@ -18,7 +18,7 @@ from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.tagger import ClipTagger, clip_of
+from adafocus_cli.tagger import ClipTagger, clip_of, source_clip
 
 _ANY_COUNT = 1 << 12  # frames of a video that is long enough for every plan
 
@@ -81,4 +81,5 @@ def noise_clip(family: Family) -> Clip:
     """A decoded clip of noise, which takes as long as any other."""
     plan = family.plan(_ANY_COUNT)
     shape = (len(plan.frames), *family.spec.framing.shape)
-    return clip_of(np.random.default_rng(0).integers(0, 256, shape, np.uint8), plan)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return source_clip(noise, family) if family.looks_at_source else clip_of(noise, plan)

@@ -20,7 +20,8 @@ from adafocus_cli.models.base import Family, Gaze, Memory
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.runtime.pytorch import PRECISIONS
 from adafocus_cli.spec import Network
-from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.pictures import cut_looks
+from adafocus_cli.video.sampling import FramePlan, Look
 
 
 class ReferenceModel:
@@ -57,6 +58,11 @@ class ReferenceModel:
     def _looked_at(self, candidates: Tensor, gaze: Gaze) -> Tensor:
         if gaze.features is not None:
             return gaze.features
+        if self.model.looks_at_source:  # which these frames are
+            size, boxes = self.model.spec.patch_size, gaze.boxes[0].tolist()
+            looks = [Look(frame, (*box,), size) for frame, box in zip(gaze.frames[0].tolist(), boxes, strict=True)]
+            seen = torch.from_numpy(cut_looks(looks, lambda frame: candidates[frame].cpu().numpy()))
+            return self.model.normalised(seen.to(self._device))[None]
         return self.model.patches(candidates[gaze.frames[0]], gaze.boxes[0])[None]
 
 

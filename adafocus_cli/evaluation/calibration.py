@@ -170,7 +170,7 @@ _WIDEST = 2.0**7  # so that the powers of 17 exits stay within float32
 
 def law_of(family: str, name: LawName) -> ExitLaw:
     """The authors', with finer steps between their ratios, for budgets that lie there; `wide` goes beyond them, too."""
-    law = AUTHORS_LAWS[family]
+    law = AUTHORS_LAWS.get(family, _V2_LAW)
     ends = (1 / _WIDEST, _WIDEST) if name == "wide" else ()
     return replace(law, ratios=_filled(sorted({*law.ratios, *ends})))
 

@@ -36,6 +36,11 @@ def with_policy(tagger: ClipTagger, policy: Policy, *, seed: int = 0) -> ClipTag
         return tagger
     if not tagger.family.cuts_patches:
         raise UsageError(f"{tagger.spec.family} uses whole frames and has no policy; leave --policy out")
+    if policy == "full" and tagger.family.looks_at_source:
+        raise UsageError(
+            f"{tagger.spec.family} looks into the source, where a whole frame has any size; "
+            "give --policy learned, random or centre"
+        )
     runtime = tagger.runtime
     overridden: Runtime = (
         RandomPolicy(runtime, seed)
@@ -82,19 +87,23 @@ class PolicyOverride:
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return self.inner.classify(turn, glance_maps, focused, memory)
 
-    def at(self, gaze: Gaze, points: Tensor) -> Gaze:
-        """The same frames and sizes of boxes at other points (clips, looks, 2): row and column in 0…1."""
+    def look(self, turn: Turn, glance_maps: Tensor, memory: Memory, points: Sequence[object] | None = None) -> Gaze:
+        """The same frames and sizes of boxes at other points (clips, looks, 2): row and column in 0…1, or the centre."""
+        model, gaze = self.model, self.inner.locate(turn, glance_maps, memory)
         left, top, right, bottom = gaze.boxes.unbind(-1)
         sides = torch.stack((bottom - top, right - left), dim=-1)
-        room = self.model.spec.frame_size - sides
-        corner = (points * (room + 1)).floor().minimum(room) if self.model.whole_pixels else points * room
-        return Gaze(gaze.frames, torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1))
+        room = sides.new_tensor(model.sides(glance_maps)) - sides
+        share = torch.full_like(sides, 0.5) if points is None else sides.new_tensor(points)
+        whole = model.whole_pixels and not model.looks_at_source
+        corner = (share * (room + 1)).floor().minimum(room) if whole else share * room
+        boxes = torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1)
+        model.look_elsewhere(turn, boxes, glance_maps, memory)
+        return Gaze(gaze.frames, boxes)
 
 
 class CentrePolicy(PolicyOverride):
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, glance_maps, memory)
-        return self.at(gaze, torch.full_like(gaze.boxes[..., :2], 0.5))
+        return self.look(turn, glance_maps, memory)
 
 
 class WholeFramePolicy(PolicyOverride):
@@ -117,15 +126,14 @@ class WholeFramePolicy(PolicyOverride):
 class RandomPolicy(PolicyOverride):
     """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
 
-    The `glance_maps` that a clip remembers end in a key of each frame's pixels, because a look may come turns after its
-    glance.
+    The `glance_maps` that a clip remembers end in the shape of the maps and a key of each frame's pixels, because a look
+    may come turns after its glance.
     """
 
     def __init__(self, runtime: Runtime, seed: int) -> None:
         super().__init__(runtime)
         self._seed = seed
         self._clips: Sequence[np.ndarray] = ()
-        self._map_shape: tuple[int, ...] = ()
         # Networks that exchange features between frames need the same point in all of them.
         self._one_point = any(isinstance(part, TemporalShift) for part in self.model.modules())
 
@@ -136,20 +144,20 @@ class RandomPolicy(PolicyOverride):
     def glance(self, pixels: Tensor) -> Tensor:
         keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._clips]
         glance_maps = super().glance(pixels)
-        self._map_shape = tuple(glance_maps.shape[2:])
-        return torch.cat((glance_maps.flatten(2), glance_maps.new_tensor(keys)), dim=2)
+        shape = glance_maps.new_tensor(glance_maps.shape[2:]).expand(*glance_maps.shape[:2], -1)
+        return torch.cat((glance_maps.flatten(2), shape, glance_maps.new_tensor(keys)), dim=2)
 
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
-        gaze = super().locate(turn, self._maps(glance_maps), memory)
         keys = glance_maps[..., -_KEY_WORDS:].tolist()
         points = [[self._point(clip, step, turn) for step in turn.looks] for clip in keys]
-        return self.at(gaze, gaze.boxes.new_tensor(points))
+        return self.look(turn, self._maps(glance_maps), memory, points)
 
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return super().classify(turn, self._maps(glance_maps), focused, memory)
 
     def _maps(self, glance_maps: Tensor) -> Tensor:
-        return glance_maps[..., :-_KEY_WORDS].reshape(*glance_maps.shape[:2], *self._map_shape)
+        maps, shape = glance_maps[..., : -_KEY_WORDS - 3], glance_maps[0, 0, -_KEY_WORDS - 3 : -_KEY_WORDS]
+        return maps.reshape(*glance_maps.shape[:2], *shape.int().tolist())
 
     def _point(self, keys: list[list[float]], step: int, turn: Turn) -> tuple[float, float]:
         """Row and column in 0…1. Steps are counted within the turn where each has its own glance, else from the first:

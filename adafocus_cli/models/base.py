@@ -141,6 +141,13 @@ class Family(nn.Module, ABC):
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         """From the latest glance and this turn's looks: logits (b, answers, classes). May use `memory`."""
 
+    def look_elsewhere(self, turn: Turn, boxes: Tensor, glance_maps: Tensor, memory: Memory) -> None:
+        """Told that a turn looks at other boxes than it chose, before it classifies what is there."""
+
+    def sides(self, glance_maps: Tensor) -> tuple[int, int]:
+        """Height and width of the frames that were glanced at."""
+        return self.spec.frame_size, self.spec.frame_size
+
     def looks_for(self, label: int, memory: Memory) -> tuple[int, ...] | None:
         """The steps whose looks speak for a label, of the memory of one clip that is over; None: it cannot say."""
         return None

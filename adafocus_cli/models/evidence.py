@@ -61,10 +61,22 @@ class EvidenceGuided(Family):
         if "boxes" not in memory:
             looks = evidence.choose_looks(glance_maps, self.spec.focus_frames, self.rule)
             memory["frames"], memory["boxes"] = looks.frames, looks.boxes
+        now = slice(turn.looks.start, turn.looks.stop)
+        boxes = memory["boxes"][:, now]
+        return Gaze(memory["frames"][:, now], boxes * self._scale(glance_maps, boxes))
+
+    def look_elsewhere(self, turn: Turn, boxes: Tensor, glance_maps: Tensor, memory: Memory) -> None:
+        memory["boxes"] = memory["boxes"].clone()
+        memory["boxes"][:, turn.looks.start : turn.looks.stop] = boxes / self._scale(glance_maps, boxes)
+
+    def sides(self, glance_maps: Tensor) -> tuple[int, int]:
         rows, columns = glance_maps.shape[2:4]
-        boxes = memory["boxes"][:, turn.looks.start : turn.looks.stop]
-        size = boxes.new_tensor((columns, rows, columns, rows)) * CELL
-        return Gaze(memory["frames"][:, turn.looks.start : turn.looks.stop], boxes * size)
+        return rows * CELL, columns * CELL
+
+    def _scale(self, glance_maps: Tensor, boxes: Tensor) -> Tensor:
+        """From shares of a frame to its pixels."""
+        height, width = self.sides(glance_maps)
+        return boxes.new_tensor((width, height, width, height))
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
         """They come cut out of the source."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from adafocus_cli.errors import UsageError
 from adafocus_cli.evaluation.policy_override import POLICIES, with_policy
 from adafocus_cli.exits import ExitRule
+from adafocus_cli.tagger import source_clip
 from tests.test_exits import clip_of
-from tests.tiny import LOOKING, tiny_tagger
+from tests.tiny import IN_FRAME, tiny_tagger
 
 SIDE = 64
 
@@ -22,7 +24,7 @@ def sides(boxes):
     return boxes[:, 2:] - boxes[:, :2]
 
 
-@pytest.mark.parametrize("family", LOOKING)
+@pytest.mark.parametrize("family", IN_FRAME)
 def test_the_centre_is_the_centre_at_the_learned_size(family):
     tagger = tiny_tagger(family)
     for centred, learned in zip(boxes(with_policy(tagger, "centre")), boxes(tagger), strict=True):
@@ -30,7 +32,7 @@ def test_the_centre_is_the_centre_at_the_learned_size(family):
         np.testing.assert_allclose(sides(centred), sides(learned), atol=1e-4)
 
 
-@pytest.mark.parametrize("family", LOOKING)
+@pytest.mark.parametrize("family", IN_FRAME)
 def test_random_places_differ_between_clips_and_seeds_and_are_the_same_again_in_any_company(family):
     tagger = tiny_tagger(family)
     at_random = with_policy(tagger, "random", seed=1)
@@ -71,7 +73,7 @@ def test_clip_wise_networks_keep_one_random_place(family):
     assert (found == found[0]).all()
 
 
-@pytest.mark.parametrize("family", LOOKING)
+@pytest.mark.parametrize("family", IN_FRAME)
 def test_whole_frames_cost_what_whole_frames_cost(family):
     tagger = tiny_tagger(family)
     (learned,), (full,) = (t.tag([clip_of(tagger, 0)]) for t in (tagger, with_policy(tagger, "full")))
@@ -82,7 +84,7 @@ def test_whole_frames_cost_what_whole_frames_cost(family):
     assert tagger.spec.patch_size == 32, "the model that was given stays as it was"
 
 
-@pytest.mark.parametrize("family", LOOKING)
+@pytest.mark.parametrize("family", IN_FRAME)
 def test_only_the_places_change(family):
     tagger = tiny_tagger(family)
     (learned,) = tagger.tag([clip_of(tagger, 0)])
@@ -94,3 +96,40 @@ def test_only_the_places_change(family):
             assert other.cost == learned.cost
             assert other.model == learned.model
     assert with_policy(tagger, "learned") is tagger
+
+
+def test_a_family_that_looks_into_the_source_has_no_whole_frames_to_see():
+    with pytest.raises(UsageError, match="give --policy learned, random or centre"):
+        with_policy(tiny_tagger("evidence"), "full")
+
+
+def noise(family, height, width):
+    return source_clip(np.random.default_rng(0).integers(0, 256, (4, height, width, 3), np.uint8), family)
+
+
+def test_looks_into_the_source_go_elsewhere_and_the_glance_is_asked_about_that_place():
+    tagger = tiny_tagger("evidence")
+    (learned,) = tagger.tag([noise(tagger.family, 192, 320)])
+    places = np.array([look.box for look in learned.trajectory])
+    for policy in ("centre", "random"):
+        (other,) = with_policy(tagger, policy).tag([noise(tagger.family, 192, 320)])
+        elsewhere = np.array([look.box for look in other.trajectory])
+        np.testing.assert_allclose(sides(elsewhere), sides(places), atol=1e-3)
+        assert [look.frame for look in other.trajectory] == [look.frame for look in learned.trajectory]
+        assert other.cost == learned.cost
+        assert not np.allclose(elsewhere, places)
+        assert not np.allclose(other.logits, learned.logits)
+        if policy == "centre":
+            np.testing.assert_allclose((elsewhere[:, :2] + elsewhere[:, 2:]) / 2, [[160, 96]] * 6, atol=1e-3)
+
+
+def test_random_places_of_clips_of_different_shapes_go_together_in_turns():
+    at_random = with_policy(tiny_tagger("evidence"), "random")
+    never = ExitRule(thresholds=(np.inf,) * 6, group=2)
+
+    def clips():
+        return [noise(at_random.family, *size) for size in ((96, 160), (160, 96))]
+
+    together = at_random.tag(clips(), rule=never)
+    alone = [at_random.tag([clip], rule=never)[0] for clip in clips()]
+    assert [result.trajectory for result in together] == [result.trajectory for result in alone]
