@@ -17,9 +17,9 @@ import yaml
 
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.flops import CostMeter
+from adafocus_cli.labels import softmax
 from adafocus_cli.models.base import Family, Turn
 from adafocus_cli.schema import ModelInfo
-from adafocus_cli.scores import softmax
 
 FORMAT = "adafocus-exits/1"
 

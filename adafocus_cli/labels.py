@@ -1,4 +1,4 @@
-"""The names of the classes: read from a file or from the package, counted, index → name.
+"""The names of the classes, read from a file or from the package, and the scores that they get.
 
 Knows nothing of models; a model asks for as many names as it has outputs.
 """
@@ -11,9 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import yaml
 
 from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.schema import Tag
+from adafocus_cli.spec import scores_are_independent
 
 
 @dataclass(frozen=True)
@@ -127,3 +130,22 @@ def _in_order(entries: list[tuple[int, str]], path: str | Path) -> tuple[str, ..
     if missing is not None:
         raise ModelError(f"label list {path} has no name for class {missing}; every index once, from 0")
     return tuple(by_index[i] for i in range(len(by_index)))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last dimension, in double precision, so that sure answers do not become equal."""
+    spread = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(spread / spread.sum(axis=-1, keepdims=True))
+
+
+def scores_of(logits: np.ndarray, family: str) -> np.ndarray:
+    """The scores of a family's answers: a chance for each label, or one that all share."""
+    if not scores_are_independent(family):
+        return softmax(logits)
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -50, 50))))
+
+
+def best_tags(scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float) -> tuple[Tag, ...]:
+    """The best labels; of equal scores the lower index first."""
+    best = np.argsort(-scores, kind="stable")[:top_k]
+    return tuple(Tag(labels[i], int(i), float(scores[i]), labels.parent(i)) for i in best if scores[i] >= min_score)

@@ -20,14 +20,13 @@ from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
-from adafocus_cli.labels import LabelSet
+from adafocus_cli.labels import LabelSet, best_tags, scores_of
 from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagRequest
 from adafocus_cli.runtime import Runtime, runtime_for
 from adafocus_cli.schema import Exit, ModelInfo, RunInfo, VideoInfo, VideoResult
-from adafocus_cli.scores import best_tags, scores_of
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.pictures import cut_looks, preprocess
 from adafocus_cli.video.sampling import FramePlan, LookRequest

@@ -11,9 +11,8 @@ from itertools import chain, groupby
 
 import numpy as np
 
-from adafocus_cli.labels import LabelSet
+from adafocus_cli.labels import LabelSet, best_tags, scores_of
 from adafocus_cli.schema import Cost, Exit, Peak, Segment, Tag, VideoResult, WindowResult
-from adafocus_cli.scores import best_tags, scores_of
 from adafocus_cli.spec import scores_are_independent
 from adafocus_cli.video.windows import Window
 

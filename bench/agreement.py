@@ -11,8 +11,8 @@ import numpy as np
 
 from adafocus_cli.api import Tagger
 from adafocus_cli.evaluation.frames import RenderedScene
+from adafocus_cli.labels import softmax
 from adafocus_cli.requests import DEFAULT_MODEL
-from adafocus_cli.scores import softmax
 
 
 def main() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adafocus_cli.labels import LabelSet
-from adafocus_cli.scores import best_tags, softmax
+from adafocus_cli.labels import LabelSet, best_tags, softmax
 
 
 def test_softmax_keeps_sure_answers_apart():

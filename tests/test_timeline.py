@@ -7,8 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from adafocus_cli.labels import LabelSet
-from adafocus_cli.scores import softmax
+from adafocus_cli.labels import LabelSet, softmax
 from adafocus_cli.timeline import segments, steady
 from adafocus_cli.video.windows import Window
 

@@ -33,7 +33,7 @@ from adafocus_cli.cli.terminal import (
     video_progress,
 )
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.times import duration
+from adafocus_cli.output.texts import duration
 from adafocus_cli.requests import ModelRequest, TagRequest, cores
 from adafocus_cli.video.remote import is_remote
 

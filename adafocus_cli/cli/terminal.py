@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from adafocus_cli.errors import printable
-from adafocus_cli.output.times import clock
+from adafocus_cli.output.texts import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -17,7 +17,7 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.times import duration
+from adafocus_cli.output.texts import duration
 from adafocus_cli.requests import Precision
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.evaluation.report import Metric
 from adafocus_cli.exits import Criterion, ExitRule, certainty, schedule
 from adafocus_cli.flops import CostMeter, as_cost
+from adafocus_cli.labels import scores_of
 from adafocus_cli.models.base import Family
 from adafocus_cli.schema import Failure, Result
-from adafocus_cli.scores import scores_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis, Pen, Place
 from adafocus_cli.evaluation.calibration import Calibration
 from adafocus_cli.evaluation.report import Confusion, Metric
-from adafocus_cli.output.escape import drawable
+from adafocus_cli.output.texts import drawable
 
 _RIGHT, _WRONG, _EMPTY = (23, 85, 160), (214, 88, 8), (255, 255, 255)
 _INK, _FAINT, _LINE = (30, 30, 30), (110, 110, 110), (225, 225, 225)

@@ -88,7 +88,7 @@ class PolicyOverride:
         return self.inner.classify(turn, glance_maps, focused, memory)
 
     def look(self, turn: Turn, glance_maps: Tensor, memory: Memory, points: Sequence[object] | None = None) -> Gaze:
-        """The same frames and sizes of boxes at other points (clips, looks, 2): row and column in 0…1, or the centre."""
+        """The same frames and sizes of boxes elsewhere: at points (clips, looks, 2), row and column in 0…1, or the centre."""
         model, gaze = self.model, self.inner.locate(turn, glance_maps, memory)
         left, top, right, bottom = gaze.boxes.unbind(-1)
         sides = torch.stack((bottom - top, right - left), dim=-1)
@@ -126,8 +126,8 @@ class WholeFramePolicy(PolicyOverride):
 class RandomPolicy(PolicyOverride):
     """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
 
-    The `glance_maps` that a clip remembers end in the shape of the maps and a key of each frame's pixels, because a look
-    may come turns after its glance.
+    The `glance_maps` that a clip remembers end in the shape of the maps and a key of each frame's pixels, because a
+    look may come turns after its glance.
     """
 
     def __init__(self, runtime: Runtime, seed: int) -> None:

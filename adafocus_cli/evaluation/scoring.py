@@ -14,10 +14,9 @@ import numpy as np
 
 from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.evaluation.report import ClassReport, Confusion, CostReport, EvaluationReport, Metric, StepReport
-from adafocus_cli.labels import LabelSet
+from adafocus_cli.labels import LabelSet, scores_of
 from adafocus_cli.library import catalogue
 from adafocus_cli.schema import Failure, ModelInfo, Result, VideoResult
-from adafocus_cli.scores import scores_of
 
 AveragePrecision = Callable[[np.ndarray, np.ndarray], float]
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
-from adafocus_cli.models.published import flat_mobilenet, with_prefixes
+from adafocus_cli.models.shared import flat_mobilenet, with_prefixes
 from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maximum
 from adafocus_cli.nn.pixels import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight

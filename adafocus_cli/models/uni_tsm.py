@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.models.published import flat_mobilenet, shifted_resnet, with_prefixes
-from adafocus_cli.models.shared import ClipWise
+from adafocus_cli.models.shared import ClipWise, flat_mobilenet, shifted_resnet, with_prefixes
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.pixels import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from adafocus_cli.models.base import Memory, Turn
-from adafocus_cli.models.published import with_prefixes
-from adafocus_cli.models.shared import StepWise
+from adafocus_cli.models.shared import StepWise, with_prefixes
 from adafocus_cli.nn.heads import RecurrentClassifier, pooled
 from adafocus_cli.nn.policies import GridPolicy
 from adafocus_cli.spec import ModelSpec

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from adafocus_cli.models.base import Memory, Turn
-from adafocus_cli.models.published import flat_mobilenet, with_prefixes
-from adafocus_cli.models.shared import StepWise
+from adafocus_cli.models.shared import StepWise, flat_mobilenet, with_prefixes
 from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maximum
 from adafocus_cli.nn.policies import StepPolicy
 from adafocus_cli.spec import ModelSpec, Network

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from adafocus_cli.models.published import flat_mobilenet, shifted_resnet, with_prefixes
-from adafocus_cli.models.shared import OnePlace
+from adafocus_cli.models.shared import OnePlace, flat_mobilenet, shifted_resnet, with_prefixes
 from adafocus_cli.nn.policies import FeedForwardClipPolicy
 from adafocus_cli.spec import ModelSpec
 

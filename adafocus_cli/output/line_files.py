@@ -25,7 +25,6 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.files import replacing
-from adafocus_cli.output.escape import cell, is_exact, without_mark
 from adafocus_cli.output.records import (
     COLUMNS,
     Known,
@@ -37,6 +36,7 @@ from adafocus_cli.output.records import (
     key_of,
     with_plain_path,
 )
+from adafocus_cli.output.texts import cell, is_exact, without_mark
 from adafocus_cli.output.writers import dumps, line_of
 from adafocus_cli.schema import Record
 

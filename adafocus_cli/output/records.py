@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.output.escape import without_mark
+from adafocus_cli.output.texts import without_mark
 from adafocus_cli.output.writers import VIDEO_COLUMNS, Cell, dumps, row_of
 from adafocus_cli.schema import Record, path_fields, path_of
 from adafocus_cli.video.limits import check_file, problem

@@ -23,7 +23,7 @@ from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.files import replacing
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.records import is_flat
-from adafocus_cli.output.times import subtitle_clock
+from adafocus_cli.output.texts import subtitle_clock
 from adafocus_cli.schema import Record, path_of
 
 _HOW = "label: tag, label: [tags], or label: {tags: [tags], parents: [categories]}"
@@ -64,7 +64,7 @@ class TagMap:
         """
         parents = dict(zip(labels.names, labels.parents, strict=False))
         self._check({*labels.names, *filter(None, parents.values())})
-        below = {label: self.entries[parent] for label, parent in parents.items() if parent in self.entries}
+        below = {label: self.entries[parent] for label, parent in parents.items() if parent and parent in self.entries}
         return replace(self, entries={**below, **self.entries})
 
     def _check(self, known: Collection[str]) -> None:

@@ -25,10 +25,10 @@ from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli.errors import printable
-from adafocus_cli.output.times import clock, clock_to_tenths
+from adafocus_cli.labels import scores_of
+from adafocus_cli.output.texts import clock, clock_to_tenths
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
 from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs
-from adafocus_cli.scores import scores_of
 from adafocus_cli.video.framing import CROP, Geometry
 
 _WIDEST = 100  # wider lines are hard to read across

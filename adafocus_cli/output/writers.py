@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from adafocus_cli.errors import AdaFocusError, OutputClosedError, UsageError
-from adafocus_cli.output.escape import cell
+from adafocus_cli.output.texts import cell
 from adafocus_cli.schema import Result, VideoResult
 
 

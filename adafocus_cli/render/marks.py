@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from adafocus_cli.output.escape import drawable
+from adafocus_cli.output.texts import drawable
 from adafocus_cli.render.story import Story
 from adafocus_cli.schema import Box, Tag, in_gmacs
 from adafocus_cli.video.pictures import Rotation

@@ -5,14 +5,20 @@ The file is read several times, so that memory holds one page and a number for e
 
 from __future__ import annotations
 
+import base64
 import glob
+import hashlib
+import html
+import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePath
+from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -20,10 +26,61 @@ from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.files import replacing
 from adafocus_cli.output.journal import not_a_record, whole_records
 from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
-from adafocus_cli.report.page import is_page, json_block, page
 from adafocus_cli.report.pictures import PagePicture, PagePictures, find
 from adafocus_cli.report.videos import Tagged, Video, video_of
 from adafocus_cli.schema import FAILED_IN
+
+_PARTS = Path(__file__).parent / "page"
+_SCRIPTS = ("elements.js", "shapes.js", "summary.js", "cards.js", "player.js", "main.js")
+
+
+def page(title: str, data: dict[str, Any], details: Iterable[str]) -> Iterator[str]:
+    """The page piece by piece; `details` are the videos' blocks, as `json_block` makes them, behind everything else."""
+    script, style = _script(), _part("page.css")
+    before, after = _part("page.html").split("$details")
+    yield Template(before).substitute(
+        policy=_policy(script, style),
+        title=html.escape(title),
+        style=style,
+        data=json_block("page", data),
+        script=script,
+    )
+    yield from details
+    yield after
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file begins as our pages do."""
+    with path.open("rb") as file:
+        return file.read(len(_part("page.html"))).startswith(_part("page.html").partition("$policy")[0].encode())
+
+
+def json_block(name: str, data: Any) -> str:
+    """An element that holds data; `name` is ours."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def _policy(script: str, style: str) -> str:
+    return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; media-src 'self' file:; "
+        f"script-src {_source(script)}; style-src {_source(style)}"
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def _script() -> str:
+    return "(() => {\n'use strict';\n" + "\n".join(map(_part, _SCRIPTS)) + "})();\n"
+
+
+@cache
+def _part(name: str) -> str:
+    return (_PARTS / name).read_text("utf-8")
+
 
 # Costs are counted in parts of the full-frame cost of this many percent; the last one is open.
 PERCENT = 5

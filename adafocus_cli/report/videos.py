@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from adafocus_cli.errors import printable
+from adafocus_cli.labels import scores_of
 from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of
-from adafocus_cli.scores import scores_of
 
 NO_LABEL = "no label"
 # The page draws no more of them; a film of hours has tens of thousands.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -18,8 +18,8 @@ from adafocus_cli import labels as label_lists
 from adafocus_cli.checkpoint import Checkpoint
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.files import sha256_of
-from adafocus_cli.library import imagenet
-from adafocus_cli.library.store import find_model
+from adafocus_cli.library import download
+from adafocus_cli.library.store import ModelStore, find_model
 from adafocus_cli.models import build, default_spec, dense, family_named
 from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, SFC, around
@@ -28,7 +28,19 @@ from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisa
 from adafocus_cli.training.clips import seed_for
 from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
+from adafocus_cli.weights_packages import PACKAGES, installed
 
+# Of the kind that the papers began with; a name ends with the beginning of its SHA-256.
+_TORCHVISION = "https://download.pytorch.org/models/"
+_FILES: Mapping[str, str] = {
+    "mobilenet_v2": "mobilenet_v2-b0353104.pth",
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+}
+
+
+IMAGENET_ARCHS = (*_FILES, *PACKAGES)
+"""The networks that there are public ImageNet weights of, all of width 1."""
 _NETWORK = re.compile(r"(\w+)(?::(\d*\.?\d+))?(?:@(\d+))?")
 
 Notify = Callable[[str], None]
@@ -53,7 +65,7 @@ def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -
         if file is not None:
             _load_network(model, name, Path(file))
         elif settings.init == IMAGENET:
-            _load_network(model, name, imagenet.path_of(network.arch, notify))
+            _load_network(model, name, imagenet_file(network.arch, notify))
     return model
 
 
@@ -142,7 +154,7 @@ def _network(text: str | None, usual: Network, option: str) -> Network | None:
 def _check_imagenet_has(spec: ModelSpec, settings: TrainingSettings) -> None:
     for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
         network: Network = getattr(spec, name)
-        if file is None and (network.arch not in imagenet.ARCHS or network.width != 1.0):
+        if file is None and (network.arch not in IMAGENET_ARCHS or network.width != 1.0):
             raise UsageError(
                 f"--init imagenet has no {network.arch} of width {network.width:g}; give --init scratch, or your own "
                 f"weights with --{name}-weights FILE"
@@ -185,7 +197,7 @@ def _load_network(model: Family, name: str, path: Path) -> None:
             )
     network.load_state_dict({key: tensors.get(key, tensor) for key, tensor in wanted.items()})
     arch = getattr(model.spec, name).arch
-    if arch in imagenet.ARCHS:
+    if arch in IMAGENET_ARCHS:
         renormalise(network, normalisation_of(arch), model.spec.normalisation)
 
 
@@ -198,6 +210,26 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     root = checkpoint.read(path)
     tensors = root.get("state_dict", root)
     return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
+
+def imagenet_file(arch: str, notify: Notify) -> Path:
+    """The file with a network's weights; a download is said."""
+    return installed(arch) if arch in PACKAGES else _downloaded(_FILES[arch], notify)
+
+
+def _downloaded(file: str, notify: Notify) -> Path:
+    """torchvision's file, downloaded once."""
+    store = ModelStore()
+    path = store.home / "imagenet" / file
+    if not path.is_file():
+        with store.writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        notify(f"downloading {_TORCHVISION}{file}")
+        download.fetch(_TORCHVISION + file, path, otherwise="give --init scratch, or a file with --init FILE")
+        if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
+            path.unlink()
+            raise ModelError(f"{_TORCHVISION}{file} does not have the expected SHA-256; try again")
+    return path
 
 
 # Options that describe networks.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adafocus_cli.cli.batch import Shard
-from adafocus_cli.output.times import duration
+from adafocus_cli.output.texts import duration
 from tests.cli.conftest import Adafocus, Outcome
 from tests.clips import numbered_clip
 from tests.conftest import without_timings

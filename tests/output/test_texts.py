@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adafocus_cli.errors import printable
-from adafocus_cli.output.escape import cell
+from adafocus_cli.output.texts import cell
 
 
 @pytest.mark.parametrize(
