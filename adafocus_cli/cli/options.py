@@ -383,8 +383,6 @@ class SidecarRequest:
 
     def open(self, output: Path | None, request: TagRequest) -> Sidecars | None:
         """The writer of these files, for results in `output`; None if none are wanted."""
-        from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
-
         timed = [*filter(None, [self.subtitles]), *(["chapters"] if self.chapters else [])]
         kinds = (*timed, *(["xmp"] if self.xmp else []))
         if not kinds:
@@ -397,6 +395,8 @@ class SidecarRequest:
             raise UsageError(f"{option} shows what happens when; add --window SECONDS")
         if self.folder is None and output is None:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
+        from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
+
         folder = self.folder or (output or Path()).parent
         return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))
 
