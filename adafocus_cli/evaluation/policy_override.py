@@ -88,7 +88,7 @@ class PolicyOverride:
         return self.inner.classify(turn, glance_maps, focused, memory)
 
     def look(self, turn: Turn, glance_maps: Tensor, memory: Memory, points: Sequence[object] | None = None) -> Gaze:
-        """The same frames and sizes of boxes elsewhere: at points (clips, looks, 2), row and column in 0…1, or centred."""
+        """The same frames and sizes of boxes at points (clips, looks, 2), row and column in 0…1, or in the centre."""
         model, gaze = self.model, self.inner.locate(turn, glance_maps, memory)
         left, top, right, bottom = gaze.boxes.unbind(-1)
         sides = torch.stack((bottom - top, right - left), dim=-1)
