@@ -41,12 +41,24 @@ def result(*answers, gmacs=1.0, steps=None, frames=4):
     )
 
 
-def scored(labels, results, *, metric=None):
+def scored(labels, results, *, metric=None, min_score=0.0):
     samples = tuple(Sample(f"{place}.mp4", label[0], tuple(label[1:])) for place, label in enumerate(labels))
-    scorer = Scorer(Dataset(samples, "data"), NAMES, metric=metric)
+    scorer = Scorer(Dataset(samples, "data"), NAMES, metric=metric, min_score=min_score)
     for place, entry in results:
         scorer.add(place, entry)
     return scorer
+
+
+def test_no_label_is_wrong_everywhere():
+    """Its surest class has e² of e² + e + 5 after the first step and the second, and no label after them."""
+    unsure, sure = result([1, 0], [1, 0]), result([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])
+    kept = scored(["b", "a"], [(0, unsure), (1, sure)]).report()
+    found = scored(["b", "a"], [(0, unsure), (1, sure)], min_score=0.6).report()
+    assert (kept.top1, kept.top5) == (1.0, 1.0)
+    assert (found.top1, found.top5) == (0.5, 0.5)
+    assert [step.top1 for step in found.by_step] == [0.5, 0.5]
+    assert {each.label: each.top1 for each in found.classes} == {"a": 1.0, "b": 0.0}
+    assert found.confusion.labels == ("a",), "who says nothing takes it for nothing"
 
 
 def test_accuracy_and_classes():
