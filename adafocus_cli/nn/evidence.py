@@ -33,10 +33,10 @@ class Evidence:
     centre: float = 0.72
     """Where in its tile a cell looks: strides pad to the right and below, so not at 0.5."""
     focus_weight: float = 0.70
-    glance_weight: float = 0.20
-    size_weight: float = 0.80
+    glance_weight: float = 0.12
+    size_weight: float = 0.42
     """For each doubling of a box's side."""
-    bias: float = -0.90
+    bias: float = -1.35
 
 
 @dataclass(frozen=True)
