@@ -350,10 +350,12 @@ def fields_of(record: dict[str, Any], prefix: str = "") -> set[str]:
 def with_every_field() -> dict[str, Any]:
     """As no one record is: with a label and a best guess, and the label with all it may have."""
     label = Tag("pug", 254, 0.9, parent="dog", looks=(1,))
-    return tagged(labels=(label,), best_guess=replace(label, looks=None)).to_dict(logits=True)
+    return tagged("a\udcff.mp4", labels=(label,), best_guess=replace(label, looks=None)).to_dict(logits=True)
 
 
-@pytest.mark.parametrize(("heading", "record"), [("A result", with_every_field()), ("A failure", failed().to_dict())])
+@pytest.mark.parametrize(
+    ("heading", "record"), [("A result", with_every_field()), ("A failure", failed("a\udcff.mp4").to_dict())]
+)
 def test_every_field_of_the_record_is_described_and_no_other(heading, record):
     section = sections_of(ROOT / "docs/record.md")[heading]
     described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from importlib.resources import files
-
 import pytest
 
+from adafocus_cli import labels
 
-def rows() -> list[dict[str, str]]:
-    text = files("adafocus_cli").joinpath("data/imagenet.tsv").read_text("utf-8")
-    return list(csv.DictReader(text.splitlines(), delimiter="\t"))
+NAMES = labels.packaged("imagenet")
 
 
-def test_every_class_has_its_own_name_in_the_order_of_its_index() -> None:
-    assert [int(row["index"]) for row in rows()] == list(range(1000))
-    assert len({row["name"] for row in rows()}) == 1000
+def test_every_class_has_a_name_of_its_own() -> None:
+    assert len(NAMES) == len(set(NAMES.names)) == len(NAMES.parents) == 1000
 
 
 @pytest.mark.parametrize(
@@ -33,12 +28,12 @@ def test_every_class_has_its_own_name_in_the_order_of_its_index() -> None:
     ],
 )
 def test_a_name_stands_at_its_index(index: int, name: str, parent: str) -> None:
-    assert (rows()[index]["name"], rows()[index]["parent"]) == (name, parent)
+    assert (NAMES[index], NAMES.parent(index)) == (name, parent)
 
 
 def test_118_classes_are_dogs() -> None:
-    assert sum(row["parent"] == "dog" for row in rows()) == 118
+    assert NAMES.parents.count("dog") == 118
 
 
 def test_no_class_is_its_own_parent() -> None:
-    assert all(row["name"] != row["parent"] for row in rows())
+    assert all(name != parent for name, parent in zip(NAMES.names, NAMES.parents, strict=True))
