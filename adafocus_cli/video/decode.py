@@ -35,7 +35,7 @@ class Pictures:
     decoder: str
 
 
-class Sources:
+class KeptSources:
     """Frames of any videos, in their own pixels: up to a bound, those that were wanted longest ago go first."""
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
