@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from adafocus_cli.video import Decoder
-    from adafocus_cli.video.decode import Sources, Video
+    from adafocus_cli.video.decode import Video
     from adafocus_cli.video.limits import Limits
 
 _Key = tuple[str, "Decoder"]
@@ -157,9 +157,9 @@ class DecodeServer:
 
     @cached_property
     def _sources(self) -> Sources:
-        from adafocus_cli.video.decode import Sources
+        from adafocus_cli.video.decode import KeptSources
 
-        return Sources()
+        return KeptSources()
 
     def _forget(self, key: _Key) -> None:
         self._sources.forget(key)

@@ -12,7 +12,7 @@ import pytest
 from adafocus_cli.video.worker import Office
 
 from adafocus_cli.video import decode, wire
-from adafocus_cli.video.decode import Sources, open_video
+from adafocus_cli.video.decode import KeptSources, open_video
 from adafocus_cli.video.framing import Framing, Geometry
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.pictures import cut, cut_looks, fitted, preprocess
@@ -199,7 +199,7 @@ def test_sources_outlive_the_open_file(clip: str, decoded: list[int], tmp_path: 
 
 def test_a_source_that_was_dropped_is_decoded_again_with_the_right_pixels(clip: str, decoded: list[int]) -> None:
     asked = Asked(clip)
-    asked.office._sources = Sources(2 * 320 * 180 * 3)
+    asked.office._sources = KeptSources(2 * 320 * 180 * 3)
     asked.glance(10, 30, 50)
     seen = asked.look(*((frame, 0, 0, 60, 60) for frame in (10, 30, 50)))
     assert decoded == [10, 30, 50, 10]
@@ -220,7 +220,7 @@ def test_a_file_that_is_opened_again_has_lost_its_sources(tmp_path: Path) -> Non
 
 def test_all_videos_of_a_child_keep_within_one_bound_even_in_one_request(clip: str, turned: str) -> None:
     frame_bytes, asked, other = 320 * 180 * 3, Asked(clip), Asked(turned)
-    asked.office._sources = other.office._sources = sources = Sources(5 * frame_bytes)
+    asked.office._sources = other.office._sources = sources = KeptSources(5 * frame_bytes)
     asked.glance(*range(0, 60, 5))
     assert sources.nbytes == 5 * frame_bytes
     other.glance(0, 1)
@@ -230,7 +230,7 @@ def test_all_videos_of_a_child_keep_within_one_bound_even_in_one_request(clip: s
 
 def test_what_is_kept_for_later_holds_no_sources_beside_those_within_the_bound(clip: str) -> None:
     asked = Asked(clip)
-    asked.office._sources = sources = Sources(320 * 180 * 3)
+    asked.office._sources = sources = KeptSources(320 * 180 * 3)
     asked("frames", indices=[50], framing={"area": WHOLE.area}, later=[10, 20, 30], keep_source=True)
     assert sources.nbytes == 320 * 180 * 3
 
