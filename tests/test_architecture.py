@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "adafocus_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VIDEO = PACKAGE.parent / "examples" / "camera-pans-left.mp4"
+VIDEO = PACKAGE.parent / "examples" / "espresso.mp4"
 
 # From the top down; a layer may import those below it and the floor.
 LAYERS = [

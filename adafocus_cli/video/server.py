@@ -156,7 +156,7 @@ class DecodeServer:
         return self._videos[key]
 
     @cached_property
-    def _sources(self) -> Sources:
+    def _sources(self) -> KeptSources:
         from adafocus_cli.video.decode import KeptSources
 
         return KeptSources()

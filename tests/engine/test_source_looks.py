@@ -9,7 +9,6 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
-from adafocus_cli.runtime.choice import runtime_for
 from PIL import Image
 
 from adafocus_cli.engine.local import tag_as_they_come, tag_files
@@ -18,6 +17,7 @@ from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import tag_samples
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.requests import ModelRequest, TagRequest
+from adafocus_cli.runtime import runtime_for
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import VideoResult
 from adafocus_cli.tagger import Tagger, source_clip

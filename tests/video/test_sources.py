@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adafocus_cli.video.worker import Office
 
 from adafocus_cli.video import decode, wire
 from adafocus_cli.video.decode import KeptSources, open_video
@@ -18,6 +17,7 @@ from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.pictures import cut, cut_looks, fitted, preprocess
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.sampling import Look
+from adafocus_cli.video.server import DecodeServer
 from tests.clips import numbered_clip, read_number
 
 WHOLE = Framing(area=160 * 96)
@@ -60,11 +60,11 @@ class Asked:
     """What a child does, in this process."""
 
     def __init__(self, path: str) -> None:
-        self.office = Office()
+        self.server = DecodeServer()
         self._request = {"path": path, "name": path, "decoder": "pyav", "limits": {}}
 
     def __call__(self, do: str, **more: Any) -> bytes:
-        header, payload = self.office.answer({**self._request, "do": do, **more})
+        header, payload = self.server.answer({**self._request, "do": do, **more})
         assert "error" not in header, header
         return payload
 
@@ -191,7 +191,7 @@ def test_sources_outlive_the_open_file(clip: str, decoded: list[int], tmp_path: 
     asked.glance(10)
     for number in range(9):  # more than are kept open
         other = Asked(str(numbered_clip(tmp_path / f"{number}.mp4", frames=2)))
-        other.office = asked.office
+        other.server = asked.server
         other("open")
     asked.look((10, 0, 0, 60, 60))
     assert decoded == [10]
@@ -199,7 +199,7 @@ def test_sources_outlive_the_open_file(clip: str, decoded: list[int], tmp_path: 
 
 def test_a_source_that_was_dropped_is_decoded_again_with_the_right_pixels(clip: str, decoded: list[int]) -> None:
     asked = Asked(clip)
-    asked.office._sources = KeptSources(2 * 320 * 180 * 3)
+    asked.server._sources = KeptSources(2 * 320 * 180 * 3)
     asked.glance(10, 30, 50)
     seen = asked.look(*((frame, 0, 0, 60, 60) for frame in (10, 30, 50)))
     assert decoded == [10, 30, 50, 10]
@@ -220,7 +220,7 @@ def test_a_file_that_is_opened_again_has_lost_its_sources(tmp_path: Path) -> Non
 
 def test_all_videos_of_a_child_keep_within_one_bound_even_in_one_request(clip: str, turned: str) -> None:
     frame_bytes, asked, other = 320 * 180 * 3, Asked(clip), Asked(turned)
-    asked.office._sources = other.office._sources = sources = KeptSources(5 * frame_bytes)
+    asked.server._sources = other.server._sources = sources = KeptSources(5 * frame_bytes)
     asked.glance(*range(0, 60, 5))
     assert sources.nbytes == 5 * frame_bytes
     other.glance(0, 1)
@@ -230,7 +230,7 @@ def test_all_videos_of_a_child_keep_within_one_bound_even_in_one_request(clip: s
 
 def test_what_is_kept_for_later_holds_no_sources_beside_those_within_the_bound(clip: str) -> None:
     asked = Asked(clip)
-    asked.office._sources = sources = KeptSources(320 * 180 * 3)
+    asked.server._sources = sources = KeptSources(320 * 180 * 3)
     asked("frames", indices=[50], framing={"area": WHOLE.area}, later=[10, 20, 30], keep_source=True)
     assert sources.nbytes == 320 * 180 * 3
 
@@ -238,7 +238,7 @@ def test_what_is_kept_for_later_holds_no_sources_beside_those_within_the_bound(c
 def test_nothing_is_kept_for_who_does_not_look_into_the_source(clip: str) -> None:
     asked = Asked(clip)
     asked.glance(10, keep_source=False)
-    assert asked.office._sources.nbytes == 0
+    assert asked.server._sources.nbytes == 0
 
 
 def test_only_patches_cross_the_pipe(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
