@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from adafocus_cli.video import Decoder
-    from adafocus_cli.video.decode import Video
+    from adafocus_cli.video.decode import KeptSources, Video
     from adafocus_cli.video.limits import Limits
 
 _Key = tuple[str, "Decoder"]

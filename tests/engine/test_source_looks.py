@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.engine.local import tag_as_they_come, tag_files
 from adafocus_cli.errors import UsageError
 from adafocus_cli.evaluation.data import Sample
@@ -20,7 +21,7 @@ from adafocus_cli.requests import ModelRequest, TagRequest
 from adafocus_cli.runtime import runtime_for
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import VideoResult
-from adafocus_cli.tagger import Tagger, source_clip
+from adafocus_cli.tagger import source_clip
 from adafocus_cli.video.decode import open_video
 from adafocus_cli.video.limits import Deadline, Limits
 from adafocus_cli.video.pictures import cut
