@@ -202,13 +202,13 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_record(clips, tagger, monkeyp
     poison = tmp_path / "poison.mp4"
     poison.write_bytes(b"x" * 100)
     child = (
-        "from adafocus_cli.video import worker, decode\n"
+        "from adafocus_cli.video import server, decode\n"
         "original = decode.open_video\n"
         "def open_video(path, *args, **kwargs):\n"
         f"    if 'poison' in path: {fault}\n"
         "    return original(path, *args, **kwargs)\n"
-        "decode.open_video = worker.open_video = open_video\n"
-        "worker.main()\n"
+        "decode.open_video = server.open_video = open_video\n"
+        "server.main()\n"
     )
     monkeypatch.setattr(VideoProcess, "_command", (sys.executable, "-c", child))
     options = TagRequest(workers=1, limits=Limits(seconds=3.0))

@@ -196,7 +196,7 @@ EAT = "raise MemoryError"
 def misbehave_on(monkeypatch, name, fault, *, decoder="", at="open"):
     """The child is the real one but for what it does on one file, opening or decoding it (with one decoder only)."""
     child = (
-        "from adafocus_cli.video import worker, decode\n"
+        "from adafocus_cli.video import server, decode\n"
         "original_open, original_frames = decode.open_video, decode.Video.frames\n"
         "def poisoned(path, decoder):\n"
         f"    if {name!r} in path and decoder.startswith({decoder!r}): {fault}\n"
@@ -206,9 +206,9 @@ def misbehave_on(monkeypatch, name, fault, *, decoder="", at="open"):
         "def frames(self, wanted, **kwargs):\n"
         f"    if {at!r} == 'decode': poisoned(self._path, self.info.decoder)\n"
         "    return original_frames(self, wanted, **kwargs)\n"
-        "decode.open_video = worker.open_video = open_video\n"
+        "decode.open_video = server.open_video = open_video\n"
         "decode.Video.frames = frames\n"
-        "worker.main()\n"
+        "server.main()\n"
     )
     monkeypatch.setattr(VideoProcess, "_command", (sys.executable, "-c", child))
 

@@ -167,9 +167,9 @@ if os.path.exists(sys.argv[1]):
     send({"ready": True})
     receive()
 else:  # once it has misbehaved, the real one takes its place
-    from adafocus_cli.video import worker
+    from adafocus_cli.video import server
     sys.argv[1:] = sys.argv[2:]
-    worker.main()
+    server.main()
     sys.exit()
 os.remove(sys.argv[1])
 """
