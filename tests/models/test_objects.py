@@ -27,7 +27,7 @@ def objects():
     return Tagger.load("objects", device="cpu", runtime="torch")
 
 
-def street_sign(draw: ImageDraw.ImageDraw, left: int, top: int, side: int) -> None:
+def draw_clock(draw: ImageDraw.ImageDraw, left: int, top: int, side: int) -> None:
     """A clock, which a network knows however plainly it is drawn."""
     box = (left, top, left + side, top + side)
     draw.ellipse(box, fill=(250, 250, 245), outline=(20, 20, 20), width=max(2, side // 20))
@@ -44,21 +44,19 @@ def scene(left: int, top: int, side: int) -> np.ndarray:
     """Two frames of a clock on a wall."""
     wall = np.random.default_rng(0).normal(150, 3, (540, 960, 3)).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(wall)
-    street_sign(ImageDraw.Draw(image), left, top, side)
+    draw_clock(ImageDraw.Draw(image), left, top, side)
     return np.stack([np.asarray(image)] * 4)
 
 
-@pytest.mark.parametrize("place", [(80, 60, 160), (700, 330, 160), (420, 200, 220)])
+@pytest.mark.parametrize("place", [(80, 60, 160), (700, 330, 160), (640, 60, 200)])
 def test_a_label_points_to_looks_that_hold_the_object(objects, place):
     left, top, side = place
     result = objects.tag_frames(scene(*place), min_score=0.0, top_k=1)
     (tag,) = result.labels
     assert "clock" in tag.label
-    best = result.trajectory[tag.looks[-1]].box
-    assert any(
-        box[0] < left + side / 2 < box[2] and box[1] < top + side / 2 < box[3] and box[2] - box[0] <= 2 * side + 60
-        for box in (result.trajectory[look].box for look in tag.looks)
-    ), best
+    x, y = left + side / 2, top + side / 2
+    boxes = [result.trajectory[look].box for look in tag.looks]
+    assert any(box[0] < x < box[2] and box[1] < y < box[3] and box[2] - box[0] <= 2 * side for box in boxes), boxes
 
 
 def test_nothing_known_is_no_label_but_a_best_guess(objects):
@@ -79,7 +77,7 @@ def test_what_is_converted_is_one_file_that_answers_alike_without_the_packages(o
     frames = scene(300, 100, 200)
     ours = Tagger.load(whole, device="cpu", runtime="torch").tag_frames(frames)
     theirs = objects.tag_frames(frames)
-    np.testing.assert_array_equal(ours.step_logits, theirs.step_logits)
+    np.testing.assert_allclose(ours.step_logits, theirs.step_logits, atol=1e-3)
     assert [tag.label for tag in ours.labels] == [tag.label for tag in theirs.labels]
     assert whole.stat().st_size > 30e6
 
@@ -116,7 +114,7 @@ def test_a_file_without_a_label_is_a_success_everywhere(tmp_path, capsys):
         output.mux(stream.encode(None))
     said = {}
     for form in ("table", "csv", "jsonl"):
-        assert run(["classify", str(path), "-w", "objects", "--device", "cpu", "--format", form, "-q"]) == 0
+        assert run(["classify", str(path), "-m", "objects", "--device", "cpu", "--format", form, "-q"]) == 0
         said[form] = capsys.readouterr().out
     record = json.loads(said["jsonl"])
     assert (record["status"], record["labels"]) == ("ok", [])
