@@ -64,15 +64,7 @@ class TagMap:
         """
         parents = dict(zip(labels.names, labels.parents, strict=False))
         self._check({*labels.names, *filter(None, parents.values())})
-<<<<<<< HEAD
         below = {label: self.entries[parent] for label, parent in parents.items() if parent and parent in self.entries}
-=======
-        below = {
-            label: self.entries[parent]
-            for label, parent in parents.items()
-            if parent is not None and parent in self.entries
-        }
->>>>>>> examples
         return replace(self, entries={**below, **self.entries})
 
     def _check(self, known: Collection[str]) -> None:
