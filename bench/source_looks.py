@@ -28,6 +28,7 @@ from adafocus_cli import Tagger
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.process import VideoProcess
+from adafocus_cli.video.sampling import FramePlan
 
 KEYFRAMES = (48, 250)
 
@@ -54,7 +55,7 @@ def answer(folder: Path, model: str, times: int) -> None:
         decoding, tagging = [], []
         with VideoProcess() as process:
 
-            def decode(process: VideoProcess = process, path: Path = path) -> None:
+            def decode(process: VideoProcess = process, path: Path = path, plan: FramePlan = plan) -> None:
                 process.frames(process.open(str(path)), plan.frames, framing=tagger.spec.framing)
 
             for run in range(times + 1):  # the first is to warm up

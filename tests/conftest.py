@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ import pytest
 
 from tests import oracle
 from tests.oracle import synth
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether OpenVINO calculates in bf16 on this processor."""
+    from adafocus_cli.runtime.openvino import the_core
+
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="session")

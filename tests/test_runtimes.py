@@ -20,8 +20,10 @@ from adafocus_cli.runtime import runtime_for
 from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_large_layers
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
-from tests.conftest import without_timings
+from tests.conftest import has_bf16, without_timings
 from tests.tiny import LOOKING, tiny_model, tiny_tagger
+
+NEEDS_BF16 = pytest.mark.skipif(not has_bf16(), reason="this processor does not calculate in bf16")
 
 
 def pictures(network_size: int, frames: int) -> torch.Tensor:
@@ -88,7 +90,7 @@ def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
 
 
 @pytest.mark.parametrize("family", LOOKING)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=NEEDS_BF16)])
 def test_openvino_sees_what_torch_sees(family, precision):
     ours = runtime_for(tiny_model(family), ModelRequest(runtime="openvino", device="cpu", precision=precision))
     torchs = runtime_for(tiny_model(family), ModelRequest(runtime="torch", device="cpu", precision="fp32"))
@@ -159,6 +161,7 @@ os.kill(os.getpid(), signal.SIGUSR1)
     assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr
 
 
+@NEEDS_BF16
 def test_a_record_names_the_runtime_and_the_precision():
     plain = tiny_tagger("adafocus-v2")
     runtime = runtime_for(tiny_model("adafocus-v2"), ModelRequest(runtime="openvino", device="cpu", precision="bf16"))
