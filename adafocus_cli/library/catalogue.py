@@ -64,7 +64,7 @@ def is_safe(address: str) -> bool:
 def origin_of(address: str) -> str:
     """Scheme and host of an address.
 
-    >>> place_of("http://example.org/a?token=1")
+    >>> origin_of("http://example.org/a?token=1")
     'http://example.org'
     """
     return "/".join(address.split("/", 3)[:3])
