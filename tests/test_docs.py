@@ -359,7 +359,8 @@ def with_every_field() -> dict[str, Any]:
 def test_every_field_of_the_record_is_described_and_no_other(heading, record):
     section = sections_of(ROOT / "docs/record.md")[heading]
     described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
-    assert described == fields_of(record)
+    # Only records of names that are not UTF-8 have the exact bytes.
+    assert described == fields_of(record) | {"video.path_bytes"}
 
 
 def test_every_field_that_windows_add_is_described():

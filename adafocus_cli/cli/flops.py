@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,6 +59,8 @@ def flops(
     if one_model:
         from adafocus_cli.tagger import ClipTagger
 
+        if isinstance(model.source, Path):
+            options.check_weights(model.source)
         counted = [_count(ClipTagger.of(replace(model, device="cpu")).spec)]
     elif family is not None:
         counted = [_count(_sized(family, model.patch_size, frames, classes, model.views))]

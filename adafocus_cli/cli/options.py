@@ -499,10 +499,13 @@ def _parameter(name: str) -> inspect.Parameter:
 
 def _model_request(given: Mapping[str, Any]) -> ModelRequest:
     names = {"patch_size", "views", "labels", "device", "precision", "runtime", "batch_size"} & given.keys()
-    weights = given["weights"]
-    if weights is not None:
-        _check_weights(weights)
-    return ModelRequest(source=weights or given["model"], **{name: given[name] for name in names})
+    return ModelRequest(source=given["weights"] or given["model"], **{name: given[name] for name in names})
+
+
+def _checked_model_request(given: Mapping[str, Any]) -> ModelRequest:
+    if given["weights"] is not None:
+        check_weights(given["weights"])
+    return _model_request(given)
 
 
 def _tag_request(given: Mapping[str, Any]) -> TagRequest:
@@ -544,11 +547,14 @@ _LEAVE = ("exit_", "max_gmacs")
 _ANSWER = ("top_k", "min_score", *_LEAVE, "window", "stride")
 _LIMITS = ("decode_timeout", "decode_memory")
 
-ModelOptions = Annotated[ModelRequest, Group((*_MODEL, "views", *_RUN), _model_request)]
-CalibrateModelOptions = Annotated[ModelRequest, Group((*_MODEL, *_RUN), _model_request)]
-RenderModelOptions = Annotated[ModelRequest, Group((*_MODEL, "device", "precision", "runtime"), _model_request)]
+ModelOptions = Annotated[ModelRequest, Group((*_MODEL, "views", *_RUN), _checked_model_request)]
+CalibrateModelOptions = Annotated[ModelRequest, Group((*_MODEL, *_RUN), _checked_model_request)]
+RenderModelOptions = Annotated[ModelRequest, Group((*_MODEL, "device", "precision", "runtime"), _checked_model_request)]
+# What flops refuses of its own options comes before the file is looked for.
 FlopsModelOptions = Annotated[ModelRequest, Group((*_NAMED, "patch_size", "views"), _model_request)]
-BenchModelOptions = Annotated[ModelRequest, Group((*_NAMED, "patch_size", "device", "batch_size"), _model_request)]
+BenchModelOptions = Annotated[
+    ModelRequest, Group((*_NAMED, "patch_size", "device", "batch_size"), _checked_model_request)
+]
 
 TagOptions = Annotated[TagRequest, Group((*_ANSWER, "decoder", "decode", *_LIMITS, "workers"), _tag_request)]
 BatchTagOptions = Annotated[TagRequest, Group((*_ANSWER, "decoder", "decode", *_LIMITS), _tag_request)]
@@ -570,7 +576,7 @@ def files_read(sources: Sources, model: ModelRequest, request: TagRequest) -> tu
     return tuple(name for name in named if isinstance(name, str | Path))
 
 
-def _check_weights(weights: Path) -> None:
+def check_weights(weights: Path) -> None:
     """Checks that the file exists, before anything is started."""
     if str(weights) == "-":
         raise UsageError("--weights - is not possible: weights are not read from standard input; give a file")

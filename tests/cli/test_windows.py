@@ -31,7 +31,7 @@ def test_windows_reach_the_engine(adafocus, engine, weights):
         (["--window", 0], "--window 0 does not fit"),
         (["--subtitles", "vtt"], "--subtitles vtt shows what happens when; add --window SECONDS"),
         (["--chapters"], "--chapters shows what happens when; add --window SECONDS"),
-        (["--window", 4, "--subtitles", "srt"], "give a folder with --sidecars"),
+        (["--window", 4, "--subtitles", "srt"], "give one with --sidecars"),
         (["--sidecars", "side"], "add --subtitles vtt or --xmp"),
         (["--xmp", "--sidecars", "side", "--map", "absent.yaml"], "check the path after --map"),
     ],

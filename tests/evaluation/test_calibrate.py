@@ -81,7 +81,7 @@ def test_a_table_a_picture_and_a_file_for_each_budget(calibrate, clips, tmp_path
     for text in ("fitted on 4 and checked on 4 other videos", "same step for all", "16 of 16", "left after a step"):
         assert text in done.out
     everything, *laws = done.err.splitlines()
-    assert "a budget of 7 GMACs allows the" in everything
+    assert "a budget of 7 GMACs is not below" in everything
     assert everything.endswith("nothing is skipped")
     assert "every video is left at the first exit; --law wide reaches further" in laws[0]
     assert len(list((tmp_path / "exits").iterdir())) == 3
@@ -114,11 +114,11 @@ def test_broken_videos_are_left_out_and_told(calibrate, clips, tmp_path):
     [
         ([], FAMILY, 2, "--budgets"),
         (["--budgets", "5,x"], FAMILY, 2, "--budgets '5,x' is not a list of costs; give GMACs per video, above 0"),
-        (["--budgets", "nan"], FAMILY, 2, "are no costs"),
-        (["--budgets", "-1"], FAMILY, 2, "are no costs"),
+        (["--budgets", "nan"], FAMILY, 2, "is not a list of costs"),
+        (["--budgets", "-1"], FAMILY, 2, "is not a list of costs"),
         (["--budgets", "1e-6,5"], FAMILY, 2, "no thresholds fit a budget of 1e-06 GMACs"),
         (["--budgets", "5"], "adafocus-v1-tsm", 1, "adafocus-v1-tsm gives one answer a video"),
-        (["--budgets", "5", "--picture", "curve.jpg"], FAMILY, 2, "--picture draws a PNG picture"),
+        (["--budgets", "5", "--picture", "curve.jpg"], FAMILY, 2, "--picture writes a PNG picture"),
         (["--budgets", "5", "-o", "no/such/folder"], FAMILY, 2, "cannot write into no/such/folder"),
         (["--budgets", "5", "-o", "{file}"], FAMILY, 2, "is a file; give a folder"),
     ],

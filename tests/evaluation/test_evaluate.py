@@ -122,10 +122,10 @@ def test_leaving_early(evaluate, clips, weights_of, tmp_path, monkeypatch):
     [
         (["absent"], 2, "there is no absent; give a folder with one folder of videos a class"),
         (["{clips}", "--root", "{clips}"], 2, "--root says where the videos of a list are"),
-        (["{clips}", "--confusion", "matrix.jpg"], 2, "is not called so; name it FILE.png"),
+        (["{clips}", "--confusion", "matrix.jpg"], 2, "does not end in .png; give FILE.png"),
         (["{clips}", "-o", "no/such/folder.json"], 2, "cannot write to no/such/folder.json"),
-        (["{clips}", "-o", "out.mp4"], 2, "out.mp4 is an input or named like one, and would be lost"),
-        (["{other}", "-o", "{other}"], 2, "other.txt is an input or named like one"),
+        (["{clips}", "-o", "out.mp4"], 2, "out.mp4 is an input or has the name of a video, and would be overwritten"),
+        (["{other}", "-o", "{other}"], 2, "other.txt is an input or has the name of a video"),
         (["{clips}", "-o", "a.png", "--confusion", "a.png"], 2, "a.png cannot hold both"),
         (["{clips}", "--policy", "best"], 2, "'best' is not one of"),
         (["{clips}", "--limit", "0"], 2, "should be greater than or equal to 1"),

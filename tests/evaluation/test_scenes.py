@@ -77,7 +77,7 @@ def test_frames_are_those_that_training_would_show(monkeypatch):
     family, seen = "adafocus-v2", {}
     tagger = tiny_tagger(family)
     result = dict(tag_samples([Sample("world:glyphs#12", "A")], tagger, TagRequest(workers=1)))[0]
-    monkeypatch.setattr("adafocus_cli.training.clips.mix", lambda *parts: seen.setdefault("seed", 12))
+    monkeypatch.setattr("adafocus_cli.training.clips.seed_for", lambda *parts: seen.setdefault("seed", 12))
     clips = SceneClips("glyphs", True, 100, PlannedFrames(tagger.spec), 0)
     plan = tiny_model(family).plan(result.video.frames)
     direct = tagger.tag_frames(clips.read(12, ()).pixels)
@@ -129,7 +129,7 @@ def test_frames_of_another_size_are_whole():
     ("arguments", "complaint"),
     [
         (["world:ocean"], "there is no world 'ocean'; choose one of motion, "),
-        (["world:motion", "--root", "."], "--root says where the videos of a list are, but world:motion is made up"),
+        (["world:motion", "--root", "."], "--root is for lists, and world:motion is a synthetic world"),
         (["world:motion"], "world:motion has the class 'camera pans left', which the model does not know"),
         (["world:motion", "--seed", "-1"], "should be greater than or equal to 0"),
     ],

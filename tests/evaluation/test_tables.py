@@ -44,7 +44,7 @@ def shown(report: EvaluationReport, width: int = 80) -> list[str]:
 
 def test_what_it_says(report):
     lines = shown(report)
-    assert lines[0] == "m on data, looking at the centre"
+    assert lines[0] == "m on data, with patches in the centre"
     assert "top-1 66.7 % 2 of 3 videos" in lines
     assert "cost 1.00 GMACs per video, 10 % of whole frames" in lines
     assert lines[-2:] == ["b 2 50.0 % 100.0 % 1 × a", "a 1 100.0 % 50.0 %"]
@@ -63,7 +63,7 @@ def test_of_many_classes_the_weakest_are_shown(report):
     first = report.classes[0]
     classes = [replace(first, label=f"class {i}", index=i, top1=i / 100, taken_for="x " * 45) for i in range(100)]
     lines = shown(replace(report, classes=tuple(classes[::-1])))
-    assert "The 25 weakest of 100 classes; -o FILE has them all" in lines
+    assert "The 25 weakest of 100 classes; -o FILE lists all" in lines
     shown_classes = [line.split()[1] for line in lines if line.strip().startswith("class ")]
     assert shown_classes[1:] == [str(index) for index in range(25)]
 
