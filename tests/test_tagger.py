@@ -144,9 +144,7 @@ class TestDevices:
             resolve_precision("int8", torch.device("cpu"))
         with pytest.raises(DeviceError, match="use --precision bf16 or fp32"):
             resolve_precision("fp16", torch.device("cpu"))
-        with pytest.raises(
-            DeviceError, match="device cpu has no tf32, .* since Ampere; use --precision fp32"
-        ):
+        with pytest.raises(DeviceError, match=r"device cpu has no tf32, .* since Ampere; use --precision fp32"):
             resolve_precision("tf32", torch.device("cpu"))
 
     def test_half_precision_agrees_on_the_best_label(self, checkpoint_file, tagger):
