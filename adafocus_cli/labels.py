@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import yaml
 
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.schema import Tag
 from adafocus_cli.spec import scores_are_independent
+
+if TYPE_CHECKING:  # what lists labels only need not wait for numpy
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,16 @@ def _in_order(entries: list[tuple[int, str]], path: str | Path) -> tuple[str, ..
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last dimension, in double precision, so that sure answers do not become equal."""
+    import numpy as np
+
     spread = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return np.asarray(spread / spread.sum(axis=-1, keepdims=True))
 
 
 def scores_of(logits: np.ndarray, family: str) -> np.ndarray:
     """The scores of a family's answers: a chance for each label, or one that all share."""
+    import numpy as np
+
     if not scores_are_independent(family):
         return softmax(logits)
     return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -50, 50))))
@@ -147,5 +153,7 @@ def scores_of(logits: np.ndarray, family: str) -> np.ndarray:
 
 def best_tags(scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float) -> tuple[Tag, ...]:
     """The best labels; of equal scores the lower index first."""
+    import numpy as np
+
     best = np.argsort(-scores, kind="stable")[:top_k]
     return tuple(Tag(labels[i], int(i), float(scores[i]), labels.parent(i)) for i in best if scores[i] >= min_score)

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,8 +28,8 @@ import numpy as np
 from adafocus_cli import Tagger
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.requests import TagRequest
+from adafocus_cli.schema import VideoResult
 from adafocus_cli.video.process import VideoProcess
-from adafocus_cli.video.sampling import FramePlan
 
 KEYFRAMES = (48, 250)
 
@@ -49,15 +50,11 @@ def main() -> None:
 def answer(folder: Path, model: str, times: int) -> None:
     tagger = Tagger.load(model, device="cpu")
     for every in KEYFRAMES:
-        path = made(folder / f"{every}.mp4", keyframes=every)
-        plan = tagger.family.plan(250)
-        answered = Answered(tagger, str(path))
+        path = str(made(folder / f"{every}.mp4", keyframes=every))
+        answered = Answered(tagger, path)
         decoding, tagging = [], []
         with VideoProcess() as process:
-
-            def decode(process: VideoProcess = process, path: Path = path, plan: FramePlan = plan) -> None:
-                process.frames(process.open(str(path)), plan.frames, framing=tagger.spec.framing)
-
+            decode = partial(decoded, process, path, tagger)
             for run in range(times + 1):  # the first is to warm up
                 both = seconds_of(decode), answered.next()
                 if run:
@@ -68,8 +65,15 @@ def answer(folder: Path, model: str, times: int) -> None:
         print(
             f"keyframes every {every}: decoding {1000 * median(decoding):.0f} ms, "
             f"open to answer {1000 * median(tagging):.0f} ms, ratio {median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
+            f"({min(ratios):.2f} to {max(ratios):.2f}); "
+            + ", ".join(f"{name} {1000 * median(values):.0f} ms" for name, values in answered.parts.items())
         )
+
+
+def decoded(process: VideoProcess, path: str, tagger: Tagger) -> None:
+    """The frames that are glanced at."""
+    video = process.open(path)
+    process.frames(video, tagger.family.plan(video.info.frames).frames, framing=tagger.spec.framing)
 
 
 class Answered:
@@ -78,11 +82,18 @@ class Answered:
     def __init__(self, tagger: Tagger, path: str) -> None:
         self._asked = threading.Semaphore(0)
         self._closed = False
+        self.parts: dict[str, list[float]] = {}
         self._results = tag_as_they_come(self._paths(path), tagger, TagRequest(workers=1))
 
     def next(self) -> float:
         self._asked.release()
-        return seconds_of(lambda: next(self._results))
+        return seconds_of(self._take)
+
+    def _take(self) -> None:
+        result = next(self._results)
+        assert isinstance(result, VideoResult), result
+        for name, seconds in result.runtime.seconds.items():
+            self.parts.setdefault(name, []).append(seconds)
 
     def close(self) -> None:
         self._closed = True
@@ -108,7 +119,7 @@ def first(folder: Path, model: str, times: int) -> None:
     for run in range(times + 1):
         for name, program in programs.items():
             before = cpu_seconds()
-            seconds = seconds_of(lambda program=program: subprocess.run(program, check=True, capture_output=True))
+            seconds = seconds_of(partial(subprocess.run, program, check=True, capture_output=True))
             if run:
                 wall[name].append(seconds)
                 cpu[name].append(cpu_seconds() - before)

@@ -94,7 +94,7 @@ def test_frames_are_asked_for_once_and_forwards(clip, tagger, monkeypatch):
     monkeypatch.setattr(
         VideoProcess,
         "frames",
-        lambda self, video, indices, *, framing: asked.extend(indices) or frames(self, video, indices, framing=framing),
+        lambda self, video, indices, **how: asked.extend(indices) or frames(self, video, indices, **how),
     )
     result = tagger.tag_video(clip, window=3, stride=0.7)
     assert asked == sorted(set(asked))
@@ -148,11 +148,11 @@ def test_a_decoder_lost_on_the_way_has_the_other_one_go_on(clip, tagger, monkeyp
     frames = VideoProcess.frames
     asked = []
 
-    def lost_once(self, video, indices, *, framing):
+    def lost_once(self, video, indices, **how):
         asked.append((video.decoder, indices[0]))
         if len(asked) == 4:
             raise DecoderError("lost", stage="decode")
-        return frames(self, video, indices, framing=framing)
+        return frames(self, video, indices, **how)
 
     monkeypatch.setattr(VideoProcess, "frames", lost_once)
     monkeypatch.setattr("adafocus_cli.engine.decoding.other_decoder", lambda decoder: "pyav")

@@ -229,10 +229,7 @@ def test_the_map_has_the_shape_of_the_picture(size: tuple[int, int], columns: in
 
 
 def test_the_table_says_when_no_label_is_left() -> None:
-    assert (
-        "no label scores 0.5 or more"
-        in write(WRITERS["table"], tagged(labels=()), view=WriterOptions(min_score=0.5))[0]
-    )
+    assert "no label of 0.5 or more" in write(WRITERS["table"], tagged(labels=()), view=WriterOptions(min_score=0.5))[0]
 
 
 def test_the_table_does_not_repeat_the_path() -> None:
