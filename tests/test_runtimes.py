@@ -145,6 +145,7 @@ class TestChoice:
 def test_a_signal_after_a_runtime_has_gone_kills_nobody():
     program = """
 import faulthandler, os, signal
+from adafocus_cli.requests import ModelRequest
 from tests.test_runtimes import pixels, runtime_for, tiny_model
 
 faulthandler.enable()  # gives signals a stack of their own, as the thread that compiles gets one of OpenVINO's

@@ -138,7 +138,7 @@ def _normalisation(glance: Network, focus: Network) -> Normalisation:
 def _network(text: str | None, usual: Network, option: str) -> Network | None:
     """
     >>> _network("resnet18:0.25@96", Network("resnet50", 128), "--focus")
-    Network(arch='resnet18', size=96, width=0.25)
+    Network(arch='resnet18', size=96, width=0.25, package_sha256=None)
     """
     if text is None:
         return None
