@@ -83,7 +83,7 @@ def test_a_table_a_picture_and_a_file_for_each_budget(calibrate, clips, tmp_path
     everything, *laws = done.err.splitlines()
     assert "a budget of 7 GMACs is not below" in everything
     assert everything.endswith("nothing is skipped")
-    assert "every video is left at the first exit; --law wide reaches further" in laws[0]
+    assert "every video leaves at the first exit; --law wide reaches further" in laws[0]
     assert len(list((tmp_path / "exits").iterdir())) == 3
     assert ".inf" in (tmp_path / "exits" / "exit-7.yaml").read_text()
     assert Image.open(tmp_path / "curve.png").size == (960, 600)
