@@ -8,7 +8,8 @@ from adafocus_cli import labels
 from adafocus_cli.errors import AdaFocusError
 
 COUNTS = {
-    "activitynet": 200, "fcvid": 239, "imagenet": 1000, "jester": 27, "kinetics400": 400, "minikinetics": 200, "sthv1": 174, "sthv2": 174,
+    "activitynet": 200, "fcvid": 239, "imagenet": 1000, "jester": 27, "kinetics400": 400, "minikinetics": 200,
+    "sthv1": 174, "sthv2": 174,
 }  # fmt: skip
 
 
