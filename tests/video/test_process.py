@@ -180,7 +180,7 @@ FAULTS = {
     "abort": ("os.kill(os.getpid(), signal.SIGABRT)", r"gave up \(SIGABRT\), perhaps at its memory limit"),
     "exit": ("sys.exit(3)", r"ended early \(status 3\)"),
     "end in the middle": ("sys.stdout.buffer.write(b'\\0\\0\\0\\x40\\0\\0\\0\\0{'); sys.exit(0)", "ended early"),
-    "hang": ("time.sleep(1000)", "took longer than 3 seconds; allow more with --decode-timeout SECONDS"),
+    "hang": ("time.sleep(1000)", "took longer than 5 seconds; allow more with --decode-timeout SECONDS"),
     "rubbish": ("sys.stdout.buffer.write(b'rubbish' * 1000); sys.stdout.buffer.flush(); time.sleep(1000)", "no sense"),
     "not JSON": (
         "sys.stdout.buffer.write(b'\\0\\0\\0\\4\\0\\0\\0\\0{{{{'); sys.stdout.flush(); time.sleep(9)",
@@ -202,7 +202,7 @@ def test_after_a_fault_the_next_video_works(
     script.write_text(FAKE_START + code)
     flag.touch()
     monkeypatch.setattr(VideoProcess, "_command", (sys.executable, str(script), str(flag)))
-    with VideoProcess(limits=Limits(seconds=3.0)) as process:
+    with VideoProcess(limits=Limits(seconds=5.0)) as process:
         process.start()
         pid = child_of(process)
         with pytest.raises(VideoError, match=sentence) as caught:
