@@ -157,3 +157,11 @@ def best_tags(scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: fl
 
     best = np.argsort(-scores, kind="stable")[:top_k]
     return tuple(Tag(labels[i], int(i), float(scores[i]), labels.parent(i)) for i in best if scores[i] >= min_score)
+
+
+def tags_or_guess(
+    scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float
+) -> tuple[tuple[Tag, ...], Tag | None]:
+    """The best labels; the second is the best guess where none has `min_score`."""
+    tags = best_tags(scores, labels, top_k=top_k, min_score=min_score)
+    return tags, None if tags else best_tags(scores, labels, top_k=1, min_score=0.0)[0]

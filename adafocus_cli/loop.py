@@ -31,8 +31,8 @@ class Clip:
     """A video or a window of one: its sampled frames as the model will see them, decoded when they are first asked for.
 
     `decode` has called `add` for each frame that a request wants, and `add_cut` for each look with a box, when its
-    future is done. `to_source` takes a box in
-    those frames to upright pixels of the video. `window` says which part of the video it is, if not all of it.
+    future is done. `to_source` takes a box in those frames to upright pixels of the video. `window` says which part of
+    the video it is, if not all of it.
     """
 
     video: VideoInfo

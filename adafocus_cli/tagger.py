@@ -20,7 +20,7 @@ from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
 from adafocus_cli.flops import CostMeter, as_cost
-from adafocus_cli.labels import LabelSet, best_tags, scores_of
+from adafocus_cli.labels import LabelSet, scores_of, tags_or_guess
 from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
 from adafocus_cli.models.base import Family
@@ -184,13 +184,12 @@ class ClipTagger:
             text = "the model's answer is no number; check its weights, or use another --precision"
             raise VideoError(f"{printable(run.clip.video.path)}: {text}", stage="infer")
         scores = scores_of(step_logits[-1], self.spec.family)
-        tags = best_tags(scores, self.labels, top_k=top_k, min_score=self.min_score(min_score))
-        (guess,) = best_tags(scores, self.labels, top_k=1, min_score=0.0)
+        tags, guess = tags_or_guess(scores, self.labels, top_k=top_k, min_score=self.min_score(min_score))
         return VideoResult(
             video=run.clip.video,
             model=self.model,
             labels=tuple(replace(tag, looks=self.family.looks_for(tag.index, run.memory)) for tag in tags),
-            best_guess=None if tags else guess,
+            best_guess=guess,
             cost=as_cost(run.costs, self._full_frame_macs),
             trajectory=tuple(run.looks),
             exit=Exit(len(step_logits) - 1, self._steps),

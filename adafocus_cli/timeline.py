@@ -11,7 +11,7 @@ from itertools import chain, groupby
 
 import numpy as np
 
-from adafocus_cli.labels import LabelSet, best_tags, scores_of
+from adafocus_cli.labels import LabelSet, scores_of, tags_or_guess
 from adafocus_cli.schema import Cost, Exit, Peak, Segment, Tag, VideoResult, WindowResult
 from adafocus_cli.spec import scores_are_independent
 from adafocus_cli.video.windows import Window
@@ -49,13 +49,12 @@ def joined(parts: Sequence[Part], labels: LabelSet, *, top_k: int, min_score: fl
     else:
         overall = scores.mean(axis=0)
         answer = logits[0] if len(parts) == 1 else np.log(overall).astype(np.float32)
-    tags = best_tags(overall, labels, top_k=top_k, min_score=min_score)
-    (guess,) = best_tags(overall, labels, top_k=1, min_score=0.0)
+    tags, guess = tags_or_guess(overall, labels, top_k=top_k, min_score=min_score)
     looks = chain.from_iterable(result.trajectory for result in results)
     return replace(
         results[-1],
         labels=tuple(_over_windows(tag, results, scores[:, tag.index]) for tag in tags),
-        best_guess=None if tags else guess,
+        best_guess=guess,
         cost=_sum([result.cost for result in results]),
         trajectory=tuple(replace(look, step=step) for step, look in enumerate(looks)),
         exit=Exit(max(result.exit.step for result in results), results[-1].exit.of),

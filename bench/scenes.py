@@ -17,14 +17,15 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
+
+from adafocus_cli.benchmark.videos import encode
 
 KINDS = ("one", "two", "filling", "empty")
 SIZES = ((960, 540), (1920, 1080))
@@ -186,20 +187,12 @@ def photographs(folder: Path, half: str = "all") -> list[Path]:
     return {"all": found, "even": found[::2], "odd": found[1::2]}[half]
 
 
-def encode(drawn: Scene, path: Path) -> None:
-    """H.264 in MP4, a keyframe every two seconds."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(drawn.rate))
-        stream.width, stream.height = drawn.size
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": "ultrafast", "crf": "21", "g": str(2 * drawn.rate)}
-        still = not any(item.moves for item in drawn.objects)
-        pixels = drawn.frame(0)
-        for number in range(drawn.frames):
-            if number and not still:
-                pixels = drawn.frame(number)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
+def write(drawn: Scene, path: Path) -> None:
+    """A keyframe every two seconds."""
+    still = not any(item.moves for item in drawn.objects)
+    pictures = repeat(drawn.frame(0), drawn.frames) if still else map(drawn.frame, range(drawn.frames))
+    options = {"preset": "ultrafast", "crf": "21", "g": str(2 * drawn.rate)}
+    encode(path, pictures, fps=drawn.rate, size=drawn.size, options=options)
 
 
 def main() -> None:
@@ -218,7 +211,7 @@ def main() -> None:
             for drawn in scenes(photos, kind, given.count, given.seed):
                 path = given.out / f"{drawn.name}.mp4"
                 if not path.exists():
-                    encode(drawn, path)
+                    write(drawn, path)
                 print(json.dumps(drawn.truth()), file=answers, flush=True)
             print(f"{kind}: {given.count} scenes in {given.out}", flush=True)
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import av
 import numpy as np
 
 from adafocus_cli import Tagger
+from adafocus_cli.benchmark.videos import encode
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoResult
@@ -147,14 +147,9 @@ def made(path: Path, *, keyframes: int, frames: int = 250, size: tuple[int, int]
     slope = np.linspace(0, 200, width)[None, :, None] + np.linspace(0, 40, height)[:, None, None]
     coarse = chance.normal(0, 20, (height // 4 + 1, width // 4 + 1, 3)).repeat(4, 0).repeat(4, 1)
     picture = (slope + coarse[:height, :width]).clip(0, 255).astype(np.uint8)
-    with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"preset": "veryfast", "g": str(keyframes), "keyint_min": str(keyframes), "sc_threshold": "0"}
-        for number in range(frames):
-            moved = np.roll(picture, (number, 3 * number), axis=(0, 1))
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="rgb24")))
-        output.mux(stream.encode(None))
+    moved = (np.roll(picture, (number, 3 * number), axis=(0, 1)) for number in range(frames))
+    options = {"preset": "veryfast", "g": str(keyframes), "keyint_min": str(keyframes), "sc_threshold": "0"}
+    encode(path, moved, fps=25, size=size, options=options)
     return path
 
 

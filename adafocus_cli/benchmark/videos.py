@@ -5,7 +5,7 @@ A made video shows a moving scene, with the size and the compression of common d
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from importlib.util import find_spec
@@ -43,13 +43,20 @@ def make_video(path: Path, *, seconds: int) -> str:
     return str(path)
 
 
-def encode(path: Path, pictures: Iterable[np.ndarray], *, fps: float, size: tuple[int, int]) -> None:
-    """Writes pictures of any size as a video of the given size."""
+def encode(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    fps: float,
+    size: tuple[int, int],
+    options: Mapping[str, str] | None = None,
+) -> None:
+    """Writes pictures of any size as a video of the given size; `options` are the encoder's."""
     encoder = next(name for name in _ENCODERS if _is_there(name))
     with av.open(str(path), "w", format="mp4") as output:
         stream: Any = output.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt, stream.options = "yuv420p", dict(options or {})
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(*size, format="yuv420p")
             output.mux(stream.encode(frame))

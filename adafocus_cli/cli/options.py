@@ -436,7 +436,7 @@ _SHARED: dict[str, Any] = {
 }
 _GIB = 1 << 30
 _DEFAULTS = {
-    **{field.name: field.default for request in (ModelRequest, TagRequest) for field in fields(request)},
+    **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
     **{"null": False, "chapters": False, "xmp": False, "quiet": False, "verbose": False, "workers": None},
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
@@ -492,9 +492,8 @@ def _group_of(annotation: Any) -> Group | None:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    default = _DEFAULTS.get(name)
-    default = None if default is MISSING else default
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_SHARED[name])
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword_only, default=_DEFAULTS.get(name), annotation=_SHARED[name])
 
 
 def _model_request(given: Mapping[str, Any]) -> ModelRequest:

@@ -94,7 +94,8 @@ class EvidenceGuided(Family):
             self.rule,
         )
         memory["spoken"] = torch.cat((memory["spoken"], spoken), dim=1) if "spoken" in memory else spoken
-        return memory["spoken"].cummax(dim=1).values[:, now]
+        so_far, _ = evidence.answers(memory["spoken"])
+        return so_far[:, now]
 
     def looks_for(self, label: int, memory: Memory) -> tuple[int, ...]:
         """Those that speak for it by themselves, and the best in any case."""

@@ -41,11 +41,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Looks:
-    """Where to look: `frames` (b, l), `boxes` (b, l, 4), and how sure the glance is there, `strength` (b, l)."""
+    """Where to look: `frames` (b, l) and `boxes` (b, l, 4)."""
 
     frames: Tensor
     boxes: Tensor
-    strength: Tensor
 
 
 def cell_logits(maps: Tensor, classifier: nn.Linear) -> Tensor:
@@ -82,9 +81,9 @@ def look_logits(focus: Tensor, glance: Tensor, boxes: Tensor, cells: tuple[int, 
     )
 
 
-def answer(spoken: Tensor) -> tuple[Tensor, Tensor]:
-    """A label is as good as its best look: → log-odds (b, c) and which look that is (b, c)."""
-    best = spoken.max(dim=1)
+def answers(spoken: Tensor) -> tuple[Tensor, Tensor]:
+    """After each look a label is as good as its best one so far: → log-odds (b, l, c) and which look that is."""
+    best = spoken.cummax(dim=1)
     return best.values, best.indices
 
 
@@ -93,8 +92,8 @@ def _log_odds(logits: Tensor) -> Tensor:
     return logits.float().softmax(dim=-1).clamp(_SUREST, 1 - 10 * _SUREST).logit()
 
 
-_Look = tuple[Tensor, Tensor, Tensor]
-"""Frames (b), boxes (b, 4), strength (b)."""
+_Look = tuple[Tensor, Tensor]
+"""Frames (b), boxes (b, 4)."""
 
 
 def _middle_square(logits: Tensor, rule: Evidence) -> _Look:
@@ -105,8 +104,8 @@ def _middle_square(logits: Tensor, rule: Evidence) -> _Look:
     box = logits.new_tensor((x, y, 1 - x, 1 - y), dtype=torch.float32)
     every = torch.arange(frames, device=logits.device).expand(clips, frames)
     boxes = box.expand(clips, frames, 4)
-    surest = pooled(logits, every, boxes, rule).float().softmax(dim=-1).amax(dim=-1).max(dim=1)
-    return surest.indices, boxes[:, 0], surest.values
+    surest = pooled(logits, every, boxes, rule).float().softmax(dim=-1).amax(dim=-1).argmax(dim=1)
+    return surest, boxes[:, 0]
 
 
 def _regions(logits: Tensor, count: int, rule: Evidence) -> list[_Look]:
@@ -125,7 +124,7 @@ def _regions(logits: Tensor, count: int, rule: Evidence) -> list[_Look]:
         kind = sort.flatten(1)[clip, peak]
         likely = odds[clip, at, :, :, kind]
         region = _connected(likely >= rule.edge * strength[:, None, None], cell)
-        found.append((at, _around(region, rule), strength))
+        found.append((at, _around(region, rule)))
         explained = (sort == kind[:, None, None, None]) & (sure <= strength[:, None, None, None])
         here = (frame == at[:, None])[:, :, None, None]
         free &= ~torch.where(here, _grown(region)[:, None], explained)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adafocus_cli.nn.evidence import Evidence, answer, cell_logits, choose_looks, look_logits, pooled
+from adafocus_cli.nn.evidence import Evidence, answers, cell_logits, choose_looks, look_logits, pooled
 
 RULE = Evidence(background=0.0, centre=0.5)
 CLASSES = 10
@@ -105,7 +105,7 @@ def test_a_label_has_the_score_of_its_best_look_and_names_it() -> None:
     focus[0, 1, 4] = focus[0, 2, 7] = 9.0
     boxes = torch.tensor([0.0, 0.0, 0.5, 0.5]).expand(1, 3, 4)
     spoken = look_logits(focus, focus, boxes, (8, 8), RULE)
-    logits, speaker = answer(spoken)
+    logits, speaker = (after_each[:, -1] for after_each in answers(spoken))
     assert speaker[0, [4, 7]].tolist() == [1, 2]
     assert logits[0, 4] == spoken[0, 1, 4] > 0 > logits[0, 0]
 
@@ -113,8 +113,8 @@ def test_a_label_has_the_score_of_its_best_look_and_names_it() -> None:
 def test_two_labels_can_both_be_sure() -> None:
     focus = torch.zeros(1, 2, CLASSES)
     focus[0, 0, 1] = focus[0, 1, 2] = 12.0
-    logits, _ = answer(look_logits(focus, focus, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 2, 4), (8, 8), RULE))
-    assert (logits.sigmoid()[0, 1:3] > 0.5).all()
+    logits, _ = answers(look_logits(focus, focus, torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 2, 4), (8, 8), RULE))
+    assert (logits[:, -1].sigmoid()[0, 1:3] > 0.5).all()
 
 
 def test_a_larger_box_is_believed_more() -> None:
