@@ -113,6 +113,7 @@ def run(arguments: Sequence[str]) -> int:
     except (OutputClosedError, BrokenPipeError):
         code = OUTPUT_CLOSED
     except KeyboardInterrupt:
+        exec("")  # or Python ends `python -m` by the signal, if that hit text being run, as when a dataclass is made
         terminal.quiet = False
         terminal.note("interrupted")
         code = INTERRUPTED

@@ -68,6 +68,21 @@ def test_version() -> None:
     assert done.stdout.startswith("adafocus 0.")
 
 
+def test_interrupted_while_python_runs_text(tmp_path: Path) -> None:
+    script = """
+from adafocus_cli.cli import app
+
+def make_a_dataclass(*_):
+    exec("raise KeyboardInterrupt")
+
+app._invoke = make_a_dataclass
+raise SystemExit(app.run([]))
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "-m", "script"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "adafocus: interrupted\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("format_", ["json", "jsonl", "csv"])
 def test_interrupted_results_are_complete(number: signal.Signals, format_: str, weights: str) -> None:
