@@ -68,7 +68,7 @@ def with_random_weights(spec: ModelSpec, name: str, folder: Path) -> BenchModel:
 
 
 def variant_name(tagger: ClipTagger) -> str:
-    return f"adafocus ({tagger.runtime.name}), {tagger.runtime.precision}"
+    return f"{tagger.runtime.name}, {tagger.runtime.precision}"
 
 
 def as_task(tagger: ClipTagger) -> TimedTask:

@@ -1,57 +1,53 @@
-"""The whole measurement: the model by itself and beside others, decoding, both together, and the sweep.
+"""The whole measurement: the model in each runtime and number format, decoding, and both together.
 
-Each part is one interleaved run, in which everything that is compared takes turns. The sweep varies frames, patch size,
-batch and length of the video; models of other sizes have random weights, and what a device or a model cannot vary is
-left out."""
+Each part is one interleaved run, in which everything that is compared takes turns.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
-from adafocus_cli.benchmark.bench_model import (
-    BenchModel,
-    as_task,
-    find_bench_model,
-    variant_name,
-    with_random_weights,
-)
-from adafocus_cli.benchmark.interleaved import OnProgress, TimedTask, time_interleaved
+from adafocus_cli.benchmark.bench_model import BenchModel, find_bench_model, variant_name
+from adafocus_cli.benchmark.interleaved import OnProgress, SecondsByPart, TimedTask, in_one_part, time_interleaved
 from adafocus_cli.benchmark.model_only import measure_model_only
-from adafocus_cli.benchmark.reference import ReferenceModel
-from adafocus_cli.benchmark.report import REFERENCE, BenchReport, BenchSetting, Curve, Row
-from adafocus_cli.benchmark.videos import BatchPipeline, ReferencePipeline, make_video, readers
-from adafocus_cli.diagnose.checks import describe_machine, find_accelerators
-from adafocus_cli.errors import ModelError
+from adafocus_cli.benchmark.report import BenchReport, BenchSetting, Row
+from adafocus_cli.benchmark.videos import make_video
+from adafocus_cli.diagnose.checks import DECODERS, computes_in_bf16, describe_machine, find_accelerators
+from adafocus_cli.engine.local import tag_as_they_come
+from adafocus_cli.errors import AdaFocusError, DeviceError
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models.base import Family
-from adafocus_cli.requests import ModelRequest, TagRequest
-from adafocus_cli.spec import ModelSpec
+from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagRequest
+from adafocus_cli.schema import Failure, Result
 from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.process import VideoProcess
 
 _MADE_SECONDS, _MADE_TIMES = 10, 8
 _MOST_DECODED, _MOST_TAGGED = 5, 50
+_MODULES = {"pyav": "av", "decord": "decord"}
+_RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """What to measure. Without `paths`, a video is made."""
+    """What to measure. Empty `precisions` and `runtimes`: all at hand. Without `paths`, a video is made."""
 
-    source: str
-    patch_size: int | None
-    variants: tuple[ModelRequest, ...]
-    baselines: tuple[str, ...]
-    crops: bool
+    model: ModelRequest
+    precisions: tuple[Precision, ...] = ()
+    runtimes: tuple[RuntimeName, ...] = ()
     rounds: int
-    sweep: bool
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
 
 
 def measure(request: BenchRequest, on_progress: OnProgress) -> BenchReport:
@@ -59,46 +55,56 @@ def measure(request: BenchRequest, on_progress: OnProgress) -> BenchReport:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="adafocus-bench-")))
         on_progress("loading the model")
-        model = find_bench_model(request.source, request.patch_size, folder)
-        taggers = {variant_name(tagger): tagger for tagger in (model.load(variant) for variant in request.variants)}
+        model = find_bench_model(str(request.model.name_or_file), request.model.patch_size, folder)
+        taggers = load_variants(model, request)
         some, *_ = taggers.values()
-        reference = ReferenceModel(model.family(), some.runtime.device)
-        setting = _describe_setting(model, some, load, rounds)
-        by_itself = measure_model_only(taggers, reference, request.baselines, request.crops, rounds, on_progress)
+        by_itself = measure_model_only(taggers, rounds, on_progress)
         on_progress("making a video")
         paths = request.paths or (make_video(folder / "made.mp4", seconds=_MADE_SECONDS),) * _MADE_TIMES
+        decoded = list(dict.fromkeys(paths))[:_MOST_DECODED]
         return BenchReport(
-            setting=setting,
+            setting=_describe_setting(model, some, load, rounds),
             peak=by_itself.peak,
             model_only=by_itself.rows,
             stages=by_itself.stages,
             videos=_described(request.paths),
-            decoding=_decoding(paths, reference, rounds, on_progress, stack),
-            end_to_end=_end_to_end(paths[:_MOST_TAGGED], taggers, reference, rounds, on_progress, stack),
-            curves=curves(model, request.variants, rounds, folder, on_progress) if request.sweep else (),
+            decoding=timed(readers(decoded, some.family, stack), rounds, on_progress),
+            end_to_end=timed(batches(taggers, paths[:_MOST_TAGGED]), rounds, on_progress),
         )
 
 
-def _decoding(
-    paths: Sequence[str], reference: ReferenceModel, rounds: int, on_progress: OnProgress, stack: ExitStack
-) -> tuple[Row, ...]:
-    some = list(dict.fromkeys(paths))[:_MOST_DECODED]
-    timings = time_interleaved(readers(some, reference.model, stack), rounds, on_progress)
-    return tuple(Row(name=name, timing=timing) for name, timing in timings.items())
+def load_variants(model: BenchModel, request: BenchRequest) -> dict[str, ClipTagger]:
+    """The model, loaded for each runtime and number format, by the name of their row."""
+    found: dict[str, ClipTagger] = {}
+    obstacle: DeviceError | None = None
+    all_named = bool(request.runtimes and request.precisions)
+    for precision in request.precisions or _PRECISIONS:
+        for runtime in request.runtimes or _RUNTIMES:
+            try:
+                tagger = model.load(replace(request.model, precision=precision, runtime=runtime))
+            except DeviceError as error:
+                if all_named:
+                    raise
+                obstacle = error
+                continue
+            if request.precisions or not _is_emulated(tagger):
+                found[variant_name(tagger)] = tagger
+    if not found:
+        raise obstacle or DeviceError("nothing of this model can be run here")
+    return found
 
 
-def _end_to_end(
-    paths: Sequence[str],
-    taggers: Mapping[str, ClipTagger],
-    reference: ReferenceModel,
-    rounds: int,
-    on_progress: OnProgress,
-    stack: ExitStack,
-) -> tuple[Row, ...]:
-    way = ReferencePipeline(stack.enter_context(VideoProcess()), reference, paths)
-    batches = [BatchPipeline(tagger, paths, TagRequest()).task(name) for name, tagger in taggers.items()]
-    timings = time_interleaved([way.task(REFERENCE), *batches], rounds, on_progress)
-    return tuple(Row.compared_with(REFERENCE, name, timings, {}) for name in timings)
+def _is_emulated(tagger: ClipTagger) -> bool:
+    runtime = tagger.runtime
+    return (runtime.device, runtime.precision) == ("cpu", "bf16") and not computes_in_bf16()
+
+
+def timed(tasks: Sequence[TimedTask], rounds: int, on_progress: OnProgress) -> tuple[Row, ...]:
+    return tuple(Row(name, timing) for name, timing in time_interleaved(tasks, rounds, on_progress).items())
+
+
+def batches(taggers: Mapping[str, ClipTagger], paths: Sequence[str]) -> list[TimedTask]:
+    return [BatchPipeline(tagger, paths, TagRequest()).task(name) for name, tagger in taggers.items()]
 
 
 def _described(paths: Sequence[str]) -> str:
@@ -132,89 +138,53 @@ def _describe_setting(model: BenchModel, tagger: ClipTagger, load: float | None,
     )
 
 
-_LENGTHS = (5, 20, 60)  # seconds
-_BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_PATCH_STEP = 32  # pixels, what one pixel of the networks' maps covers
-
-Point = dict[str, float]
-"""Seconds a video, by task."""
+def readers(paths: Sequence[str], family: Family, stack: ExitStack) -> list[TimedTask]:
+    """A task for every installed decoder, in a process that ends with the stack."""
+    there = [decoder for decoder in DECODERS if find_spec(_MODULES[decoder])]
+    return [_reader(stack.enter_context(VideoProcess(decoder=decoder)), decoder, paths, family) for decoder in there]
 
 
-def curves(
-    model: BenchModel, variants: Sequence[ModelRequest], rounds: int, folder: Path, on_progress: OnProgress
-) -> tuple[Curve, ...]:
-    family = model.family()
-    spec = replace(family.spec, dataset=None)
+def _reader(process: VideoProcess, name: str, paths: Sequence[str], family: Family) -> TimedTask:
+    """Opens videos and decodes the frames of a model's first turn."""
+    (turn, *_), framing = family.turns(), family.spec.framing
 
-    def sized(spec: ModelSpec) -> Point:
-        return _of_sizes(spec, variants, rounds, folder, on_progress)
+    def read() -> None:
+        for path in paths:
+            video = process.open(path)
+            plan = family.plan(video.info.frames)
+            first = {plan.frames[position] for position in family.frames_of(turn, plan)}
+            process.frames(video, sorted(first), framing=framing)
 
-    def batched(clips: int) -> Point:
-        some = [replace(variant, batch_size=clips) for variant in variants]
-        return _of_batch(model, some, rounds, on_progress)
-
-    count = spec.focus_frames
-    found = (
-        _curve("frames", "frames looked at", (count // 2, count, 2 * count), lambda n: sized(spec.with_frames(n))),
-        _curve("patch size", "px", _patch_sizes(family), lambda side: sized(spec.with_patch_size(side))),
-        _curve("batch", "videos at a time", _BATCHES, batched),
-        _curve("length", "s of video", _LENGTHS, lambda length: _of_length(length, model, rounds, folder, on_progress)),
-    )
-    return tuple(curve for curve in found if curve is not None)
+    return TimedTask(name, in_one_part(read), len(paths))
 
 
-def _curve(varied: str, unit: str, values: Iterable[int], measured: Callable[[int], Point]) -> Curve | None:
-    """None if fewer than two values are possible."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for value in values:
+class BatchPipeline:
+    """Tags as `adafocus batch` does, with the videos repeated endlessly. Only a part is timed: the videos before it
+    fill the queues between decoding and model, those after it keep them full.
+    """
+
+    def __init__(self, tagger: ClipTagger, paths: Sequence[str], request: TagRequest) -> None:
+        lanes = tagger.runtime.lanes
+        self._videos = lanes * -(-len(paths) // lanes)
+        self._before = lanes * -(-2 * request.workers // lanes)
+        self._tagger, self._paths, self._request = tagger, paths, request
+
+    def task(self, name: str) -> TimedTask:
+        return TimedTask(name, self._run, self._videos)
+
+    def _run(self) -> SecondsByPart:
+        threads = torch.get_num_threads()
         try:
-            point = measured(value)
-        except ModelError:  # no model of this family has such a size
-            continue
-        if not point:
-            break
-        for name, seconds in point.items():
-            lines.setdefault(name, []).append((value, seconds))
-    if not lines or min(map(len, lines.values())) < 2:
-        return None
-    return Curve(varied=varied, unit=unit, lines={name: tuple(points) for name, points in lines.items()})
+            with closing(tag_as_they_come(cycle(self._paths), self._tagger, self._request)) as results:
+                _take(results, self._before)
+                started = time.perf_counter()
+                _take(results, self._videos)
+                return {"all": time.perf_counter() - started}
+        finally:
+            torch.set_num_threads(threads)  # the batch sets its own
 
 
-def _patch_sizes(family: Family) -> range:
-    """From less than half of the frame's side to all of it, for families with patches."""
-    side = family.spec.frame_size
-    return range(side // 2 // _PATCH_STEP * _PATCH_STEP, side + 1 if family.cuts_patches else 0, _PATCH_STEP)
-
-
-def _of_sizes(
-    spec: ModelSpec, variants: Sequence[ModelRequest], rounds: int, folder: Path, on_progress: OnProgress
-) -> Point:
-    model = with_random_weights(spec, "sweep", folder)
-    taggers = [model.load(variant) for variant in variants]
-    reference = ReferenceModel(model.family(), taggers[0].runtime.device)
-    tell_size = f"{spec.focus_frames} patches of {spec.patch_size} px"
-    tasks = [reference.task(REFERENCE), *(as_task(tagger) for tagger in taggers)]
-    return _medians(tasks, rounds, lambda text: on_progress(f"{tell_size}: {text}"))
-
-
-def _of_batch(model: BenchModel, variants: Sequence[ModelRequest], rounds: int, on_progress: OnProgress) -> Point:
-    """Empty if a device does not take the requested number of clips."""
-    taggers = [model.load(variant) for variant in variants]
-    tasks = [
-        as_task(tagger)
-        for tagger, variant in zip(taggers, variants, strict=True)
-        if tagger.runtime.lanes == variant.batch_size
-    ]
-    return _medians(tasks, rounds, on_progress)
-
-
-def _of_length(length: int, model: BenchModel, rounds: int, folder: Path, on_progress: OnProgress) -> Point:
-    on_progress(f"a video of {length} s")
-    path = make_video(folder / f"{length}.mp4", seconds=length)
-    with ExitStack() as stack:
-        tasks = readers([path], model.family(), stack)
-        return _medians(tasks, rounds, lambda text: on_progress(f"{length} s of video: {text}"))
-
-
-def _medians(tasks: Sequence[TimedTask], rounds: int, on_progress: OnProgress) -> Point:
-    return {name: timing.median for name, timing in time_interleaved(tasks, rounds, on_progress).items()}
+def _take(results: Iterator[Result], count: int) -> None:
+    for result in islice(results, count):
+        if isinstance(result, Failure):
+            raise AdaFocusError(f"{result.message} (only videos that can be tagged can be measured; leave it out)")

@@ -1,4 +1,4 @@
-"""A model without decoding: compared with the reference and other networks, by stage, and against the machine's peak.
+"""A model without decoding: by stage, and against the machine's peak.
 
 The peak is a product of two large matrices, which all networks are made of. Stages are timed by a runtime that times
 what the loop asks of it."""
@@ -26,8 +26,7 @@ from adafocus_cli.benchmark.interleaved import (
     time_interleaved,
     wait_for,
 )
-from adafocus_cli.benchmark.reference import Baseline, ReferenceModel
-from adafocus_cli.benchmark.report import REFERENCE, Row
+from adafocus_cli.benchmark.report import Row
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models.base import Gaze
 from adafocus_cli.runtime import Runtime
@@ -135,27 +134,16 @@ class ModelOnly:
 
 
 def measure_model_only(
-    taggers: Mapping[str, ClipTagger],
-    reference: ReferenceModel,
-    baselines: Sequence[str],
-    crops: bool,
-    rounds: int,
-    on_progress: OnProgress,
+    taggers: Mapping[str, ClipTagger], rounds: int, on_progress: OnProgress, others: Sequence[TimedTask] = ()
 ) -> ModelOnly:
-    """Everything in the same rounds, except the crops, which take so long that they run once."""
+    """Everything in the same rounds; `others` are rows to compare with."""
     some, *_ = taggers.values()
-    device, lanes, frames = some.runtime.device, some.runtime.lanes, some.spec.focus_frames
     precisions = dict.fromkeys(tagger.runtime.precision for tagger in taggers.values())
-    products = {precision: MatrixProduct(device, precision) for precision in precisions}
-    networks = [Baseline(name, device, precision) for precision in precisions for name in baselines]
-    compared = [
-        reference.task(REFERENCE),
-        *(as_task(tagger) for tagger in taggers.values()),
-        *(other.task(lanes, frames) for other in networks),
-    ]
+    products = {precision: MatrixProduct(some.runtime.device, precision) for precision in precisions}
     stages = {name: StageTimer(tagger).task(f"{name}, by stage") for name, tagger in taggers.items()}
+    rows = [*others, *map(as_task, taggers.values())]
     timings = time_interleaved(
-        [*compared, *stages.values(), *(each.task() for each in products.values())], rounds, on_progress
+        [*rows, *stages.values(), *(each.task() for each in products.values())], rounds, on_progress
     )
     rates = {precision: product.rates(timings[product.name]) for precision, product in products.items()}
 
@@ -164,14 +152,9 @@ def measure_model_only(
         rate = rates[tagger.runtime.precision]
         shares[name] = {"all": share(cost.gmacs, timings[name].seconds(), rate)}
         shares[stages[name].name] = _by_stage(cost, timings[stages[name].name], rate)
-
-    if crops:
-        slow = [other.crops(lanes) for other in networks if other.sees_clips]
-        timings |= time_interleaved(slow, 1, on_progress, warm=False)
-        compared += slow
     return ModelOnly(
-        rows=tuple(Row.compared_with(REFERENCE, task.name, timings, shares) for task in compared),
-        stages=tuple(Row.compared_with(REFERENCE, task.name, timings, shares) for task in stages.values()),
+        rows=tuple(Row(task.name, timings[task.name], shares.get(task.name)) for task in rows),
+        stages=tuple(Row(task.name, timings[task.name], shares[task.name]) for task in stages.values()),
         peak={precision: max(rate) for precision, rate in rates.items()},
     )
 

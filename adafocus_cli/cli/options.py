@@ -38,7 +38,6 @@ MODEL = "Model"
 ANSWER = "Answer"
 EXITS = "Leaving early"
 INPUT = "Videos"
-COMPARED = "Compared"
 BATCH = "Batch"
 ENGINE = "Engine"
 OUTPUT = "Output"
@@ -49,7 +48,7 @@ TRAIN_METHOD = "How it learns"
 TRAIN_RUN = "The run"
 PANELS = (
     *(TRAIN_DATA, TRAIN_MODEL, TRAIN_METHOD, TRAIN_RUN),
-    *(MODEL, ANSWER, EXITS, INPUT, COMPARED, BATCH, ENGINE, OUTPUT, SIDECARS),
+    *(MODEL, ANSWER, EXITS, INPUT, BATCH, ENGINE, OUTPUT, SIDECARS),
 )
 
 

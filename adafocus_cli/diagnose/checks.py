@@ -106,6 +106,11 @@ def describe_machine() -> Machine:
     )
 
 
+def computes_in_bf16() -> bool:
+    """Whether this processor has instructions for it; else it is emulated, many times as slow as fp32."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(describe_machine().cpu_features))
+
+
 def find_accelerators() -> tuple[Accelerator, ...]:
     import torch
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from adafocus_cli.benchmark import measure, model_only, reference
-from adafocus_cli.benchmark.bench_model import find_bench_model, noise_clip, spec_of, with_random_weights
+from adafocus_cli.benchmark import measure, model_only
+from adafocus_cli.benchmark.bench_model import find_bench_model, spec_of, with_random_weights
 from adafocus_cli.benchmark.model_only import REST, STAGES, StageTimer
-from adafocus_cli.benchmark.reference import Baseline, ReferenceModel
 from adafocus_cli.library import catalogue
-from adafocus_cli.models import FAMILIES
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import has_bf16
 from tests.tiny import tiny_spec, tiny_tagger
@@ -27,23 +22,11 @@ def short(monkeypatch, tmp_path):
     monkeypatch.setattr(model_only, "_SECONDS", 0.0)
     monkeypatch.setattr(measure, "_MADE_SECONDS", 1)
     monkeypatch.setattr(measure, "_MADE_TIMES", 2)
-    monkeypatch.setattr(measure, "_LENGTHS", (1, 2))
 
 
 @pytest.fixture
 def tiny(tmp_path):
     return with_random_weights(tiny_spec("adafocus-v2"), "tiny", tmp_path).path
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_plain_path_gives_the_same_answer(family):
-    tagger = tiny_tagger(family)
-    clip = noise_clip(tagger.family)
-    (result,) = tagger.tag([clip])
-    answer = ReferenceModel(tiny_tagger(family).family, "cpu").answer(
-        clip.pixels(range(len(clip.plan.frames))), clip.plan
-    )
-    np.testing.assert_allclose(answer.numpy(), result.logits, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["adafocus-v2", "uni-adafocus"])
@@ -60,17 +43,15 @@ def test_stages_are_timed_as_the_loop_runs_them(family):
 
 def test_the_numbers_for_programs(adafocus, tiny, tmp_path):
     output = tmp_path / "bench.json"
-    precisions = ("fp32", "bf16") if has_bf16() else ("fp32",)
-    variants = ("--precision", ",".join(precisions), "--runtime", "torch,openvino")
-    options = (*variants, "--baselines", "none", "--rounds", 2, "-o", output, "-f", "json")
-    outcome = adafocus("bench", "-m", tiny, *options)
+    outcome = adafocus("bench", "-m", tiny, "--rounds", 2, "-o", output, "-f", "json")
     assert outcome.code == 0, outcome.err
     record = json.loads(outcome.out)
     assert record == json.loads(output.read_text())
-    assert record["schema"] == "adafocus-bench/1"
-    ours = [f"adafocus ({runtime}), {precision}" for precision in precisions for runtime in ("torch", "openvino")]
-    assert [row["name"] for row in record["model_only"]] == ["plain path", *ours]
-    assert [row["name"] for row in record["end_to_end"]] == ["plain path", *ours]
+    assert record["schema"] == "adafocus-bench/2"
+    precisions = ("fp32", "bf16") if has_bf16() else ("fp32",)
+    at_hand = [f"{runtime}, {precision}" for precision in precisions for runtime in ("torch", "openvino")]
+    assert [row["name"] for row in record["model_only"]] == at_hand
+    assert [row["name"] for row in record["end_to_end"]] == at_hand
     assert record["decoding"][0]["name"] == "pyav"
     assert set(record["peak_gmacs_per_second"]) == set(precisions)
     for row in (*record["model_only"], *record["decoding"], *record["end_to_end"]):
@@ -84,9 +65,9 @@ def test_the_numbers_for_programs(adafocus, tiny, tmp_path):
 
 def test_the_table_fits_a_terminal(adafocus, tiny, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    outcome = adafocus("bench", "-m", tiny, "--baselines", "resnet50", "--rounds", 1)
+    outcome = adafocus("bench", "-m", tiny, "--precision", "fp32", "--rounds", 1)
     assert outcome.code == 0, outcome.err
-    for words in ("plain path", "resnet50 on whole frames, fp32", "classify", "glance + focus", "pyav", "GMACs/s"):
+    for words in ("torch, fp32", "openvino, fp32", "classify", "glance + focus", "pyav", "GMACs/s"):
         assert words in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 80
 
@@ -95,26 +76,11 @@ def test_the_table_fits_a_terminal(adafocus, tiny, monkeypatch):
 def test_networks_over_clips_are_measured_like_the_others(family, adafocus, tmp_path):
     weights = with_random_weights(tiny_spec(family), "tiny", tmp_path).path
     output = tmp_path / "bench.json"
-    outcome = adafocus("bench", "-m", weights, "--baselines", "none", "--rounds", 1, "--sweep", "-o", output)
+    outcome = adafocus("bench", "-m", weights, "--precision", "fp32", "--rounds", 1, "-o", output)
     assert outcome.code == 0, outcome.err
-    record = json.loads(output.read_text())
-    (stages,) = record["stages"]
+    (stages,) = json.loads(output.read_text())["stages"]
+    assert stages["name"] == "torch, fp32, by stage", "OpenVINO does not run it"
     assert set(stages["share_of_peak"]) == {"glance", "networks"} | ({"focus"} if family == "sfc" else set())
-    assert [curve["varied"] for curve in record["curves"]] == ["frames", "length"]
-
-
-def test_the_picture_has_a_diagram_for_what_can_be_varied(adafocus, tiny, tmp_path):
-    picture = tmp_path / "seconds.png"
-    options = ("--runtime", "torch", "--baselines", "none", "--rounds", 1, "--picture", picture, "-f", "json")
-    outcome = adafocus("bench", "-m", tiny, *options)
-    assert outcome.code == 0, outcome.err
-    curves = {curve["varied"]: curve["lines"] for curve in json.loads(outcome.out)["curves"]}
-    assert list(curves) == ["frames", "patch size", "length"], "a processor takes one video at a time"
-    assert [point["value"] for point in curves["frames"]["plain path"]] == [8, 16, 32]
-    assert [point["value"] for point in curves["patch size"]["adafocus (torch), fp32"]] == [32, 64]
-    with Image.open(picture) as image:
-        assert image.size == (960, 56 + 2 * 330)
-        assert len(set(image.convert("L").tobytes())) > 50
 
 
 def test_videos_of_ones_own_and_one_that_is_broken(adafocus, tiny, tmp_path):
@@ -122,7 +88,7 @@ def test_videos_of_ones_own_and_one_that_is_broken(adafocus, tiny, tmp_path):
     folder.mkdir()
     for name in "ab":
         numbered_clip(folder / f"{name}.mp4", frames=30)
-    options = ("-m", tiny, "--baselines", "none", "--rounds", 1, "-f", "json")
+    options = ("-m", tiny, "--runtime", "torch", "--precision", "fp32", "--rounds", 1, "-f", "json")
     assert json.loads(adafocus("bench", folder, *options).out)["videos"] == "2 of 2 videos"
     cut_off(folder / "b.mp4", 0.01)
     outcome = adafocus("bench", folder, *options)
@@ -147,26 +113,11 @@ def test_a_model_that_is_not_installed_gets_random_weights(tmp_path):
     assert not find_bench_model("motion", None, tmp_path).random_weights
 
 
-def test_crops_go_through_in_as_many_views(monkeypatch):
-    seen = []
-
-    class Counting(torch.nn.Module):
-        def forward(self, views):
-            seen.append(len(views))
-            return views
-
-    monkeypatch.setattr(Baseline, "_network", lambda self: Counting())
-    monkeypatch.setitem(reference._CLIPS, "s3d", (2, 8))
-    Baseline("s3d", "cpu", "fp32").crops(16).run()
-    assert seen == [16, 14]
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("--baselines", "resnet51"), "resnet50, r2plus1d_18, s3d, mvit_v2_s, swin3d_t"),
         (("--precision", "fp32,fp8"), "'fp8'"),
-        (("--picture", "seconds.jpg"), "FILE.png"),
+        (("--runtime", "torch,tensorrt"), "'tensorrt'"),
         (("--rounds", 0), "--rounds"),
         (("-m", "no-such-model"), "no-such-model"),
     ],
@@ -176,17 +127,3 @@ def test_errors_are_one_line(adafocus, arguments, part):
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert part in outcome.err
-
-
-def test_without_torchvision_its_networks_are_refused_and_missed(adafocus, tiny, monkeypatch):
-    monkeypatch.setattr(reference, "has_torchvision", lambda: False)
-    outcome = adafocus("bench", "--baselines", "s3d")
-    assert outcome.code == 2
-    assert outcome.err.count("\n") == 1
-    assert "pip install 'adafocus-cli[bench]'" in outcome.err
-    assert reference.chosen(None) == ("resnet50",)
-    assert reference.chosen("none") == ()
-
-
-def test_networks_of_torchvision_run():
-    Baseline("r2plus1d_18", "cpu", "fp32").task(1, frames=8).run()

@@ -6,7 +6,7 @@ import pytest
 
 from adafocus_cli.benchmark.interleaved import TimedTask, Timing, time_interleaved
 from adafocus_cli.benchmark.model_only import share
-from adafocus_cli.benchmark.report import REFERENCE, Row
+from adafocus_cli.benchmark.report import Row
 
 
 def timing(*seconds, part="all"):
@@ -26,18 +26,6 @@ def test_everybody_takes_a_turn_in_every_round_and_the_first_does_not_count():
     assert timings["b"].seconds() == [3, 4], "of one video"
 
 
-def test_a_busy_moment_that_hits_both_does_not_show_in_the_ratio():
-    timings = {REFERENCE: timing(1.0, 1.0, 9.0, 1.0), "ours": timing(0.25, 0.25, 2.25, 0.25)}
-    assert Row.compared_with(REFERENCE, "ours", timings, {}).ratio == 0.25
-
-
-def test_what_was_timed_once_is_compared_with_the_median():
-    timings = {REFERENCE: timing(1.0, 2.0, 4.0), "slow": timing(30.0)}
-    row = Row.compared_with(REFERENCE, "slow", timings, {})
-    assert row.ratio == 15
-    assert row.timing.spread == 0
-
-
 def test_the_share_of_the_peak_is_taken_round_by_round():
     assert share(10, [2.0, 1.0, 4.0], [10.0, 20.0, 5.0]) == 0.5
 
@@ -52,14 +40,13 @@ def test_parts_add_up_and_the_spread_leaves_outliers_out():
 
 
 def test_the_record_says_the_same():
-    row = Row(name="ours", timing=timing(0.5, 0.5), ratio=0.25, shares={"all": 0.75})
+    row = Row(name="ours", timing=timing(0.5, 0.5), shares={"all": 0.75})
     assert row.to_dict() == {
         "name": "ours",
         "seconds": 0.5,
         "rounds": [0.5, 0.5],
         "spread": 0.0,
         "videos_per_second": 2.0,
-        "ratio_to_plain": 0.25,
         "share_of_peak": {"all": 0.75},
     }
     assert timing(0.5).seconds() == [0.5]

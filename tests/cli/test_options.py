@@ -21,7 +21,6 @@ DIFFERENT = {
     "--labels": 2,  # names of the model's classes; of train, of numbered classes in the data
     "--name": 2,  # of models add, required; of models convert, stored in the file
     "--output": 8,  # results, records, numbers, thresholds, a run, a model, a video, a page
-    "--picture": 2,  # of bench, the sweep; of calibrate, accuracy over cost
     "--precision": 3,  # one; of bench, several; of train, auto is not fp32
     "--runtime": 2,  # one; of bench, several
     "--seed": 2,  # of a pass over videos; of train, a whole run
