@@ -1,10 +1,14 @@
-"""Lines, points and words on a picture, and the axes of a diagram. Knows nothing of what is drawn."""
+"""Lines, points, and words of any script on a picture, and the axes of a diagram. Knows nothing of what is drawn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import shutil
+import subprocess
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,6 +22,70 @@ _LINE, _EMPTY = (225, 225, 225), (255, 255, 255)
 _FINER = 3  # drawn larger and made smaller, so that slanted lines are smooth
 _HEADROOM = 0.08  # of the range, on either side
 _TICKS = 6  # round values on an axis, about
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+# Fonts with many scripts, by their file names on Linux, macOS and Windows, for systems without fontconfig.
+_SYSTEM_FONTS = (
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf"),
+    *("wqy-microhei.ttc", "unifont.otf", "Arial Unicode.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc"),
+    *("AppleSDGothicNeo.ttc", "segoeui.ttf", "msyh.ttc", "msgothic.ttc", "malgun.ttf", "Nirmala.ttf"),
+)
+_NO_LETTER = "\uffff"  # drawn as what a font shows for letters that it has not
+
+
+def font_for(text: str, size: int) -> Font:
+    """Pillow's own font, or one of the system's if only that has all letters of the text."""
+    name = _font_file("".join(sorted(set(text))))
+    return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
+
+
+def drawable(name: str, index: int, *, longest: int) -> str:
+    """A label for a picture: what no font of the system can show is written in plain letters, or by its number.
+
+    >>> drawable("a label of many letters", 7, longest=10)
+    'a label o…'
+    """
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    for text in (name, plain):
+        if text.isprintable() and _font_file("".join(sorted(set(text)))) is not None:
+            return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+    return f"class {index}"
+
+
+@lru_cache(maxsize=1024)
+def _font_file(letters: str) -> str | None:
+    """A font with all of these letters: empty for Pillow's own, None if there is none."""
+    if letters.isascii() or _has(ImageFont.load_default(16), letters):
+        return ""
+    return next((name for name in _candidates(letters) if _file_has(name, letters)), None)
+
+
+def _candidates(letters: str) -> Iterator[str]:
+    if shutil.which("fc-list"):
+        charset = " ".join(f"{ord(letter):x}" for letter in letters)
+        try:
+            done = subprocess.run(
+                ["fc-list", f":charset={charset}", "file"], capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return
+        files = sorted(line.rstrip(": ") for line in done.stdout.splitlines())
+        yield from sorted(files, key=lambda file: ("Sans" not in file, "Bold" in file or "Oblique" in file, len(file)))
+    yield from _SYSTEM_FONTS
+
+
+def _file_has(name: str, letters: str) -> bool:
+    try:
+        return _has(ImageFont.truetype(name, 16), letters)
+    except OSError:
+        return False
+
+
+def _has(font: Font, letters: str) -> bool:
+    missing = bytes(font.getmask(_NO_LETTER))
+    return all(letter.isspace() or bytes(font.getmask(letter)) != missing for letter in letters)
 
 
 @dataclass(frozen=True)
@@ -66,7 +134,7 @@ class Pen:
 
     def text(self, place: Place, text: str, colour: Colour, size: int, anchor: str) -> float:
         """With a rim, too; where it ends, if it begins at the place."""
-        font = ImageFont.load_default(size * _FINER)
+        font = font_for(text, size * _FINER)
         self._draw.text(_finer(place), text, colour, font, anchor=anchor, stroke_width=2 * _FINER, stroke_fill=_EMPTY)
         return place[0] + font.getlength(text) / _FINER
 

@@ -44,6 +44,14 @@ class OutputClosedError(Exception):
     """Whoever read our output has gone, as `head` does when it has seen enough."""
 
 
+def counted(count: int, noun: str) -> str:
+    """
+    >>> counted(1, "video"), counted(2, "video")
+    ('1 video', '2 videos')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(text: str, *, keep: str = "") -> str:
     """The text on one line, with control characters, bidi overrides and broken bytes as escapes.
 

@@ -1,9 +1,11 @@
-"""Files read and written with care: their hashes, and all of a file or nothing."""
+"""Files read and written with care: their hashes, all of a file or nothing, locks, and full disks."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,29 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def try_lock(descriptor: int) -> bool:
+    """Locks an open file against other processes until it is closed; False if another has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def disk_full(error: OSError, path: Path | str) -> str | None:
+    """What to do if no more fits on the disk of this file; None if that was not the reason."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return f"cannot write {path}: the disk is full; make room and run the same command again"
 
 
 class HashingFile:

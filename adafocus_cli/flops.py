@@ -141,7 +141,7 @@ def _same_padded(layer: SamePaddedConv2d, maps: Tensor) -> tuple[Tensor, int]:
 
 
 def _convolved(layer: Any, maps: Tensor, sides: Sequence[int]) -> tuple[Tensor, int]:
-    output = maps.new_zeros(maps.shape[0], layer.out_channels, *sides)
+    output = maps.new_empty(maps.shape[0], layer.out_channels, *sides)
     return output, output.numel() * layer.in_channels // layer.groups * prod(layer.kernel_size)
 
 
@@ -154,7 +154,7 @@ def _pooling(layer: Any, maps: Tensor) -> tuple[Tensor, int]:
         (side + 2 * pad - kernel) // stride + 1
         for side, pad, kernel, stride in zip(maps.shape[2:], *given, strict=True)
     ]
-    return maps.new_zeros(*maps.shape[:2], *sides), 0
+    return maps.new_empty(*maps.shape[:2], *sides), 0
 
 
 def _mean(layer: MeanPool, maps: Tensor) -> tuple[Tensor, int]:

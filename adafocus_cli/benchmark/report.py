@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli.benchmark.interleaved import Timing
-from adafocus_cli.errors import printable
+from adafocus_cli.errors import counted, printable
 
 SCHEMA = "adafocus-bench/2"
 
@@ -35,10 +35,6 @@ class BenchSetting:
     batch: int
     load: float | None
     rounds: int
-
-    @property
-    def threads_in_words(self) -> str:
-        return f"{self.threads} thread{'s' if self.threads != 1 else ''}"
 
     @property
     def busy(self) -> bool:
@@ -109,7 +105,8 @@ def layout(report: BenchReport) -> RenderableType:
 
 def _heading(setting: BenchSetting) -> Text:
     text = Text(printable(setting.model), style="bold")
-    text.append(f" on {setting.device}: {printable(setting.hardware)}, {setting.threads_in_words}", style="not bold")
+    threads = counted(setting.threads, "thread")
+    text.append(f" on {setting.device}: {printable(setting.hardware)}, {threads}", style="not bold")
     at_a_time = f"{setting.batch} at a time; " if setting.batch > 1 else ""
     rounds = "one round" if setting.rounds == 1 else f"medians of {setting.rounds} rounds"
     details = f"{setting.gmacs:.2f} GMACs a video; {at_a_time}{rounds}"

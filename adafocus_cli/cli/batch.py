@@ -26,13 +26,12 @@ from adafocus_cli.cli.inputs import Counted, Sources, folder_of, is_gone, is_sam
 from adafocus_cli.cli.terminal import (
     ProgressBar,
     Terminal,
-    counted,
     delayed_signals,
     stop_on_signal,
     video_position,
     video_progress,
 )
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError, counted
 from adafocus_cli.output.texts import duration
 from adafocus_cli.requests import ModelRequest, TagRequest, cores
 from adafocus_cli.video.remote import is_remote

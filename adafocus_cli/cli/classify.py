@@ -14,7 +14,7 @@ import typer
 from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import Counted, is_same, is_video_name
 from adafocus_cli.cli.terminal import Terminal, delayed_signals, video_progress
-from adafocus_cli.errors import AdaFocusError, UsageError, printable
+from adafocus_cli.errors import AdaFocusError, UsageError, counted, printable
 from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class _Notes:
             text = "no videos among the inputs; give files, folders with videos, or a list that is not empty"
             raise AdaFocusError(text)
         if self.failed and not self._in_table:
-            self._terminal.note(f"{self.failed} of {self.done} videos could not be tagged")
+            self._terminal.note(f"{self.failed} of {counted(self.done, 'video')} could not be tagged")
 
 
 def _model_line(result: VideoResult) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import counted
+from adafocus_cli.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ import typer
 from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import expand_listed, is_video_name
 from adafocus_cli.cli.terminal import Terminal
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError, counted
 from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
@@ -68,14 +68,16 @@ def tag(
             bar.update(done=done, total=len(dataset), failed=len(failed))
     failures = tuple(failed[index] for index in sorted(failed))
     if len(failures) == len(dataset):
-        raise AdaFocusError(f"none of the {len(dataset)} videos could be tagged; the first: {failures[0].message}")
+        videos = counted(len(dataset), "video")
+        raise AdaFocusError(f"none of {videos} could be tagged; the first: {failures[0].message}")
     return failures
 
 
 def end_with(failures: tuple[Failure, ...], dataset: Dataset, terminal: Terminal) -> None:
     """Exits with the status for some failures, if there are any."""
     if failures:
-        terminal.note(f"{len(failures)} of {len(dataset)} videos could not be tagged and are not in the numbers")
+        videos = counted(len(dataset), "video")
+        terminal.note(f"{len(failures)} of {videos} could not be tagged and are not in the numbers")
         raise typer.Exit(options.SOME_FAILED)
 
 

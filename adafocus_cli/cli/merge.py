@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import counted
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import UsageError, counted
 
 HELP = """Merge the outputs of several `batch` runs, such as shards, into one file.
 

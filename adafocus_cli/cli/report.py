@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import counted
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import UsageError, counted
 
 HELP = """Make an HTML page of results: labels, where the model looked, and what it cost.
 
@@ -98,4 +97,5 @@ def report(
     further = f" and {counted(len(built.pages) - 1, 'more page')} beside it" if len(built.pages) > 1 else ""
     terminal.note(f"{counted(built.videos, 'video')} in {output}{further}")
     if built.missing:
-        terminal.note(f"{built.missing} videos not found; if they have moved, give their folder with --videos")
+        missing = counted(built.missing, "video")
+        terminal.note(f"{missing} not found; if they have moved, give their folder with --videos")

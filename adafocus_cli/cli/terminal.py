@@ -214,14 +214,6 @@ def delayed_signals() -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
-def counted(count: int, noun: str) -> str:
-    """
-    >>> counted(1, "video"), counted(2, "video")
-    ('1 video', '2 videos')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def _rich_progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -16,7 +16,7 @@ import typer
 
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
-from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.errors import AdaFocusError, UsageError, counted
 from adafocus_cli.output.texts import duration
 from adafocus_cli.requests import Precision
 
@@ -341,7 +341,7 @@ def _train(
     if best.unreadable:
         for reason in best.unreadable.values():
             terminal.warn(reason)
-        terminal.note(f"{len(best.unreadable)} videos could not be read and were left out")
+        terminal.note(f"{counted(len(best.unreadable), 'video')} could not be read and were left out")
         if processes.size == 1:  # torchrun would count it as a failure
             raise typer.Exit(options.SOME_FAILED)
 

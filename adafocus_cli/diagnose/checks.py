@@ -23,6 +23,7 @@ import numpy as np
 
 from adafocus_cli import __version__
 from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.requests import cores
 from adafocus_cli.video.framing import Framing
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def describe_machine() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
         cpu=cpu or platform.processor() or "unknown",
-        cores=_usable_cores(),
+        cores=cores(),
         memory_gib=_memory_gib(),
         cpu_features=tuple(feature for feature in _TELLING_FEATURES if feature in features),
         torch_kernels=_torch_kernels(),
@@ -154,12 +155,6 @@ def _sysctl(key: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gib() -> float | None:

@@ -13,10 +13,23 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis, Pen, Place
+from adafocus_cli.drawing import (
+    BLUE,
+    FAINT,
+    FONT,
+    INK,
+    PALE,
+    SMALL_FONT,
+    Axis,
+    Font,
+    Pen,
+    Place,
+    drawable,
+    font_for,
+)
+from adafocus_cli.errors import counted
 from adafocus_cli.evaluation.calibration import Calibration
 from adafocus_cli.evaluation.report import Confusion, Metric
-from adafocus_cli.output.texts import drawable
 
 _RIGHT, _WRONG, _EMPTY = (23, 85, 160), (214, 88, 8), (255, 255, 255)
 _INK, _FAINT, _LINE = (30, 30, 30), (110, 110, 110), (225, 225, 225)
@@ -32,16 +45,18 @@ _CAPTION = "row: what the videos show    column: what they were taken for    sha
 def draw_confusion(confusion: Confusion) -> Image.Image:
     count = len(confusion.labels)
     cell = _side_of_cell(count)
-    font = ImageFont.load_default(max(10, min(16, cell - 2)))
-    names = _names(confusion)
-    left = math.ceil(max(font.getlength(name) for name in names)) + 2 * _MARGIN
+    size = max(10, min(16, cell - 2))
+    names = {name: font_for(name, size) for name in _names(confusion)}
+    left = math.ceil(max(font.getlength(name) for name, font in names.items())) + 2 * _MARGIN
+    font = font_for(_CAPTION, size)
     top = left + _MARGIN
     width = max(left + count * cell + _MARGIN, math.ceil(font.getlength(_CAPTION)) + 2 * _MARGIN)
     image = Image.new("RGB", (width, top + count * cell + _MARGIN), _EMPTY)
     pen = ImageDraw.Draw(image)
     pen.text((_MARGIN, _MARGIN / 2), _CAPTION, _FAINT, font)
     _draw_cells(pen, confusion, left, top, cell)
-    for index, name in enumerate(names):
+    for index, name in enumerate(_names(confusion)):
+        font = names[name]
         middle = index * cell + cell // 2
         pen.text((left - _MARGIN / 2, top + middle), name, _INK, font, anchor="rm")
         _draw_upright(image, name, font, left + middle, top - _MARGIN // 2)
@@ -90,9 +105,7 @@ def _shade(colour: tuple[int, int, int], share: float) -> tuple[int, ...]:
     return tuple(round(empty + (full - empty) * strength) for empty, full in zip(_EMPTY, colour, strict=True))
 
 
-def _draw_upright(
-    image: Image.Image, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, x: int, bottom: int
-) -> None:
+def _draw_upright(image: Image.Image, text: str, font: Font, x: int, bottom: int) -> None:
     """A name that is read from bottom to top, its middle at `x`."""
     if not text:
         return
@@ -155,6 +168,6 @@ def _draw_curve_heading(pen: Pen, calibration: Calibration) -> None:
             pen.line([(x, y), (x + 24, y)], colour, width)
         pen.dot((x + 12, y), colour, radius)
         x = pen.text((x + 32, y), words, INK, FONT, "lm") + 28
-    videos = f"{calibration.checked_on} video{'s' if calibration.checked_on != 1 else ''}"
+    videos = counted(calibration.checked_on, "video")
     trust = f"on {videos} not used for fitting; top-1 by chance: ± {100 * calibration.margin:.1f} points"
     pen.text((CURVE_PLOT[2], CURVE_PLOT[1] - 14), trust, FAINT, SMALL_FONT, "rb")

@@ -5,7 +5,6 @@ Proxies are those of the environment. Knows nothing of models.
 
 from __future__ import annotations
 
-import errno
 import http.client
 import json
 import socket
@@ -21,6 +20,7 @@ from typing import IO, Any
 
 from adafocus_cli import __version__
 from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.files import disk_full
 from adafocus_cli.library import is_safe, origin_of
 
 Progress = Callable[[int, int | None], None]
@@ -295,8 +295,5 @@ def _disk_errors_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(
-                f"the disk of {path.parent} is full; make room and run the same command again"
-            ) from error
-        raise DownloadError(f"cannot write {path}: {error.strerror}; set ADAFOCUS_HOME to another folder") from error
+        reason = f"cannot write {path}: {error.strerror}; set ADAFOCUS_HOME to another folder"
+        raise DownloadError(disk_full(error, path) or reason) from error

@@ -5,21 +5,19 @@ The folder is ADAFOCUS_HOME, else in the user's data folder.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import platformdirs
 
 from adafocus_cli.errors import ModelError, UsageError
-from adafocus_cli.files import HashingFile, replacing, sha256_of
+from adafocus_cli.files import HashingFile, disk_full, replacing, sha256_of, try_lock
 from adafocus_cli.library import catalogue
 from adafocus_cli.library.catalogue import INCLUDED, CatalogueEntry, check_name, included_path
 
@@ -164,10 +162,8 @@ class ModelStore:
                 folder.mkdir(parents=True, exist_ok=True)
             file = path.open("wb")
         with file:
-            try:
-                _lock(file)
-            except OSError as error:
-                raise ModelError(f"{name} is being installed or removed by another process; wait for it") from error
+            if not try_lock(file.fileno()):
+                raise ModelError(f"{name} is being installed or removed by another process; wait for it")
             yield
 
     def _record_path(self, name: str) -> Path:
@@ -178,13 +174,8 @@ class ModelStore:
         try:
             yield
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise ModelError(
-                    f"the disk of {self.home} is full; make room and run the same command again"
-                ) from error
-            raise ModelError(
-                f"cannot write below {self.home}: {error.strerror}; set {HOME_VARIABLE} to a writable folder"
-            ) from error
+            reason = f"cannot write below {self.home}: {error.strerror}; set {HOME_VARIABLE} to a writable folder"
+            raise ModelError(disk_full(error, self.home) or reason) from error
 
 
 def default_home() -> Path:
@@ -220,16 +211,3 @@ def _is_path(name: str) -> bool:
 
 def _all_names(store: ModelStore) -> list[str]:
     return [*store.installed(), *catalogue.packaged().by_name]
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[bytes]) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,6 +8,8 @@ with them. Knows nothing of networks or frames.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +37,9 @@ class FeatureCompression(nn.Module):
         self.abstraction = nn.Conv2d(channels, width, 1, bias=False)
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
-        self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS).log())
+        self.sharpness = nn.Parameter(torch.tensor(math.log(_SHARPNESS)))
+        if self.sharpness.is_meta:  # there torch would load its compiler for these
+            return
         nn.init.orthogonal_(self.abstraction.weight)
         for layer in (self.query, self.key):  # at first, a query finds what it is
             nn.init.eye_(layer.weight)

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.files import try_lock
 from adafocus_cli.output.line_files import (
     CsvLines,
     FileCompression,
@@ -62,7 +63,7 @@ class Lock:
         self._path = real.with_name(f"{real.name}.lock")
         while True:
             self._descriptor = self._open(path)
-            if not _lock(self._descriptor):
+            if not try_lock(self._descriptor):
                 os.close(self._descriptor)
                 raise UsageError(f"{path} is being written by another run; wait for it to end or give another file")
             # The writer before may have removed the file between our opening and our locking it.
@@ -91,21 +92,6 @@ class Lock:
             return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         except FileNotFoundError:
             return False
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 __all__ = ["Journal", "Mode", "SourceFile", "check_name", "record_file"]

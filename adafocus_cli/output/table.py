@@ -26,7 +26,7 @@ from rich.text import Text
 
 from adafocus_cli.errors import printable
 from adafocus_cli.labels import scores_of
-from adafocus_cli.output.texts import clock, clock_to_tenths
+from adafocus_cli.output.texts import clock_to_tenths, duration
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
 from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs
 from adafocus_cli.video.framing import CROP, Geometry
@@ -73,7 +73,7 @@ class TableWriter(Writer):
         parts = [f"{self._tagged} tagged"]
         if self._failed:
             parts.append(f"{self._failed} failed")
-        parts.append(_duration(monotonic() - self._began))
+        parts.append(duration(monotonic() - self._began))
         if self._tagged:
             mean = self._gmacs / self._tagged
             parts.append(f"{in_gmacs(mean)} a video{_share_of_full(self._gmacs, self._full_gmacs)}")
@@ -186,15 +186,9 @@ def _about(video: VideoInfo) -> str:
     if video.fps is not None:
         facts.append(f"{video.fps:.4g} fps")
     if video.duration is not None:
-        facts.append(_duration(video.duration))
+        facts.append(duration(video.duration))
     facts.append(printable(video.codec))
     return " · ".join(facts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{clock(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
 
 
 def _share_of_full(gmacs: float, full: float) -> str:

@@ -1,4 +1,4 @@
-"""Texts for people, players and spreadsheets: times and durations, names in pictures, cells of CSV."""
+"""Texts for people, players and spreadsheets: times and durations, cells of CSV."""
 
 from __future__ import annotations
 
@@ -52,17 +52,6 @@ def duration(seconds: float) -> str:
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
-
-
-def drawable(name: str, index: int, *, longest: int) -> str:
-    """A label for a picture; the font that comes with Pillow has the letters of western Europe only.
-
-    >>> drawable("東京", 7, longest=30)
-    'class 7'
-    """
-    if not (name.isprintable() and all(ord(letter) < 0x100 for letter in name)):
-        return f"class {index}"
-    return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
 
 
 def cell(text: str) -> str:

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from adafocus_cli.output.texts import drawable
+from adafocus_cli.drawing import Font, drawable, font_for
 from adafocus_cli.render.story import Story
 from adafocus_cli.schema import Box, Tag, in_gmacs
 from adafocus_cli.video.pictures import Rotation
@@ -205,7 +205,12 @@ class _Panel:
         self._story, self._scale, self._colours = story, scale, colours
         self._text, self._small = ImageFont.load_default(scale.text), ImageFont.load_default(scale.small)
         pad = scale.margin
-        wanted = [self._text.getlength(f"{_name(tag)}   {_percent(tag.score)}") + 2 * pad for tag in story.tags()]
+        wanted = [
+            font_for(_name(tag), scale.text).getlength(_name(tag))
+            + self._text.getlength(f"   {_percent(tag.score)}")
+            + 2 * pad
+            for tag in story.tags()
+        ]
         wanted.append(self._small.getlength(f"{self._cost(story.gmacs)}   {self._looks(len(story.looks))}") + 2 * pad)
         self.width = _even(min(max(wanted), max(width - 2 * pad, 2)))
         self.height = _even(scale.text * 1.45 + scale.small * 2.1 + 1.6 * pad)
@@ -228,8 +233,10 @@ class _Panel:
         pen.rounded_rectangle((0, 0, self.width - 1, self.height - 1), radius=pad, fill=(*SHADE, 176))
         right, line = self.width - pad, 0.6 * pad
         score = _percent(tag.score) if tag else ""
-        name = _cut(_name(tag), self._text, self._bar_width - self._text.getlength(f"  {score}")) if tag else "–"
-        self._write(pen, (pad, line), name, self._text, WHITE, "la")
+        name = _name(tag) if tag else "-"
+        font = font_for(name, scale.text)
+        room = self._bar_width - self._text.getlength(f"  {score}")
+        self._write(pen, (pad, line), _cut(name, font, room), font, WHITE, "la")
         self._write(pen, (right, line), score, self._text, ACCENT, "ra")
         line += 1.45 * scale.text
         thick = max(3.0, 0.45 * scale.small)
@@ -248,7 +255,7 @@ class _Panel:
         pen: ImageDraw.ImageDraw,
         place: tuple[float, float],
         text: str,
-        font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+        font: Font,
         colour: Colour,
         anchor: str,
     ) -> None:
@@ -272,7 +279,7 @@ def _percent(score: float) -> str:
     return f"{100 * score:.1f} %"
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+def _cut(text: str, font: Font, room: float) -> str:
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(f"{text}…") > room:

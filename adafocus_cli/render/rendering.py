@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from adafocus_cli.errors import UsageError, printable
-from adafocus_cli.files import replacing
+from adafocus_cli.files import disk_full, replacing
 from adafocus_cli.render.film import Film, FilmSource, Gif, SoundFilm
 from adafocus_cli.render.marks import Canvas, Colours, Marks
 from adafocus_cli.render.process import OutputError
@@ -149,7 +148,7 @@ class Rendering:
         try:
             yield
         except OSError as error:
-            hint = "free some space" if error.errno == errno.ENOSPC else "check the folder and the disk"
-            raise OutputError(f"cannot write to {output}: {error.strerror or error}; {hint}") from None
+            reason = f"cannot write to {output}: {error.strerror or error}; check the folder and the disk"
+            raise OutputError(disk_full(error, output) or reason) from None
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {output}: {error}; give a file with another ending") from None
