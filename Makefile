@@ -16,8 +16,9 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+# A file of tests stays in one process, which makes its models and clips once.
 test: setup check  ## lint, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 soak: setup  ## what takes minutes: bad files, kills, thousands of videos
 	$(BIN)/python -m pytest tests/soak

@@ -16,6 +16,8 @@ import av
 import numpy as np
 import pytest
 
+from adafocus_cli.diagnose.checks import keeping_priority
+
 CELLS = 4
 # Side of the board as a part of the picture's short side; a model sees 224 of 256.
 BOARD, SEEN = 0.75, 224 / 256
@@ -91,7 +93,7 @@ def numbered_clip(
     if not has_encoder(codec):
         pytest.skip(f"this PyAV has no {codec} encoder")
     path = Path(path)
-    with av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
+    with keeping_priority(), av.open(str(path), "w", format=container, options=dict(container_options or {})) as output:
         stream: Any = output.add_stream(codec, rate=fps, options=dict(options or {}))
         stream.width, stream.height = size
         stream.pix_fmt = pixel_format

@@ -48,7 +48,7 @@ NOT_RUN = {
     r"adafocus models pull sports-p128 --catalogue company.yaml": "downloads from a server that does not exist",
     r"sbatch .*": "needs Slurm",
     r"pip install .*": "needs the network",
-    r"adafocus bench (?!--rounds 1 ).*": "takes a minute or more",
+    r"adafocus bench (?!-m motion --rounds 1).*": "takes a minute or more",
     r"adafocus .* --device cuda:.*": "needs accelerators",
     r"adafocus .* --address .*": "needs a cluster",
     r"adafocus classify https://.*": "needs the network",

@@ -11,7 +11,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module, metadata
@@ -272,6 +273,20 @@ def _make(codec_clip: _CodecClip, folder: Path) -> tuple[str | None, Path]:
     return None, path
 
 
+@contextmanager
+def keeping_priority() -> Iterator[None]:
+    """SVT-AV1, if root runs it, gives the process real-time priority, and nothing else would get the processor."""
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@keeping_priority()
 def _encode(path: Path, encoder: str, options: dict[str, str]) -> None:
     import av
 

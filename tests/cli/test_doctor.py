@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from adafocus_cli import __version__
 from adafocus_cli.diagnose import CodecCheck, DoctorReport, Machine, checks
 from tests.cli.conftest import Adafocus
+from tests.clips import has_encoder
 
 
 def report(*, ready: bool) -> DoctorReport:
@@ -43,6 +46,14 @@ def test_it_says_so_in_words_and_by_its_exit_status(
     assert ("✓ Videos can be tagged here." in outcome.out) is ready
     assert ("torch cannot be loaded" in outcome.out) is not ready
     assert "not tested" in outcome.out
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="priorities of Linux")
+@pytest.mark.skipif(not has_encoder("libsvtav1"), reason="the encoder that takes real-time priority is not there")
+def test_trying_encoders_leaves_the_priority_of_the_process(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    encoder, _ = checks._make(next(clip for clip in checks._CODEC_CLIPS if clip.codec == "av1"), tmp_path)
+    assert (encoder, os.sched_getscheduler(0)) == ("libsvtav1", before)
 
 
 def test_a_wrong_frame_shows() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def frames_of(case):
     return frames[: layout["num_glance_segments"]], frames[layout["num_glance_segments"] :]
 
 
+@pytest.fixture(scope="module")
+def answer_to(tagger_of):
+    """What we make of a case, and the model's spec; each case is tagged once."""
+
+    @cache
+    def answer(case, runtime="torch"):
+        tagger = tagger_of(case, runtime)
+        return tagger.tag_frames(*frames_of(case)), tagger.spec
+
+    return answer
+
+
 BY_RUNTIME = [
     *cases("logits", runtimes=[("torch",)]),
     *cases("logits", families=LOOKING, runtimes=[("openvino",)]),
@@ -54,8 +67,8 @@ BY_RUNTIME = [
 
 
 @pytest.mark.parametrize(("case", "runtime"), BY_RUNTIME)
-def test_the_answer_and_every_step_are_the_authors(case, runtime, tagger_of, golden):
-    result = tagger_of(case, runtime).tag_frames(*frames_of(case))
+def test_the_answer_and_every_step_are_the_authors(case, runtime, answer_to, golden):
+    result, _ = answer_to(case, runtime)
     expected = golden(case)
     assert deviation(result.logits, expected["logits"]) < SAME
     if "step_logits" in expected:
@@ -64,17 +77,16 @@ def test_the_answer_and_every_step_are_the_authors(case, runtime, tagger_of, gol
 
 
 @pytest.mark.parametrize("case", cases("exit_logits"))
-def test_the_answer_of_every_exit_is_the_authors(case, tagger_of, golden):
-    tagger, expected = tagger_of(case), golden(case)["exit_logits"]
-    result = tagger.tag_frames(*frames_of(case))
+def test_the_answer_of_every_exit_is_the_authors(case, answer_to, golden):
+    (result, _), expected = answer_to(case), golden(case)["exit_logits"]
     assert len(result.step_logits) == len(expected)
     for ours, theirs in zip(result.step_logits, expected, strict=True):
         assert deviation(ours, theirs) < SAME
 
 
 @pytest.mark.parametrize("case", cases("patch_top_left", families=EXACT))
-def test_patches_lie_exactly_where_the_authors_cut_them(case, tagger_of, golden):
-    result = tagger_of(case).tag_frames(*frames_of(case))
+def test_patches_lie_exactly_where_the_authors_cut_them(case, answer_to, golden):
+    result, _ = answer_to(case)
     corners = np.array([(look.box[1], look.box[0]) for look in result.trajectory])
     assert np.array_equal(corners, np.broadcast_to(golden(case)["patch_top_left"], corners.shape))
     patch = oracle.layout(case)["patch_size"]
@@ -82,9 +94,9 @@ def test_patches_lie_exactly_where_the_authors_cut_them(case, tagger_of, golden)
 
 
 @pytest.mark.parametrize("case", cases("actions", families=SAMPLED))
-def test_patches_lie_where_the_authors_sampled_them(case, tagger_of, golden):
+def test_patches_lie_where_the_authors_sampled_them(case, answer_to, golden):
     """Their actions are (row, col) of the room that is left, and with Uni the height and width of the patch."""
-    result = tagger_of(case).tag_frames(*frames_of(case))
+    result, _ = answer_to(case)
     actions = np.atleast_2d(golden(case)["actions"])
     size = 96 + actions[:, 2:] * 128 if actions.shape[1] == 4 else np.full((1, 2), oracle.layout(case)["patch_size"])
     corner = actions[:, :2] * (224 - size)
@@ -94,22 +106,22 @@ def test_patches_lie_where_the_authors_sampled_them(case, tagger_of, golden):
 
 
 @pytest.mark.parametrize("case", cases("focus_indices"))
-def test_frames_are_those_that_the_authors_chose(case, tagger_of, golden):
+def test_frames_are_those_that_the_authors_chose(case, answer_to, golden):
     glance, candidates = frames_of(case)
-    result = tagger_of(case).tag_frames(glance, candidates)
+    result, _ = answer_to(case)
     first_candidate = 0 if candidates is None else len(glance)
     assert [look.frame - first_candidate for look in result.trajectory] == golden(case)["focus_indices"].tolist()
 
 
 @pytest.mark.parametrize("case", cases("step_logits", families=("adafocus-v2",)))
-def test_frames_are_seen_coarse_to_fine(case, tagger_of):
-    result = tagger_of(case).tag_frames(*frames_of(case))
+def test_frames_are_seen_coarse_to_fine(case, answer_to):
+    result, _ = answer_to(case)
     assert [look.frame for look in result.trajectory] == oracle.layout(case)["frame_order"]
 
 
 @pytest.mark.parametrize("case", cases())
-def test_spec_is_told_from_the_tensors(case, tagger_of):
-    spec, layout = tagger_of(case).spec, oracle.layout(case)
+def test_spec_is_told_from_the_tensors(case, answer_to):
+    (_, spec), layout = answer_to(case), oracle.layout(case)
     side = layout.get("patch_size", layout.get("input_size"))
     assert (spec.family, spec.classes, spec.patch_size) == (layout["family"], layout["num_classes"], side)
     if "mean" in layout:
