@@ -221,11 +221,11 @@ class _TooLargeError(Exception):
     pass
 
 
-class _Meter(TorchDispatchMode):
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors that live at the same time, without those that are known; raises at the limit."""
 
     def __init__(self, known: Sequence[Tensor], limit: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
         self._living: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._limit = limit
