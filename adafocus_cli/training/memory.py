@@ -34,7 +34,7 @@ DEFAULT_GB = 4.0
 _SHARE_OF_FREE = 0.9
 _OVERHEAD = 1.2
 # A process that reads clips, and its decoder; batches that each has ready (torch's default).
-_WORKER_BYTES = 350_000_000
+_WORKER_BYTES = 550_000_000
 _BATCHES_AHEAD = 2
 
 
