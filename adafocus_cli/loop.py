@@ -149,6 +149,11 @@ class Loop:
         return self._runtime.lanes
 
     @property
+    def dearest_turn(self) -> int:
+        """The multiply-adds of the turn that costs most."""
+        return max(sum(cost.values()) for cost in self._schedule.costs)
+
+    @property
     def framing(self) -> Framing:
         return self._runtime.model.spec.framing
 

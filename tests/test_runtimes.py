@@ -16,7 +16,7 @@ from adafocus_cli import runtime as runtimes
 from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.requests import ModelRequest
-from adafocus_cli.runtime import runtime_for
+from adafocus_cli.runtime import pytorch, runtime_for
 from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_large_layers
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
@@ -87,6 +87,35 @@ def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
     ours = runtime_for(tiny_model("adafocus-v2"), ModelRequest(runtime="openvino", device="cpu"))
     for count in (1, 4, 13, torchs.model.spec.glance_frames):
         torch.testing.assert_close(ours.glance(pixels(count)), torchs.glance(pixels(count)), rtol=1e-3, atol=1e-4)
+
+
+def test_small_models_are_calculated_on_one_thread_where_videos_go_one_by_one(threads, tmp_path, monkeypatch):
+    torch.set_num_threads(2)
+    tagger, seen = tiny_tagger("adafocus-v2"), []
+    glance = tagger.runtime.model.glance
+
+    def noting_threads(frames):
+        seen.append(torch.get_num_threads())
+        return glance(frames)
+
+    monkeypatch.setattr(tagger.runtime.model, "glance", noting_threads)
+    video = numbered_clip(tmp_path / "a.mp4", frames=20)
+    tagger.tag_video(video)
+    assert (set(seen), torch.get_num_threads()) == ({1}, 2)
+    monkeypatch.setattr(pytorch, "SHARED_FROM", 0)
+    tagger.tag_video(video)
+    assert set(seen) == {1, 2}
+
+
+def test_openvino_gives_a_small_model_one_thread_and_the_same_bits(threads):
+    torch.set_num_threads(2)
+    ours = runtime_for(tiny_model("adafocus-v2"), ModelRequest(runtime="openvino", device="cpu"))
+    frames = pixels(ours.model.spec.glance_frames)
+    shared = ours.glance(frames)
+    with ours.one_by_one(0):
+        torch.testing.assert_close(ours.glance(frames), shared, rtol=0, atol=0)
+        (ready,) = ours.model.glance_net._ready.values()
+        assert ready.graph.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 @pytest.mark.parametrize("family", LOOKING)

@@ -32,8 +32,10 @@ Videos sorted into folders by class:
   [cyan]adafocus evaluate videos/ -w model.pth --confusion matrix.png[/cyan]
 A sample of a published split, on extracted frames:
   [cyan]adafocus evaluate val.txt --root frames/ --limit 500 -w model.pth[/cyan]
+The clips that a training run kept back:
+  [cyan]adafocus evaluate run/validation.csv -w run[/cyan]
 A thousand scenes of the world that a model was trained on:
-  [cyan]adafocus evaluate world:motion --limit 1000 -w run/model.safetensors[/cyan]
+  [cyan]adafocus evaluate world:motion --limit 1000 -w run[/cyan]
 Compare with patches at random places:
   [cyan]adafocus evaluate videos/ -w model.pth --policy random[/cyan]
 

@@ -60,7 +60,7 @@ def flops(
         from adafocus_cli.tagger import ClipTagger
 
         if isinstance(model.source, Path):
-            options.check_weights(model.source)
+            model = replace(model, source=options.check_weights(model.source))
         counted = [_count(ClipTagger.of(replace(model, device="cpu")).spec)]
     elif family is not None:
         counted = [_count(_sized(family, model.patch_size, frames, classes, model.views))]

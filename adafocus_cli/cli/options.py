@@ -129,7 +129,13 @@ ModelName = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", "-w", metavar="FILE", rich_help_panel=MODEL, help="Checkpoint file; overrides --model."),
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="FILE|RUN",
+        rich_help_panel=MODEL,
+        help="Checkpoint file, or the folder of a training run; overrides --model.",
+    ),
 ]
 Labels = Annotated[
     str | None,
@@ -502,7 +508,7 @@ def _model_request(given: Mapping[str, Any]) -> ModelRequest:
 
 def _checked_model_request(given: Mapping[str, Any]) -> ModelRequest:
     if given["weights"] is not None:
-        check_weights(given["weights"])
+        given = {**given, "weights": check_weights(given["weights"])}
     return _model_request(given)
 
 
@@ -574,11 +580,19 @@ def files_read(sources: Sources, model: ModelRequest, request: TagRequest) -> tu
     return tuple(name for name in named if isinstance(name, str | Path))
 
 
-def check_weights(weights: Path) -> None:
-    """Checks that the file exists, before anything is started."""
+def check_weights(weights: Path) -> Path:
+    """Checks that the file exists, before anything is started; of a run's folder, it is the run's model."""
+    from adafocus_cli.library.store import model_of_run
+
     if str(weights) == "-":
         raise UsageError("--weights - is not possible: weights are not read from standard input; give a file")
-    if weights.is_dir():
-        raise ModelError(f"{weights} is a folder, not a checkpoint; name the file in it with --weights FILE")
     if not weights.exists():
         raise ModelError(f"there is no checkpoint {weights}; check the path after --weights")
+    if not weights.is_dir():
+        return weights
+    if (model := model_of_run(weights)) is None:
+        raise ModelError(
+            f"{weights} is neither a checkpoint nor the folder of a training run with a model in it; name a file, or a "
+            "run, with --weights"
+        )
+    return model

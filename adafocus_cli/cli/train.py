@@ -222,6 +222,16 @@ ReadWorkers = Annotated[
     int | None,
     _run_option("--workers", metavar="N", min=0, show_default="half the cores", help="Processes that read clips."),
 ]
+Memory = Annotated[
+    float | None,
+    _run_option(
+        "--memory",
+        metavar="GB",
+        min=0.1,
+        show_default="4; all that is free on a GPU",
+        help="Memory that the run may take; larger batches are cut into pieces that fit.",
+    ),
+]
 CacheGb = Annotated[
     float,
     _run_option(
@@ -276,6 +286,7 @@ def train(
     output: Output = None,
     resume: Resume = None,
     device: options.Device = "auto",
+    memory: Memory = None,
     workers: ReadWorkers = None,
     threads: Threads = None,
     cache_gb: CacheGb = 2.0,
@@ -336,7 +347,7 @@ def _train(
     best = outcome.progress
     terminal.note(
         f"{outcome.model}: {best.best:.1%} validation accuracy (epoch {best.best_epoch}); "
-        f"use it with adafocus classify VIDEO --weights {outcome.model}"
+        f"use it with adafocus classify VIDEO --weights {folder}"
     )
     if best.unreadable:
         for reason in best.unreadable.values():

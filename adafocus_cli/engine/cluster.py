@@ -1,8 +1,8 @@
 """Paths → workers on a Ray cluster → results, each as soon as it is there.
 
-Ray moves paths and results and gives machines. Here: who gets which path, a fresh worker for a lost one, and what
-becomes of the videos that it had. Everything about one video is done by the worker (worker.py), as it is locally. Ray
-is loaded when used.
+Ray moves paths and results and gives machines. Here: who gets which path, workers for machines that join, a fresh one
+for a lost one, and what becomes of the videos that it had. Everything about one video is done by the worker
+(worker.py), as it is locally. Ray is loaded when used.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _MAX_DECODERS = 16
 _GLANCE_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
 _REACH_SECONDS = 10.0
+# How often machines that joined or left are looked for.
+_CLUSTER_SECONDS = 2.0
 
 
 class WorkerError(VideoError):
@@ -47,9 +49,9 @@ class WorkerError(VideoError):
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """How many workers there are, what each takes of the cluster, and how many videos it has at a time."""
+    """What a worker takes of the cluster, how many videos it has at a time, and how many workers were asked for."""
 
-    workers: int
+    workers: int | None
     cpus: int
     gpus: int
     depth: int
@@ -61,8 +63,17 @@ class ClusterPlan:
         with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
         if lanes and with_gpus:
             cpus = min(_MAX_DECODERS, *(max(1, int(node.get("CPU", 1) / node["GPU"])) for node in with_gpus))
-            return cls(workers or int(sum(node["GPU"] for node in with_gpus)), cpus, 1, lanes + 2 * cpus)
-        return cls(workers or max(1, int(sum(node.get("CPU", 0) for node in nodes))), 1, 0, 3)
+            return cls(workers, cpus, 1, lanes + 2 * cpus)
+        return cls(workers, 1, 0, 3)
+
+    def count(self, nodes: list[dict[str, float]]) -> int:
+        """How many workers these machines have room for, one at least, if no other number was asked for."""
+        if self.workers is not None:
+            return self.workers
+        room = (int(node.get("CPU", 0) / self.cpus) for node in nodes)
+        if self.gpus:
+            room = (min(of_cpus, int(node.get("GPU", 0))) for of_cpus, node in zip(room, nodes, strict=True))
+        return max(1, sum(room))
 
     def patience(self, seconds: float, *, in_windows: bool) -> float:
         """After how long a video is late, if each step of each one before it takes as long as it may.
@@ -91,9 +102,7 @@ def tag_on_cluster(
     ray = library()
     files = {file.name: file.read_bytes() for file in checkpoint.files_of(model)}
     with _connected(ray, address, 4 * sum(map(len, files.values()))):
-        plan = ClusterPlan.of(
-            [node["Resources"] for node in ray.nodes() if node["Alive"]], workers=workers, lanes=lanes
-        )
+        plan = ClusterPlan.of(_machines(ray), workers=workers, lanes=lanes)
         setup = replace(setup, request=replace(setup.request, workers=plan.cpus))
         feed = _PathReader(paths, stop)
         patience = plan.patience(setup.request.limits.seconds, in_windows=setup.request.windows is not None)
@@ -103,6 +112,11 @@ def tag_on_cluster(
         finally:
             feed.close()
             driver.stop()
+
+
+def _machines(ray: Any) -> list[dict[str, float]]:
+    """What each machine of the cluster has, at this moment."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def library() -> Any:
@@ -231,10 +245,13 @@ class _Driver:
         self._to_retry: deque[_Job] = deque()
         self._lost_in_a_row = 0
         self._began = time.monotonic()
-        self._workers = [self._start_worker() for _ in range(plan.workers)]
+        self._looked = float("-inf")
+        self._wanted = self._most_wanted = 0
+        self._workers: list[_WorkerHandle] = []
 
     def results(self) -> Generator[Result]:
         while True:
+            self._follow_cluster()
             self._hand_out()
             if not self._to_retry and not any(worker.jobs for worker in self._workers) and self._feed.is_over:
                 self._shut_down_workers()
@@ -256,6 +273,22 @@ class _Driver:
         ends = [worker.actor.stop.remote() for worker in self._workers if worker.starting is None]
         if ends:
             self._ray.wait(ends, num_returns=len(ends), timeout=_REACH_SECONDS)
+
+    def _follow_cluster(self) -> None:
+        """Workers for machines that have joined; of those that wait for one that has left, none.
+
+        Workers that are lost with a machine are noticed like all others.
+        """
+        if time.monotonic() < self._looked + _CLUSTER_SECONDS:
+            return
+        self._looked = time.monotonic()
+        self._wanted = self._plan.count([] if self._plan.workers else _machines(self._ray))
+        self._most_wanted = max(self._most_wanted, self._wanted)
+        self._workers += [self._start_worker() for _ in range(self._wanted - len(self._workers))]
+        waiting = [worker for worker in self._workers if worker.starting is not None]
+        for worker in waiting[: max(0, len(self._workers) - self._wanted)]:
+            self._workers.remove(worker)
+            self._ray.kill(worker.actor)
 
     def _start_worker(self) -> _WorkerHandle:
         plan = self._plan
@@ -318,18 +351,19 @@ class _Driver:
             logger.warning("no worker has started yet; the cluster may be busy with other work: see `ray status`")
 
     def _replace(self, worker: _WorkerHandle, reason: BaseException) -> Iterator[Result]:
-        """A fresh worker for a lost one; its videos are tried again, or fail."""
+        """A fresh worker for a lost one, unless its machine has left; its videos are tried again, or fail."""
         if isinstance(reason, AdaFocusError):
             raise reason
         self._workers.remove(worker)
         self._ray.kill(worker.actor)
         self._lost_in_a_row += 1
-        if self._lost_in_a_row > 5 + 2 * self._plan.workers:
+        if self._lost_in_a_row > 5 + 2 * self._most_wanted:
             raise AdaFocusError(
                 f"the cluster loses one worker after the other ({_one_line(reason)}); check that adafocus runs on all "
                 "its machines"
             )
-        self._workers.append(self._start_worker())
+        if len(self._workers) < self._wanted:
+            self._workers.append(self._start_worker())
         for job in worker.jobs.values():
             job.lost += 1
             if job.lost < TRIES:

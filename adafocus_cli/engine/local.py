@@ -44,7 +44,8 @@ def tag_files(
         decoding.start(paths)
         tagger = load()
         rule = tagger.exit_rule(request)
-        yield from _in_order(_tagged(decoding, tagger, request, rule, loops=1, watch=watch))
+        with tagger.runtime.one_by_one(tagger.loop(rule).dearest_turn):
+            yield from _in_order(_tagged(decoding, tagger, request, rule, loops=1, watch=watch))
 
 
 def tag_as_they_come(

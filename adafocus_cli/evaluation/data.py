@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from adafocus_cli.errors import UsageError
 
@@ -86,6 +87,15 @@ class Dataset:
             height |= {place: (rank + offset) / len(places) for rank, place in enumerate(places)}
         chosen = sorted(sorted(height, key=lambda place: (height[place], place))[:count])
         return replace(self, samples=tuple(self.samples[place] for place in chosen))
+
+    def write(self, file: IO[str]) -> None:
+        """As a list that `read` takes, wherever it lies."""
+        rows = csv.writer(file, lineterminator="\n")
+        if all(sample.frames is None for sample in self.samples):
+            rows.writerow(("path", "label"))
+        for sample in self.samples:
+            frames = () if sample.frames is None else (sample.frames,)
+            rows.writerow((os.path.abspath(sample.path), *frames, *sample.labels))  # noqa: PTH100 - links stay
 
     def _means_numbers(self, names: Sequence[str]) -> bool:
         """Digits are numbers, unless the model's classes are called so."""

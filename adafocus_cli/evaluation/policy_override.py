@@ -69,6 +69,9 @@ class PolicyOverride:
     def spread(self) -> AbstractContextManager[int]:
         return nullcontext(1)  # subclasses remember the last pixels
 
+    def one_by_one(self, macs: int) -> AbstractContextManager[None]:
+        return self.inner.one_by_one(macs)
+
     def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
         return self.inner.upload(clips)
 

@@ -24,6 +24,9 @@ from adafocus_cli.library.catalogue import INCLUDED, CatalogueEntry, check_name,
 HOME_VARIABLE = "ADAFOCUS_HOME"
 SUFFIX = ".safetensors"
 
+RUN_MODEL, RUN_BEST = "model.safetensors", "best.safetensors"
+"""In the folder of a training run: its model, and until it has ended the best so far."""
+
 _FILE_ENDINGS = (".safetensors", ".pth", ".tar", ".pt", ".pyth", ".bin", ".ckpt")
 
 FileState = Literal["intact", "changed", "missing"]
@@ -186,10 +189,12 @@ def default_home() -> Path:
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a model by path or name, or an error that says how to get it."""
+    """The file of a model by path, run folder or name, or an error that says how to get it."""
     path, name = Path(model), str(model)
     if path.is_file():
         return path
+    if (isinstance(model, Path) or _is_path(name)) and (of_run := model_of_run(path)):
+        return of_run
     if _is_path(name):
         raise UsageError(f"no model file {name!r}; check the path, or give a name that `adafocus models list` shows")
     store = ModelStore()
@@ -203,6 +208,11 @@ def find_model(model: str | Path) -> Path:
     if entry is None:
         raise catalogue.unknown(name, _all_names(store))
     raise ModelError(f"model {name} is not installed; {entry.how_to_get}")
+
+
+def model_of_run(folder: Path) -> Path | None:
+    """The model in the folder of a training run, if it is one."""
+    return next((folder / name for name in (RUN_MODEL, RUN_BEST) if (folder / name).is_file()), None)
 
 
 def _is_path(name: str) -> bool:

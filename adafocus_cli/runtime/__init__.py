@@ -42,6 +42,9 @@ class Runtime(Protocol):
     def spread(self) -> AbstractContextManager[int]:
         """Makes ready for threads that run stages at the same time, meanwhile; how many are worth having."""
 
+    def one_by_one(self, macs: int) -> AbstractContextManager[None]:
+        """Makes ready for clips one after the other, of which no turn costs more, meanwhile."""
+
     def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
         """The frames of each clip, uint8 (frames, side, side, 3), stacked, to where the stages run."""
 

@@ -61,6 +61,18 @@ class OpenVinoRuntime(TorchRuntime):
                 for network in self._networks:
                     network.serve(1)
 
+    @contextmanager
+    def one_by_one(self, macs: int) -> Iterator[None]:
+        with super().one_by_one(macs):
+            try:
+                if self.small(macs):
+                    for network in self._networks:
+                        network.serve(1, cores=1)
+                yield
+            finally:
+                for network in self._networks:
+                    network.serve(1)
+
 
 @dataclass
 class Ready:
@@ -87,19 +99,19 @@ class CompiledNetwork(Backbone):
         make_writing(network)
         self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
         self._network, self._precision = network, precision
-        self._cores = torch.get_num_threads()
+        self._cores = self._threads = torch.get_num_threads()
         self._least_streams = 1
         self._ready: dict[tuple[tuple[int, ...], int], Ready] = {}
         self._compiling = threading.Lock()
 
-    def serve(self, threads: int) -> None:
-        """Makes ready for so many threads that ask at the same time."""
-        self._least_streams = threads
+    def serve(self, threads: int, *, cores: int | None = None) -> None:
+        """Makes ready for so many threads that ask at the same time, and calculates on so many cores, or on all."""
+        self._least_streams, self._threads = threads, cores or self._cores
         self._ready.clear()
 
     def forward(self, frames: Tensor) -> Tensor:
         pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
-        streams = max(self._least_streams, min(self._cores, len(pieces)))
+        streams = max(self._least_streams, min(self._threads, len(pieces)))
         ready = self._compiled(tuple(pieces[0].shape), streams)
         requests = [ready.request() for _ in pieces]
         for request, piece in zip(requests, pieces, strict=True):
@@ -124,7 +136,7 @@ class CompiledNetwork(Backbone):
                 settings = {
                     "INFERENCE_PRECISION_HINT": _FORMATS[self._precision],
                     "NUM_STREAMS": streams,
-                    "INFERENCE_NUM_THREADS": max(streams, self._cores),
+                    "INFERENCE_NUM_THREADS": max(streams, self._threads),
                     "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
                 }
                 graph = graph_of(self._network, shape)

@@ -36,6 +36,9 @@ ACCELERATOR_LANES = 16
 CUDA_LOOPS = 2
 # Of one channel of the frames of a piece: what lies between the layers of a MobileNetV2 then stays in a core's caches.
 CPU_BYTES = 1 << 20
+# Of a turn, in multiply-adds. Below that, threads that share each layer wait for one another longer than they work, and
+# on a busy machine they spin meanwhile.
+SHARED_FROM = 2_000_000_000
 
 # The stages that are a network; others decide, and calculate in full.
 _NETWORKS = ("glance", "focus")
@@ -141,6 +144,15 @@ class TorchRuntime:
             return
         with _ONE_THREAD_EACH as cores:
             yield cores
+
+    def small(self, macs: int) -> bool:
+        """Whether clips whose turns cost no more are calculated on one thread."""
+        return self._device.type == "cpu" and macs < SHARED_FROM
+
+    @contextmanager
+    def one_by_one(self, macs: int) -> Iterator[None]:
+        with _ONE_THREAD_EACH if self.small(macs) else nullcontext():
+            yield
 
     @torch.inference_mode()
     def upload(self, clips: Sequence[np.ndarray]) -> Tensor:

@@ -301,21 +301,22 @@ class Loader:
         for clips in (self._training, self._validation):
             clips.close()
 
-    def training(self, stage: int, epoch: int) -> Iterator[TrainingBatch]:
-        """Full batches only, of clips in a new order; clips that are left over come in another epoch."""
+    def training(self, stage: int, epoch: int, pieces: int = 1) -> Iterator[TrainingBatch]:
+        """Full batches only, each in `pieces`, of clips in a new order; what is left over comes in another epoch."""
         rng = np.random.default_rng(seed_for("order", self._seed, stage, epoch))
         order = np.resize(rng.permutation(len(self._training)), self.steps * self._batch_size)
-        batches = order.reshape(self.steps, self._batch_size)[:, self._rank :: self._size]
+        shares = order.reshape(self.steps, self._batch_size)[:, self._rank :: self._size]
+        batches = shares.reshape(self.steps * pieces, -1)
         for batch in self._read(batches, (stage, epoch)):
             if len(batch) < batches.shape[1]:
                 reason = next(iter(batch.unreadable.values()))
                 raise AdaFocusError(f"none of the {len(self._training)} videos can be read; such as: {reason}")
             yield batch
 
-    def validation(self) -> Iterator[TrainingBatch]:
+    def validation(self, pieces: int = 1) -> Iterator[TrainingBatch]:
         """All clips once; unreadable ones are left out."""
         share = np.arange(self._rank, len(self._validation), self._size)
-        each = max(1, self._batch_size // self._size)
+        each = max(1, self._batch_size // self._size // pieces)
         yield from self._read([share[start : start + each] for start in range(0, len(share), each)], ())
 
     def _read(self, batches: Iterable[np.ndarray], moment: Moment) -> Iterator[TrainingBatch]:

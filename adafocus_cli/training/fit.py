@@ -50,6 +50,11 @@ class ProcessGroup:
         """Each process has a GPU of its own."""
         return torch.device(device.type, self.local) if self.size > 1 and device.type == "cuda" else device
 
+    @property
+    def on_this_machine(self) -> int:
+        """How many of them share its memory."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
+
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
         if self.size == 1:
@@ -189,7 +194,7 @@ class Fit:
                 started = time.monotonic()
                 running, unreadable = self._learn(current, epoch)
                 self.processes.share_buffers(current.learner)
-                validated, more = self._validate()
+                validated, more = self._validate(self.run.pieces_of(number))
                 unreadable = self._newly_unreadable(unreadable | more)
                 means = running.means(self.processes)
                 line = Epoch(
@@ -225,19 +230,20 @@ class Fit:
 
     def _learn(self, current: _RunningStage, epoch: int) -> tuple[RunningMeans, dict[str, str]]:
         """One epoch."""
-        running, unreadable, accumulate = RunningMeans(), dict[str, str](), self.run.settings.accumulate
-        self.observer.epoch_started(current.stage.name, epoch + 1, current.stage.epochs, self.loader.steps)
+        running, unreadable, pieces = RunningMeans(), dict[str, str](), self.run.pieces_of(current.number)
+        accumulate, steps = pieces * self.run.settings.accumulate, pieces * self.loader.steps
+        self.observer.epoch_started(current.stage.name, epoch + 1, current.stage.epochs, steps)
         current.shared.train()
-        for step, batch in enumerate(self.loader.training(current.number, epoch)):
+        for step, batch in enumerate(self.loader.training(current.number, epoch, pieces)):
             unreadable |= batch.unreadable
             # Random numbers follow from the place in the run, so checkpoints need no generator state.
             torch.manual_seed(
                 seed_for("step", self.run.settings.seed, current.number, epoch, step, self.processes.rank)
             )
             step_due = (step + 1) % accumulate == 0
-            result = self._backward(current, batch, step_due=step_due)
+            result = self._backward(current, batch, accumulate, step_due=step_due)
             if step_due:
-                done = (epoch + (step + 1 - accumulate) / self.loader.steps) / current.stage.epochs
+                done = (epoch + (step + 1 - accumulate) / steps) / current.stage.epochs
                 for group in current.optimizer.param_groups:
                     group["lr"] = _rate(current.stage, done) * group["factor"]
                 current.scaler.step(current.optimizer)
@@ -247,21 +253,23 @@ class Fit:
             self.observer.step_done(step + 1, running)
         return running, unreadable
 
-    def _backward(self, current: _RunningStage, batch: TrainingBatch, *, step_due: bool) -> dict[str, Tensor]:
+    def _backward(
+        self, current: _RunningStage, batch: TrainingBatch, accumulate: int, *, step_due: bool
+    ) -> dict[str, Tensor]:
         frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
         with nullcontext() if step_due else self.processes.without_averaging(current.shared):
             with self._autocast():
                 result: StepResult = current.shared(frames, targets)
-            current.scaler.scale(result.loss / self.run.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            current.scaler.scale(result.loss / accumulate).backward()  # type: ignore[no-untyped-call]
         right = (result.logits.argmax(dim=-1) == targets).float().mean()
         return {"loss": result.loss.detach(), "accuracy": right, **result.measures}
 
     @torch.no_grad()
-    def _validate(self) -> tuple[dict[str, float], dict[str, str]]:
+    def _validate(self, pieces: int) -> tuple[dict[str, float], dict[str, str]]:
         """Loss and accuracy on the validation clips."""
         running, unreadable = RunningMeans(), dict[str, str]()
         self.model.eval()
-        for batch in self.loader.validation():
+        for batch in self.loader.validation(pieces):
             unreadable |= batch.unreadable
             if len(batch):
                 frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)

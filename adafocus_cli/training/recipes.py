@@ -270,6 +270,8 @@ class Resources:
     """Options that do not change the curve of a run."""
 
     device: str = "auto"
+    memory: float | None = None
+    """In GB."""
     workers: int | None = None
     cache_gb: float = 2.0
     decoder: Literal["auto", "pyav", "decord"] = "auto"

@@ -19,16 +19,17 @@ import torch
 
 from adafocus_cli import weights_file
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.files import replacing, sha256_of
-from adafocus_cli.library.store import find_model
+from adafocus_cli.library.store import RUN_BEST, RUN_MODEL, find_model
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.recipes import TrainingSettings
 from adafocus_cli.weights_file import About
 
-CHECKPOINT, JOURNAL = "last.pt", "log.jsonl"
-BEST, LAST, FINAL = "best.safetensors", "last.safetensors", "model.safetensors"
-OWN_FILES = (CHECKPOINT, JOURNAL, BEST, LAST, FINAL)
+CHECKPOINT, JOURNAL, VALIDATION = "last.pt", "log.jsonl", "validation.csv"
+BEST, LAST, FINAL = RUN_BEST, "last.safetensors", RUN_MODEL
+OWN_FILES = (CHECKPOINT, JOURNAL, VALIDATION, BEST, LAST, FINAL)
 _FORMAT = "adafocus-training/1"
 
 
@@ -42,6 +43,11 @@ class TrainingRun:
     clips: Mapping[str, int]
     """How many there are for training and for validation."""
     command: str
+    pieces: tuple[int, ...] = ()
+    """Into how many each stage cuts its batches, so that they fit into memory; empty: none is cut."""
+
+    def pieces_of(self, stage: int) -> int:
+        return self.pieces[stage] if self.pieces else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,8 @@ class RunFolder:
 
     # Start and resume.
 
-    def begin(self, run: TrainingRun) -> None:
+    def begin(self, run: TrainingRun, validation: Dataset | None) -> None:
+        """Writes the settings, and the list of the validation clips; a synthetic world has none."""
         if (self.path / CHECKPOINT).exists():
             raise UsageError(
                 f"{self.path} has a run already; resume it with --resume {self.path}, or give another folder"
@@ -89,6 +96,9 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / JOURNAL).write_text(_line(asdict(run)), "utf-8")
+            if validation is not None:
+                with (self.path / VALIDATION).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                    validation.write(file)
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}; give another folder after -o") from error
 
@@ -120,6 +130,7 @@ class RunFolder:
             run["settings"] = TrainingSettings(**run["settings"])
             run["spec"] = ModelSpec.from_dict(run["spec"])
             run["labels"] = tuple(run["labels"])
+            run["pieces"] = tuple(run.get("pieces", ()))
             return TrainingRun(**run), progress, content["learning"]
         except (KeyError, TypeError, ValueError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
             raise AdaFocusError(

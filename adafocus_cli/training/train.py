@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from adafocus_cli.training.clips import FrameCache, Loader
 from adafocus_cli.training.data import ReadDataset, TrainingData, clip_sets, find_data
 from adafocus_cli.training.fit import Fit, ProcessGroup, TrainingObserver
 from adafocus_cli.training.initial_model import Notify
+from adafocus_cli.training.memory import Fitting, Room
 from adafocus_cli.training.recipes import Resources, TrainingSettings
 from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, TrainingRun
 
@@ -53,9 +54,12 @@ def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> T
     with _device_of_run(settings, context.resources, processes) as device:
         with processes.first_before_others():  # the others find what it has downloaded
             model = initial_model.begin(settings, data.labels, context.notify)
-        run = TrainingRun(settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command)
+        pieces = _pieces(model, settings, context, processes, device)
+        run = TrainingRun(
+            settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command, pieces=pieces
+        )
         if processes.first:
-            RunFolder(context.folder).begin(run)
+            RunFolder(context.folder).begin(run, data.validation.dataset)
             if run.spec.backbone is not None:
                 RunFolder(context.folder).copy_backbone(settings, run.spec)
         clips = f"{len(data.training)} clips for training, {len(data.validation)} for validation"
@@ -77,6 +81,7 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
         if processes.first:
             RunFolder(context.folder).truncate_journal(progress)
         model = initial_model.empty(run.spec, run.settings)
+        run = replace(run, pieces=_pieces(model, run.settings, context, processes, device, run.pieces))
         return _fit(run, model, data, context, processes, device, progress, learning)
 
 
@@ -90,7 +95,7 @@ def _fit(
     progress: RunProgress = RunProgress(),  # noqa: B008 - it is frozen
     learning: Mapping[str, Any] | None = None,
 ) -> TrainingOutcome:
-    settings, workers = run.settings, context.resources.workers
+    settings = run.settings
     training, validation, caches = clip_sets(
         data, run.spec, settings, context.resources, cache=context.folder / f".frames-{processes.rank}"
     )
@@ -102,14 +107,14 @@ def _fit(
             seed=settings.seed,
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
-            workers=default_workers() if workers is None else workers,
+            workers=_workers(context.resources),
             rank=processes.rank,
             size=processes.size,
         ) as loader,
     ):
         fit = Fit(
             run=run,
-            model=model.to(device),
+            model=model,
             loader=loader,
             folder=RunFolder(context.folder),
             observer=context.observer,
@@ -121,6 +126,32 @@ def _fit(
             learning=learning,
         )
         return TrainingOutcome(model=context.folder / FINAL, progress=fit.train())
+
+
+def _pieces(
+    model: Family,
+    settings: TrainingSettings,
+    context: RunContext,
+    processes: ProcessGroup,
+    device: torch.device,
+    at_least: tuple[int, ...] = (),
+) -> tuple[int, ...]:
+    """Into how many each stage cuts its batches; puts the model on the device."""
+    workers = _workers(context.resources)
+    model.to(device)
+    fitting = Fitting(
+        settings=settings,
+        device=device,
+        precision=_autocast_type(settings.precision, device),
+        room=Room.of(device, context.resources.memory, workers=workers, processes=processes.on_this_machine),
+        workers=workers,
+        notify=context.notify,
+    )
+    return tuple(map(max, zip(*processes.gather(fitting.pieces(model, at_least)), strict=True)))
+
+
+def _workers(resources: Resources) -> int:
+    return default_workers() if resources.workers is None else resources.workers
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def test_logits_are_added(adafocus: Adafocus, engine: FakeEngine, weights: str) 
     [
         (["classify"], 2, "no videos were given"),
         (["classify", "a.mp4", "-w", "gone.pth"], 1, "there is no checkpoint gone.pth"),
-        (["classify", "a.mp4", "-w", "."], 1, "is a folder"),
+        (["classify", "a.mp4", "-w", "."], 1, "neither a checkpoint nor the folder of a training run"),
         (["classify", "a.mp4", "-w", "-"], 2, "not read from standard input"),
         (["classify", "-", "--files-from", "-"], 2, "only once"),
         (["classify", "a.mp4", "-0"], 2, "add - or --files-from"),

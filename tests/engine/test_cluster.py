@@ -91,11 +91,11 @@ def rigged(monkeypatch):
     misbehave_on(monkeypatch, "crash", CRASH)
 
 
-def run(made, paths, engine, address=None, model="tiny.safetensors", **options):
+def run(made, paths, engine, address=None, model="tiny.safetensors", workers=2, **options):
     """Results by an engine as `batch` has them, one by one."""
     choice = ModelRequest(source=str(made / model), device="cpu")
-    who = Engine(name=engine, address=address, workers=2)
-    return who.tag(list(paths), who.load(choice), choice, TagRequest(workers=2, **options), threading.Event())
+    who = Engine(name=engine, address=address, workers=workers)
+    return who.tag(paths, who.load(choice), choice, TagRequest(workers=2, **options), threading.Event())
 
 
 def path_in(result):
@@ -140,11 +140,8 @@ def test_the_file_of_a_network_goes_with_the_one_that_only_compresses(made, two_
 
 @pytest.mark.usefixtures("rigged")
 def test_lost_workers_and_a_lost_machine_cost_nothing_but_what_kills_every_worker(made, two_nodes, tmp_path):
-    paths = []
-    for number in range(30):
-        path = tmp_path / f"{'poison' if number == 3 else number}.mp4"
-        path.symlink_to(made / f"videos/{number % 10}.mp4")
-        paths.append(str(path))
+    paths = links(made, tmp_path, 30)
+    paths[3] = str(Path(paths[3]).rename(tmp_path / "poison.mp4"))
     with closing(run(made, paths, "ray", two_nodes.address)) as results:
         found = [next(results) for _ in range(4)]
         kill_one_of(sorted(two_nodes.pids.iterdir(), key=lambda file: file.stat().st_mtime))
@@ -164,6 +161,37 @@ def kill_one_of(files):
         with suppress(ProcessLookupError):
             return os.kill(int(files.pop().name), signal.SIGKILL)
     raise AssertionError("there is no worker")
+
+
+def links(made, folder, count):
+    """So many videos of their own names."""
+    for number in range(count):
+        (folder / f"{number}.mp4").symlink_to(made / f"videos/{number % 10}.mp4")
+    return [str(folder / f"{number}.mp4") for number in range(count)]
+
+
+@pytest.mark.usefixtures("rigged")
+def test_machines_that_join_get_workers_and_those_that_leave_give_their_videos_back(made, two_nodes, tmp_path):
+    videos, pids_before = links(made, tmp_path, 30), set(two_nodes.pids.iterdir())
+
+    def await_workers(count):
+        end = time.monotonic() + 60
+        while len(set(two_nodes.pids.iterdir()) - pids_before) < count:
+            assert time.monotonic() < end, "no worker has joined"
+            time.sleep(0.05)
+
+    def paths():
+        yield from videos[:6]
+        await_workers(1)
+        joined = two_nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
+        await_workers(3)
+        yield from videos[6:18]
+        two_nodes.remove_node(joined, allow_graceful=False)
+        yield from videos[18:]
+
+    found = list(run(made, paths(), "ray", two_nodes.address, workers=None))
+    assert Counter(map(path_in, found)) == Counter(videos)
+    assert {result.status for result in found} == {"ok"}
 
 
 # The command line
@@ -323,11 +351,16 @@ def test_paths_that_break_off_are_an_error_when_the_others_are_through():
 
 
 def test_there_is_a_worker_for_each_accelerator_or_else_for_each_processor():
-    plan = cluster.ClusterPlan.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=16)
-    assert plan == cluster.ClusterPlan(workers=2, cpus=8, gpus=1, depth=32)
-    plan = cluster.ClusterPlan.of([{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}], workers=None, lanes=None)
-    assert plan == cluster.ClusterPlan(workers=20, cpus=1, gpus=0, depth=3)
-    assert cluster.ClusterPlan.of([{"CPU": 4.0}], workers=3, lanes=16).workers == 3
+    nodes = [{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}]
+    plan = cluster.ClusterPlan.of(nodes, workers=None, lanes=16)
+    assert plan == cluster.ClusterPlan(workers=None, cpus=8, gpus=1, depth=32)
+    assert plan.count(nodes) == 2
+    assert plan.count([*nodes, {"CPU": 8.0, "GPU": 4.0}]) == 3  # it has processors for one only
+    plan = cluster.ClusterPlan.of(nodes, workers=None, lanes=None)
+    assert plan == cluster.ClusterPlan(workers=None, cpus=1, gpus=0, depth=3)
+    assert plan.count(nodes) == 20
+    assert plan.count([]) == 1
+    assert cluster.ClusterPlan.of(nodes, workers=3, lanes=16).count(nodes) == 3
 
 
 def test_a_machine_with_another_version_is_refused(made):

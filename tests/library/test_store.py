@@ -101,6 +101,15 @@ def test_a_label_list_must_fit(adafocus, tiny_file, tmp_path):
     assert adafocus("models", "add", tiny_file, "--name", "mine", "--labels", names).code == 0
 
 
+def test_the_folder_of_a_run_is_its_model_or_the_best_so_far(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.safetensors").touch()
+    assert find_model(run) == find_model(f"{run}/") == run / "best.safetensors"
+    (run / "model.safetensors").touch()
+    assert find_model(run) == run / "model.safetensors"
+
+
 @pytest.mark.parametrize(
     ("model", "error", "words"),
     [

@@ -73,6 +73,16 @@ def test_what_can_be_seen_is_learnt_also_from_folders_of_images(train, tmp_path,
     assert json.loads(weights_file.read_about(tmp_path / "run/model.safetensors").training)["accuracy"] == 1.0
 
 
+def test_the_clips_that_were_kept_back_are_a_list_that_evaluate_reads(train, videos, monkeypatch, capsys):
+    assert train("videos", "-r", "v2", "--epochs", 1, "-o", "run", "-q") == 0
+    best = lines_of(Path("run"))[1]["val_accuracy"]
+    monkeypatch.chdir(videos)
+    capsys.readouterr()
+    assert run(["evaluate", "../run/validation.csv", "-w", "../run", "--format", "json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert (numbers["videos"]["tagged"], numbers["accuracy"]["top1"]) == (2, best)
+
+
 def test_the_same_seed_gives_the_same_run_and_another_does_not(train, videos):
     losses = []
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
