@@ -311,6 +311,15 @@ RecordsOutput = Annotated[
         help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
     ),
 ]
+SegmentsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--segments",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+        help="Also write a CSV file with one row per segment: from when to when which label holds.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", rich_help_panel=OUTPUT, help="Replace existing output files.")
 ]

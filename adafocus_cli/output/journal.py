@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.files import replacing
 from adafocus_cli.output.line_files import (
     CsvLines,
     FileCompression,
@@ -50,7 +51,7 @@ from adafocus_cli.output.records import (
     with_origin,
 )
 from adafocus_cli.output.sqlite import DatabaseFile, DatabaseStore
-from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS, line_of
+from adafocus_cli.output.writers import PATCH_COLUMNS, SEGMENT_COLUMNS, VIDEO_COLUMNS, line_of, segment_rows
 from adafocus_cli.schema import Record, Result
 
 
@@ -271,6 +272,10 @@ def check_name(path: Path) -> None:
         )
 
 
+def is_csv(path: Path) -> bool:
+    return _endings(path)[0] == ".csv"
+
+
 def record_file(path: Path) -> RecordFile:
     """A file by its ending, to be read or written as a whole."""
     check_name(path)
@@ -310,13 +315,23 @@ def whole_records(results: Path) -> Iterator[Record]:
         yield record
 
 
-# How what `classify` writes begins: lines, an array, one without videos, and tables of videos and of patches.
+def write_segments(results: Path, output: Path) -> None:
+    """All segments of a file of whole records as CSV; the file takes its place when it is complete."""
+    then = "the records are complete: make room, and run it again"
+    with as_our_errors(output, then), replacing(output) as file:
+        file.write(line_of(SEGMENT_COLUMNS).encode())
+        for record in whole_records(results):
+            file.write("".join(map(line_of, segment_rows(record))).encode())
+
+
+# How what `classify` writes begins: lines, an array, one without videos, and tables of videos, patches and segments.
 _BEGINNINGS = (
     b'{"schema": "adafocus/1", ',
     b'[\n{"schema": "adafocus/1", ',
     b"[]\n",
     line_of(VIDEO_COLUMNS).encode(),
     line_of(PATCH_COLUMNS).encode(),
+    line_of(SEGMENT_COLUMNS).encode(),
 )
 
 

@@ -158,6 +158,21 @@ def row_and_record(record: Record) -> list[Cell]:
     return [plain_text(value) if isinstance(value, str) else value for value in values]
 
 
+def best_window(record: Record, tag: Mapping[str, Any]) -> tuple[float, float] | None:
+    """From when to when the window lasts in which a label of a video in windows has its highest score."""
+    best, windows = tag.get("best"), record.get("windows") or ()
+    if best is None or not 0 <= best["window"] < len(windows):
+        return None
+    window = windows[best["window"]]
+    return window["start"], window["end"]
+
+
+def parents_in(record: Record) -> dict[str, str]:
+    """The wider names of labels, as far as a record has them: segments do not."""
+    lists = (record["labels"], *(window["labels"] for window in record.get("windows") or ()))
+    return {tag["label"]: tag["parent"] for tags in lists for tag in tags if tag.get("parent") is not None}
+
+
 def plain_text(text: str) -> str:
     """Bytes of a file name that are no text are spelled as JSON spells them."""
     return text.encode("utf-8", "backslashreplace").decode()
