@@ -23,6 +23,7 @@ from adafocus_cli.cli import (
     classify,
     doctor,
     evaluate,
+    find,
     flops,
     merge,
     models,
@@ -64,6 +65,7 @@ app.command(help=bench.HELP, epilog=bench.EXAMPLES)(bench.bench)
 app.command(help=flops.HELP, epilog=flops.EXAMPLES)(flops.flops)
 app.command(help=render.HELP, epilog=render.EXAMPLES)(render.render)
 app.command(help=merge.HELP, epilog=merge.EXAMPLES)(merge.merge)
+app.command(help=find.HELP, epilog=find.EXAMPLES)(find.find)
 app.command(help=report.HELP, epilog=report.EXAMPLES)(report.report)
 app.command(help=doctor.HELP, epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(models.app, name="models", help=models.HELP, epilog=models.EXAMPLES)

@@ -308,7 +308,7 @@ RecordsOutput = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=OUTPUT,
-        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
+        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .json, .parquet, .sqlite, .db.",
     ),
 ]
 SegmentsFile = Annotated[

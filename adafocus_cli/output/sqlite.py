@@ -40,10 +40,16 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def records(self) -> Iterator[Record]:
+    def records(self, *, naming: Callable[[str, str | None], bool] | None = None) -> Iterator[Record]:
+        """All, or those with a label or a segment for which `naming` is true of its label and parent."""
         with closing(_connect(self.path)) as connection:
-            for (text,) in connection.execute("SELECT record FROM videos ORDER BY rowid"):
-                yield json.loads(text)
+            try:
+                chosen = "" if naming is None else _chosen(connection, naming)
+                for (text,) in connection.execute(f"SELECT record FROM videos {chosen} ORDER BY rowid"):
+                    yield json.loads(text)
+            except (sqlite3.DatabaseError, ValueError) as error:
+                text = f"{self.path} was not written by adafocus batch ({error}); give another file"
+                raise UsageError(text) from None
 
     def build(self, records: Iterable[Record]) -> None:
         with replacing(self.path) as file, closing(_connect(Path(file.name))) as connection:
@@ -142,6 +148,18 @@ class DatabaseStore(RecordStore):
             "DELETE FROM videos WHERE settings = ? AND path NOT IN (SELECT path FROM temp.names)",
             (self._settings.text,),
         )
+
+
+def _chosen(connection: sqlite3.Connection, naming: Callable[[str, str | None], bool]) -> str:
+    """A condition for videos; none where there are no tables that say what is in them."""
+    if not all(is_ours(connection, table) for table in ("labels", "segments")):
+        return ""
+    names = connection.execute("SELECT label, parent FROM labels UNION SELECT label, parent FROM segments")
+    chosen = {(label,) for label, parent in names if naming(label, parent)}
+    connection.execute("CREATE TEMP TABLE chosen (label TEXT PRIMARY KEY) WITHOUT ROWID")
+    connection.executemany("INSERT INTO chosen VALUES (?)", chosen)
+    parts = (f"SELECT video FROM {table} JOIN temp.chosen USING (label)" for table in ("labels", "segments"))
+    return f"WHERE id IN ({' UNION '.join(parts)})"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -64,11 +64,11 @@ class Sink:
     def is_untouched_file(self) -> bool:
         return self.can_rewind and self._fresh
 
-    def write(self, text: str, *, ending: str = "") -> None:
+    def write(self, text: str | bytes, *, ending: str = "") -> None:
         """Writes all of it at once. `ending` completes a file that can be rewound; the next piece replaces it."""
         if self._gone:
             return
-        content = text.encode("utf-8", "backslashreplace")
+        content = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
         left = "what was written before it is complete"
         try:
             if not self.can_rewind:

@@ -136,7 +136,7 @@ def test_the_summary_tells_what_it_cost_and_where_the_time_went(library):
     [
         (["--shard", "4/3"], "--shard 4/3 must be K/N with 1 ≤ K ≤ N"),
         (["--overwrite", "--append"], "exclude each other"),
-        (["--failed", "tags.jsonl"], "give two files"),
+        (["--failed", "tags.jsonl"], "give a file for each"),
         (["--failed", "lost.mp4"], "would be overwritten"),
         (["--files-from", "list.txt", "--watch"], "not a list"),
         (["--files-from", "list.txt", "--failed", "list.txt"], "would be overwritten"),
