@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adafocus_cli.errors import AdaFocusError, printable
+from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.output.journal import record_file
 from adafocus_cli.output.line_files import ArrayFile, LineFile
 from adafocus_cli.output.records import RecordOrigin, best_window, is_flat, key_of, listed_path, parents_in
@@ -102,9 +102,9 @@ class Search:
         self._results, self._query = results, query
         self._skips = _Skips(query)
         found: dict[_Identity, FoundVideo] = {}
-        for identity, record in self._records():
+        for identity, hits in self._hits():
             found.pop(identity, None)
-            if hits := hits_of(record, query):
+            if hits:
                 self._skips.count(identity)
                 found[identity] = FoundVideo(hits[0].path, tuple(hits))
         self._identities = frozenset(found)
@@ -112,7 +112,10 @@ class Search:
 
     def records(self) -> Iterator[Record]:
         """The whole records of these videos, read again; of several of one, the last counts."""
-        return (record for identity, record in self._records() if identity in self._identities)
+        for path in self._results:
+            for record in self._records(path):
+                if _identity(record) in self._identities:
+                    yield record
 
     def nothing(self) -> AdaFocusError:
         """What to say where nothing was found."""
@@ -126,22 +129,31 @@ class Search:
     def _is_named(self, name: str) -> bool:
         return (self._query.text or self._query.parent).lower() in name.lower()
 
-    def _records(self) -> Iterator[tuple[_Identity, Record]]:
+    def _hits(self) -> Iterator[tuple[_Identity, list[Hit]]]:
         for path in self._results:
-            file = record_file(path)
-            if isinstance(file, DatabaseFile):
-                records = file.records(naming=self._query.names)
-            elif isinstance(file, (LineFile, ArrayFile)):
-                records = file.records(skip=self._skips)
-            else:
-                records = file.records()
-            for record in records:
-                origin = RecordOrigin.of(record)
-                yield (key_of(origin.path), origin.settings), record
+            for record in self._records(path):
+                try:
+                    yield _identity(record), hits_of(record, self._query)
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    text = "has something that is not a record of adafocus; take it out, or give another file"
+                    raise UsageError(f"{path} {text}") from None
+
+    def _records(self, path: Path) -> Iterator[Record]:
+        file = record_file(path)
+        if isinstance(file, DatabaseFile):
+            return file.records(naming=self._query.names)
+        if isinstance(file, (LineFile, ArrayFile)):
+            return file.records(skip=self._skips)
+        return file.records()
 
 
 _Identity = tuple[str, str]
 """What tells records from one another: the key of the path, and the settings."""
+
+
+def _identity(record: Record) -> _Identity:
+    origin = RecordOrigin.of(record)
+    return key_of(origin.path), origin.settings
 
 
 class _Skips:
