@@ -348,6 +348,24 @@ Xmp = Annotated[
     bool,
     typer.Option("--xmp", metavar="", rich_help_panel=SIDECARS, help="Write tags, and segments as markers, as XMP."),
 ]
+Nfo = Annotated[
+    bool,
+    typer.Option(
+        "--nfo",
+        metavar="",
+        rich_help_panel=SIDECARS,
+        help="Write tags, and segments as a plot, as NFO for media centres such as Kodi.",
+    ),
+]
+WriteTags = Annotated[
+    bool,
+    typer.Option(
+        "--write-tags",
+        metavar="",
+        rich_help_panel=SIDECARS,
+        help="Write the XMP into the video files, MP4 and MOV; each is replaced by a copy with the tags in it.",
+    ),
+]
 SidecarFolder = Annotated[
     Path | None,
     typer.Option(
@@ -387,14 +405,16 @@ class SidecarRequest:
     subtitles: Literal["vtt", "srt"] | None
     chapters: bool
     xmp: bool
+    nfo: bool
+    write_tags: bool
     folder: Path | None
     map: Path | None
 
     def open(self, output: Path | None, request: TagRequest) -> Sidecars | None:
         """The writer of these files, for results in `output`; None if none are wanted."""
         timed = [*filter(None, [self.subtitles]), *(["chapters"] if self.chapters else [])]
-        kinds = (*timed, *(["xmp"] if self.xmp else []))
-        if not kinds:
+        kinds = (*timed, *(["xmp"] if self.xmp else []), *(["nfo"] if self.nfo else []))
+        if not kinds and not self.write_tags:
             for option, value in (("--sidecars", self.folder), ("--map", self.map)):
                 if value is not None:
                     raise UsageError(f"{option} {value} is for files beside the results; add --subtitles vtt or --xmp")
@@ -402,12 +422,13 @@ class SidecarRequest:
         if timed and request.windows is None:
             option = "--chapters" if self.subtitles is None else f"--subtitles {self.subtitles}"
             raise UsageError(f"{option} shows what happens when; add --window SECONDS")
-        if self.folder is None and output is None:
+        if kinds and self.folder is None and output is None:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
         from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
 
         folder = self.folder or (output or Path()).parent
-        return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))
+        tags = TagMap() if self.map is None else read_tag_map(self.map)
+        return Sidecars(folder, kinds, tags, into_videos=self.write_tags)
 
 
 # The parameters of commands that stand for these options. Their defaults are those of the requests.
@@ -438,6 +459,8 @@ _SHARED: dict[str, Any] = {
     "subtitles": Subtitles,
     "chapters": Chapters,
     "xmp": Xmp,
+    "nfo": Nfo,
+    "write_tags": WriteTags,
     "sidecars_": SidecarFolder,
     "map_": TagMapFile,
     "quiet": Quiet,
@@ -446,7 +469,8 @@ _SHARED: dict[str, Any] = {
 _GIB = 1 << 30
 _DEFAULTS = {
     **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
-    **{"null": False, "chapters": False, "xmp": False, "quiet": False, "verbose": False, "workers": None},
+    **dict.fromkeys(("null", "chapters", "xmp", "nfo", "write_tags", "quiet", "verbose"), False),
+    "workers": None,
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
 
@@ -538,8 +562,7 @@ def _sources(given: Mapping[str, Any]) -> Sources:
 
 
 def _sidecars(given: Mapping[str, Any]) -> SidecarRequest:
-    names = ("subtitles", "chapters", "xmp")
-    return SidecarRequest(folder=given["sidecars_"], map=given["map_"], **{name: given[name] for name in names})
+    return SidecarRequest(folder=given["sidecars_"], map=given["map_"], **{name: given[name] for name in _BESIDE})
 
 
 def _terminal(given: Mapping[str, Any]) -> Terminal:
@@ -548,6 +571,7 @@ def _terminal(given: Mapping[str, Any]) -> Terminal:
     return terminal
 
 
+_BESIDE = ("subtitles", "chapters", "xmp", "nfo", "write_tags")
 _NAMED = ("model", "weights")
 _MODEL = (*_NAMED, "labels", "patch_size")
 _RUN = ("device", "precision", "runtime", "batch_size")
@@ -573,7 +597,7 @@ CalibrateTagOptions = Annotated[TagRequest, Group(("decoder", "decode_timeout", 
 RenderTagOptions = Annotated[TagRequest, Group((*_LEAVE, *_LIMITS), _tag_request)]
 
 SourceOptions = Annotated[Sources, Group(("inputs", "files_from", "null"), _sources)]
-SidecarOptions = Annotated[SidecarRequest, Group(("subtitles", "chapters", "xmp", "sidecars_", "map_"), _sidecars)]
+SidecarOptions = Annotated[SidecarRequest, Group((*_BESIDE, "sidecars_", "map_"), _sidecars)]
 TerminalOptions = Annotated[Terminal, Group(("quiet", "verbose"), _terminal)]
 VerboseOption = Annotated[Terminal, Group(("verbose",), _terminal)]
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.files import replacing
+from adafocus_cli.files import replacing, sync_folder
 from adafocus_cli.output.records import (
     COLUMNS,
     Known,
@@ -561,13 +561,3 @@ class LineStore(RecordStore):
 def _is_beginning(content: bytes, whole: bytes) -> bool:
     """As far as both go; a power loss may have left zeros."""
     return whole.startswith(content.rstrip(b"\0")[: len(whole)])
-
-
-def sync_folder(path: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    with suppress(OSError):  # Windows opens no folders
-        descriptor = os.open(path.absolute().parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
