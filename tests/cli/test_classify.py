@@ -232,7 +232,7 @@ def test_what_is_not_of_classify_is_replaced_only_if_asked_to(
     assert "clip.mp4" in notes.read_text() or "a.mp4" in notes.read_text()
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "json"])
 def test_records_of_batch_are_replaced_only_if_asked_to(
     adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, ending: str
 ) -> None:
