@@ -44,8 +44,6 @@ Dogs of all breeds, sure ones, in one folder:
 
 0 found · 1 nothing found · 2 wrong usage · 3 some clips could not be cut"""
 
-FILTERS, CLIPS = options.ANSWER, options.INPUT
-
 Text = Annotated[
     str, typer.Argument(metavar="TEXT", help="Part of a label or of its parent; '' for all.", show_default=False)
 ]
@@ -58,7 +56,7 @@ Parent = Annotated[
     typer.Option(
         "--parent",
         metavar="TEXT",
-        rich_help_panel=FILTERS,
+        rich_help_panel=options.FILTERS,
         show_default=False,
         help="Only labels with this in the name of their parent, such as dog.",
     ),
@@ -66,23 +64,38 @@ Parent = Annotated[
 Score = Annotated[
     float,
     typer.Option(
-        "--min-score", metavar="SCORE", min=0, max=1, rich_help_panel=FILTERS, help="Only hits with this score or more."
+        "--min-score",
+        metavar="SCORE",
+        min=0,
+        max=1,
+        rich_help_panel=options.FILTERS,
+        help="Only hits with this score or more.",
     ),
 ]
 Folder = Annotated[
     str | None,
-    typer.Option("--folder", metavar="FOLDER", rich_help_panel=FILTERS, help="Only videos below FOLDER, at any depth."),
+    typer.Option(
+        "--folder", metavar="FOLDER", rich_help_panel=options.FILTERS, help="Only videos below FOLDER, at any depth."
+    ),
 ]
 Shortest = Annotated[
     float,
     typer.Option(
-        "--min-duration", metavar="SECONDS", min=0, rich_help_panel=FILTERS, help="Only videos that last as long."
+        "--min-duration",
+        metavar="SECONDS",
+        min=0,
+        rich_help_panel=options.FILTERS,
+        help="Only videos that last SECONDS or more.",
     ),
 ]
 Longest = Annotated[
     float | None,
     typer.Option(
-        "--max-duration", metavar="SECONDS", min=0, rich_help_panel=FILTERS, help="Only videos that last no longer."
+        "--max-duration",
+        metavar="SECONDS",
+        min=0,
+        rich_help_panel=options.FILTERS,
+        help="Only videos that last SECONDS or less.",
     ),
 ]
 FormatOption = Annotated[
@@ -115,7 +128,7 @@ Cut = Annotated[
     typer.Option(
         "--cut",
         metavar="FOLDER",
-        rich_help_panel=CLIPS,
+        rich_help_panel=options.CLIPS,
         help="Also cut every hit out of its video, into FOLDER; without encoding it again.",
     ),
 ]
@@ -125,13 +138,15 @@ Pad = Annotated[
         "--pad",
         metavar="SECONDS",
         min=0,
-        rich_help_panel=CLIPS,
+        rich_help_panel=options.CLIPS,
         help="Time before and after each hit in clips and playlists.",
     ),
 ]
 Videos = Annotated[
     Path | None,
-    typer.Option("--videos", metavar="FOLDER", rich_help_panel=CLIPS, help="Folder of the videos, if they have moved."),
+    typer.Option(
+        "--videos", metavar="FOLDER", rich_help_panel=options.CLIPS, help="Folder of the videos, if they have moved."
+    ),
 ]
 
 

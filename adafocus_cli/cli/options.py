@@ -43,13 +43,15 @@ BATCH = "Batch"
 ENGINE = "Engine"
 OUTPUT = "Output"
 SIDECARS = "Files for players and media libraries"
+FILTERS = "What is found"
+CLIPS = "Clips and playlists"
 TRAIN_DATA = "Labelled videos"
 TRAIN_MODEL = "The model"
 TRAIN_METHOD = "How it learns"
 TRAIN_RUN = "The run"
 PANELS = (
     *(TRAIN_DATA, TRAIN_MODEL, TRAIN_METHOD, TRAIN_RUN),
-    *(MODEL, ANSWER, EXITS, INPUT, COMPARED, BATCH, ENGINE, OUTPUT, SIDECARS),
+    *(MODEL, ANSWER, EXITS, INPUT, COMPARED, BATCH, ENGINE, FILTERS, OUTPUT, CLIPS, SIDECARS),
 )
 
 
