@@ -57,6 +57,7 @@ class DatabaseFile:
             _make_tables(connection, self.path)
             for record in records:
                 _insert(connection, record)
+            _make_indices(connection)  # last, which is quicker than to keep them in order all the way
             connection.commit()
 
 
@@ -131,6 +132,7 @@ class DatabaseStore(RecordStore):
                 if table == "videos" or is_ours(self._connection, table):
                     self._connection.execute(f"DROP TABLE IF EXISTS {table}")
         _make_tables(self._connection, path)
+        _make_indices(self._connection)
         for (text,) in self._connection.execute("SELECT DISTINCT settings FROM videos"):
             self._settings.are_those_of(text, path)
         self._learn_names()
@@ -211,6 +213,9 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
                 f"{path} has a table {table} with other columns than adafocus gives it; give another file, or make "
                 f"one of its records: adafocus merge {path} -o NEW.sqlite"
             )
+
+
+def _make_indices(connection: sqlite3.Connection) -> None:
     for name, what in _INDICES.items():
         connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {what}")
 
