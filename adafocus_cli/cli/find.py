@@ -174,8 +174,12 @@ def find(
     _check_files(results, output, videos, overwrite=overwrite)
     longest = float("inf") if max_duration is None else max_duration
     query = Query(
-        **{"text": text, "parent": parent, "min_score": min_score, "folder": folder},
-        **{"min_duration": min_duration, "max_duration": longest},
+        text=text,
+        parent=parent,
+        min_score=min_score,
+        folder=folder,
+        min_duration=min_duration,
+        max_duration=longest,
     )
     search = Search(results, query)
     if not search.videos:

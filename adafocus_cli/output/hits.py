@@ -63,9 +63,12 @@ def _csv(hits: Sequence[Hit], pad: float) -> Iterator[str]:
 
 def _row(hit: Hit) -> list[Cell]:
     """With the place of the first look."""
-    look = hit.looks[0].to_dict() if hit.looks else {"time": None, "box": [None] * 4}
-    about = [hit.path, hit.label, hit.parent, hit.score, hit.start, hit.end, hit.duration]
-    return [*about, len(hit.looks), look["time"], *look["box"]]
+    where: list[Cell] = [None] * 5
+    if hit.looks:
+        look = hit.looks[0].to_dict()
+        where = [look["time"], *look["box"]]
+    about: list[Cell] = [hit.path, hit.label, hit.parent, hit.score, hit.start, hit.end, hit.duration]
+    return [*about, len(hit.looks), *where]
 
 
 def _playlist(hits: Sequence[Hit], pad: float) -> Iterator[str]:
@@ -105,7 +108,7 @@ def _write_table(videos: Sequence[FoundVideo], sink: Sink) -> None:
     for video in videos:
         table = Table.grid(padding=(0, 2, 0, 0))
         for options in ({"justify": "right", "no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}, {}):
-            table.add_column(**options)  # type: ignore[arg-type]
+            table.add_column(**options)
         for hit in video.hits:
             score = "" if hit.score is None else f"{100 * hit.score:.0f} %"
             table.add_row(f"  {score}", _when(hit), Text(printable(_named(hit))), Text(_where(hit), style="dim"))

@@ -227,11 +227,13 @@ def _of_label(record: Record, raw: Mapping[str, Any], tag: Tag, about: Mapping[s
 
 
 def _looks(record: Record, tag: Tag | None, span: tuple[float, float] | None) -> tuple[PatchBox, ...]:
+    steps = None if tag is None or tag.looks is None else set(tag.looks)
     looks = map(PatchBox.from_dict, record["trajectory"])
-    if tag is not None and tag.looks is not None:
-        steps = set(tag.looks)
-        looks = (look for look in looks if look.step in steps)
-    return tuple(look for look in looks if span is None or span[0] <= look.time <= span[1])
+    return tuple(
+        look
+        for look in looks
+        if (steps is None or look.step in steps) and (span is None or span[0] <= look.time <= span[1])
+    )
 
 
 def _hits_of_row(row: Record, query: Query) -> list[Hit]:
@@ -244,8 +246,8 @@ def _hits_of_row(row: Record, query: Query) -> list[Hit]:
         name, _, number = entry.replace("\\|", "|").rpartition(":")
         score = float(number) if number else None
         if name and query.names(name, None) and query.has_score(score):
-            about = {"path": path, "duration": duration}
-            hits.append(Hit(**about, label=name, parent=None, score=score, start=None, end=None))
+            about: dict[str, Any] = {"path": path, "duration": duration, "parent": None, "start": None, "end": None}
+            hits.append(Hit(**about, label=name, score=score))
     return hits
 
 
