@@ -337,7 +337,7 @@ class ArrayFile:
                 yield from entries
             except ValueError:
                 raise UsageError(
-                    f"{self.path} is not a list of records; give a file that adafocus classify or batch has written"
+                    f"{self.path} is not a list of records, as classify and batch write it; give another file"
                 ) from None
 
     def build(self, records: Iterable[Record]) -> None:
