@@ -5,7 +5,7 @@ Knows nothing of models; a model asks for as many names as it has outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -151,17 +151,22 @@ def scores_of(logits: np.ndarray, family: str) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -50, 50))))
 
 
-def best_tags(scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float) -> tuple[Tag, ...]:
-    """The best labels; of equal scores the lower index first."""
+def best_tags(
+    scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float, held: Collection[int] = ()
+) -> tuple[Tag, ...]:
+    """The best labels; of equal scores the lower index first. Those in `held` may have a score below `min_score`."""
     import numpy as np
 
-    best = np.argsort(-scores, kind="stable")[:top_k]
-    return tuple(Tag(labels[i], int(i), float(scores[i]), labels.parent(i)) for i in best if scores[i] >= min_score)
+    told = scores >= min_score
+    told[list(held)] = True
+    order = np.argsort(-scores, kind="stable")
+    best = order[told[order]][:top_k]
+    return tuple(Tag(labels[i], int(i), float(scores[i]), labels.parent(i)) for i in best)
 
 
 def tags_or_guess(
-    scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float
+    scores: np.ndarray, labels: LabelSet, *, top_k: int, min_score: float, held: Collection[int] = ()
 ) -> tuple[tuple[Tag, ...], Tag | None]:
-    """The best labels; the second is the best guess where none has `min_score`."""
-    tags = best_tags(scores, labels, top_k=top_k, min_score=min_score)
+    """The best labels, those in `held` whatever their score; the second is the best guess where there are none."""
+    tags = best_tags(scores, labels, top_k=top_k, min_score=min_score, held=held)
     return tags, None if tags else best_tags(scores, labels, top_k=1, min_score=0.0)[0]

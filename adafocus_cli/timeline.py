@@ -49,7 +49,10 @@ def joined(parts: Sequence[Part], labels: LabelSet, *, top_k: int, min_score: fl
     else:
         overall = scores.mean(axis=0)
         answer = logits[0] if len(parts) == 1 else np.log(overall).astype(np.float32)
-    tags, guess = tags_or_guess(overall, labels, top_k=top_k, min_score=min_score)
+    found = segments([part.window for part in parts], scores, labels, min_score=min_score)
+    # The threshold is for segments: what is sure in a part of a film may be rare in all of it.
+    held = {segment.index for segment in found}
+    tags, guess = tags_or_guess(overall, labels, top_k=top_k, min_score=min_score, held=held)
     looks = chain.from_iterable(result.trajectory for result in results)
     return replace(
         results[-1],
@@ -63,7 +66,7 @@ def joined(parts: Sequence[Part], labels: LabelSet, *, top_k: int, min_score: fl
         logits=answer,
         step_logits=logits,
         windows=tuple(_of_window(part) for part in parts),
-        segments=segments([part.window for part in parts], scores, labels, min_score=min_score),
+        segments=found,
     )
 
 

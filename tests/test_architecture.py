@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from adafocus_cli.output.journal import record_file
+from tests.output.made_up import tagged
+
 PACKAGE = Path(__file__).parents[1] / "adafocus_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 VIDEO = PACKAGE.parent / "examples" / "espresso.mp4"
@@ -167,8 +170,13 @@ def test_modules_say_what_they_do(path):
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
-@pytest.mark.parametrize("command", [["--help"], ["classify", "--help"], ["--version"]])
-def test_help_loads_nothing_heavy(command):
+@pytest.mark.parametrize(
+    "command", [["--help"], ["classify", "--help"], ["--version"], ["find", "sumo", "tags.sqlite"]]
+)
+def test_help_and_find_load_nothing_heavy(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
+    record_file(tmp_path / "tags.sqlite").build([tagged().to_dict()])
     script = (
         "import sys; sys.argv = ['adafocus', *sys.argv[1:]]\n"
         "from adafocus_cli.__main__ import main\n"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from adafocus_cli.labels import LabelSet, softmax
-from adafocus_cli.timeline import segments, steady
+from adafocus_cli.timeline import Part, joined, segments, steady
 from adafocus_cli.video.windows import Window
+from tests.output.made_up import tagged
 
 LABELS = LabelSet(("a", "b", "c"), "made up")
 
@@ -65,3 +66,29 @@ def test_the_path_is_the_best_of_all_paths():
 
     every = np.stack(np.meshgrid(*[range(3)] * 6), -1).reshape(-1, 6)
     assert worth(steady(made)) == pytest.approx(max(map(worth, every.tolist())))
+
+
+def film(labels, *, min_score, top_k=5):
+    """The result of windows that are sure of one label each."""
+    answers = 8.0 * np.eye(3, dtype=np.float32)[["abc".index(label) for label in labels]]
+    each = zip(windows(len(labels)), answers, strict=True)
+    parts = [Part(window, tagged(logits=answer), frozenset([window.index])) for window, answer in each]
+    return joined(parts, LABELS, top_k=top_k, min_score=min_score)
+
+
+def test_a_label_of_half_a_film_is_a_label_of_it_whatever_its_mean():
+    result = film("aaabbb", min_score=0.6)
+    assert [(tag.label, round(tag.score, 1)) for tag in result.labels] == [("a", 0.5), ("b", 0.5)]
+    assert result.best_guess is None
+    assert {segment.label for segment in result.segments} == {"a", "b"}
+
+
+def test_the_labels_of_segments_come_before_others_that_are_below_the_threshold():
+    assert [tag.label for tag in film("aaaabbbc", min_score=0.6, top_k=1).labels] == ["a"]
+    assert [tag.label for tag in film("aaaabbbc", min_score=0.6).labels] == ["a", "b"]
+
+
+def test_a_film_without_a_segment_above_the_threshold_has_no_label():
+    result = film("abc", min_score=0.9)
+    assert (result.labels, result.segments) == ((), ())
+    assert result.best_guess is not None

@@ -23,11 +23,13 @@ from adafocus_cli.cli import (
     classify,
     doctor,
     evaluate,
+    find,
     flops,
     merge,
     models,
     render,
     report,
+    schema,
     train,
 )
 from adafocus_cli.cli.inputs import is_video_name
@@ -64,7 +66,9 @@ app.command(help=bench.HELP, epilog=bench.EXAMPLES)(bench.bench)
 app.command(help=flops.HELP, epilog=flops.EXAMPLES)(flops.flops)
 app.command(help=render.HELP, epilog=render.EXAMPLES)(render.render)
 app.command(help=merge.HELP, epilog=merge.EXAMPLES)(merge.merge)
+app.command(help=find.HELP, epilog=find.EXAMPLES)(find.find)
 app.command(help=report.HELP, epilog=report.EXAMPLES)(report.report)
+app.command(help=schema.HELP, epilog=schema.EXAMPLES)(schema.schema)
 app.command(help=doctor.HELP, epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(models.app, name="models", help=models.HELP, epilog=models.EXAMPLES)
 

@@ -166,6 +166,7 @@ def batch(
     address: Address = None,
     workers: BatchWorkers = None,
     failed: Failed = None,
+    segments: options.SegmentsFile = None,
     overwrite: options.Overwrite = False,
     append: Append = False,
     prune: Prune = False,
@@ -173,7 +174,7 @@ def batch(
     videos = BatchVideos(sources, Shard.named(shard or "1/1"), settle if watch else None)
     pruned = PruneScope.of(sources) if prune else None
     beside = sidecars.open(output, request)
-    target = BatchOutput(output, failed, _mode(overwrite, append), logits, beside, pruned)
+    target = BatchOutput(output, failed, segments, _mode(overwrite, append), logits, beside, pruned)
     target.check(options.files_read(sources, model, request))
     chosen = Engine(name=engine, address=address, workers=workers)
     request = replace(request, workers=workers or cores())
@@ -220,6 +221,7 @@ def _run(
         stopped = stop.is_set()
         if target.pruned and not stopped:
             removed = target.pruned.prune(journal, terminal)
+    target.write_segments()
     if not ledger.tally.all and not stopped and not videos.may_be_none:
         raise AdaFocusError("no videos among the inputs; give files, patterns, or folders with videos")
     if removed is not None:
@@ -313,10 +315,11 @@ class PruneScope:
 
 @dataclass(frozen=True)
 class BatchOutput:
-    """The file of all records, and the file of failures."""
+    """The file of all records, that of failures, and that of segments, which is made when the run ends."""
 
     output: Path
     failed: Path | None
+    segments: Path | None
     mode: Mode
     logits: bool
     beside: Sidecars | None
@@ -324,18 +327,24 @@ class BatchOutput:
 
     def check(self, read: Sequence[str | Path]) -> None:
         """Refuses files that would be lost by writing, and names without a known format."""
-        from adafocus_cli.output.journal import check_name, check_replaceable
+        from adafocus_cli.output.journal import check_name, check_replaceable, is_csv
 
         check_name(self.output)
-        for path in (self.output, self.failed):
-            if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in read)):
+        files = [path for path in (self.output, self.failed, self.segments) if path is not None]
+        for path in files:
+            if is_video_name(path.name) or any(is_same(path, file) for file in read):
                 raise UsageError(
                     f"{path} is an input or has the name of a video, and would be overwritten; give another file"
                 )
-        if self.failed is not None and self.failed.resolve() == self.output.resolve():
-            raise UsageError(f"{self.failed} cannot hold both all records and those of failures; give two files")
-        if self.failed is not None:
-            check_replaceable(self.failed, overwrite=self.mode == "overwrite")
+        if len({path.resolve() for path in files}) < len(files):
+            raise UsageError(f"{files[-1]} cannot hold records and failures or segments together; give a file for each")
+        if self.segments is not None and is_csv(self.output):
+            raise UsageError(
+                f"--segments {self.segments} is made from whole records, of which {self.output} would have only a "
+                "part; give an output file that ends in .jsonl or .sqlite"
+            )
+        for path in files[1:]:
+            check_replaceable(path, overwrite=self.mode == "overwrite")
 
     def journal(self, settings: dict[str, str], stack: ExitStack) -> Journal:
         from adafocus_cli.output.journal import Journal
@@ -344,6 +353,13 @@ class BatchOutput:
         return stack.enter_context(
             Journal.open(self.output, settings=settings, mode=self.mode, logits=self.logits, listener=listener)
         )
+
+    def write_segments(self) -> None:
+        """Of all records of the file, also those of earlier runs."""
+        from adafocus_cli.output.journal import write_segments
+
+        if self.segments is not None:
+            write_segments(self.output, self.segments)
 
     def ledger(self, journal: Journal, stop: threading.Event, terminal: Terminal, stack: ExitStack) -> Ledger:
         from adafocus_cli.engine.ledger import Ledger

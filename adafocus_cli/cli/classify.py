@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,13 +91,15 @@ def classify(
     format_: FormatOption = None,
     output: Output = None,
     trajectories: Trajectories = None,
+    segments: options.SegmentsFile = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     from adafocus_cli.output.writers import WriterOptions
 
     writing = WriterOptions(logits=logits, min_score=request.min_score, steps=terminal.verbose)
     read = options.files_read(sources, model, request)
-    target = ClassifyOutput(output, format_, trajectories, writing, read=read, overwrite=overwrite)
+    rows = {"--trajectories": trajectories, "--segments": segments}
+    target = ClassifyOutput(output, format_, rows, writing, read=read, overwrite=overwrite)
     beside = sidecars.open(target.output, request)
     if _tag(sources.counted(sources.each(terminal)), model, request, target, beside, terminal):
         raise typer.Exit(options.SOME_FAILED)
@@ -191,23 +193,25 @@ class ClassifyOutput:
         self,
         output: str | None,
         format_: options.Format | None,
-        trajectories: Path | None,
+        rows: Mapping[str, Path | None],
         writing: WriterOptions,
         *,
         read: Sequence[str | Path],
         overwrite: bool,
     ) -> None:
-        """The files in `read` are inputs and must not be overwritten."""
+        """`rows` are CSV files by their options; the files in `read` are inputs and must not be overwritten."""
         self.output = None if output in (None, "-") else Path(str(output))
         self.format = format_ or self._usual_format()
-        self._trajectories = trajectories
+        self._rows = {option: path for option, path in rows.items() if path is not None}
         self._options = writing
         if writing.logits and self.format not in ("json", "jsonl"):
             raise UsageError(f"--logits does not fit into {self.format}; add --format jsonl or --format json")
-        if str(trajectories) == "-":
-            raise UsageError("--trajectories - is not possible: standard output is for results; give a file")
-        for path in (self.output, trajectories):
-            if path is not None and (is_video_name(path.name) or any(is_same(path, file) for file in read)):
+        for option, path in self._rows.items():
+            if str(path) == "-":
+                raise UsageError(f"{option} - is not possible: standard output is for results; give a file")
+        files = [*filter(None, [self.output]), *self._rows.values()]
+        for path in files:
+            if is_video_name(path.name) or any(is_same(path, file) for file in read):
                 raise UsageError(
                     f"{path} is an input or has the name of a video, and would be overwritten; give another file"
                 )
@@ -216,13 +220,12 @@ class ClassifyOutput:
                 f"{self.output} has a format that classify does not write; give a .jsonl, .json or .csv file, or use "
                 "adafocus batch, which writes .sqlite, .parquet and, compressed, .jsonl.gz and .csv.gz"
             )
-        if trajectories is not None and trajectories == self.output:
-            raise UsageError(f"{trajectories} cannot hold both results and trajectories; give two files")
-        for path in (self.output, trajectories):
-            if path is not None:
-                from adafocus_cli.output.journal import check_replaceable
+        for path in files:
+            from adafocus_cli.output.journal import check_replaceable
 
-                check_replaceable(path, overwrite=overwrite)
+            if files.count(path) > 1:
+                raise UsageError(f"{path} cannot hold results, trajectories and segments together; give two files")
+            check_replaceable(path, overwrite=overwrite)
 
     def _usual_format(self) -> options.Format:
         if self.output is not None:
@@ -231,11 +234,12 @@ class ClassifyOutput:
 
     def open(self, stack: ExitStack) -> Sequence[Writer]:
         from adafocus_cli.output.table import WRITERS
-        from adafocus_cli.output.writers import Sink, TrajectoryWriter
+        from adafocus_cli.output.writers import SegmentWriter, Sink, TrajectoryWriter
 
         sink = Sink.stdout() if self.output is None else Sink.file(self.output)
         writers = [stack.enter_context(WRITERS[self.format](stack.enter_context(sink), self._options))]
-        if self._trajectories is not None:
-            patches = stack.enter_context(Sink.file(self._trajectories))
-            writers.append(stack.enter_context(TrajectoryWriter(patches, self._options)))
+        of_rows = {"--trajectories": TrajectoryWriter, "--segments": SegmentWriter}
+        for option, path in self._rows.items():
+            sink = stack.enter_context(Sink.file(path))
+            writers.append(stack.enter_context(of_rows[option](sink, self._options)))
         return writers

@@ -42,13 +42,15 @@ BATCH = "Batch"
 ENGINE = "Engine"
 OUTPUT = "Output"
 SIDECARS = "Files for players and media libraries"
+FILTERS = "What is found"
+CLIPS = "Clips and playlists"
 TRAIN_DATA = "Labelled videos"
 TRAIN_MODEL = "The model"
 TRAIN_METHOD = "How it learns"
 TRAIN_RUN = "The run"
 PANELS = (
     *(TRAIN_DATA, TRAIN_MODEL, TRAIN_METHOD, TRAIN_RUN),
-    *(MODEL, ANSWER, EXITS, INPUT, BATCH, ENGINE, OUTPUT, SIDECARS),
+    *(MODEL, ANSWER, EXITS, INPUT, BATCH, ENGINE, FILTERS, OUTPUT, CLIPS, SIDECARS),
 )
 
 
@@ -313,7 +315,16 @@ RecordsOutput = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=OUTPUT,
-        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
+        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .json, .parquet, .sqlite, .db.",
+    ),
+]
+SegmentsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--segments",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+        help="Also write a CSV file with one row per segment: from when to when which label holds.",
     ),
 ]
 Overwrite = Annotated[
@@ -343,6 +354,24 @@ Chapters = Annotated[
 Xmp = Annotated[
     bool,
     typer.Option("--xmp", metavar="", rich_help_panel=SIDECARS, help="Write tags, and segments as markers, as XMP."),
+]
+Nfo = Annotated[
+    bool,
+    typer.Option(
+        "--nfo",
+        metavar="",
+        rich_help_panel=SIDECARS,
+        help="Write tags, and segments as a plot, as NFO for media centres such as Kodi.",
+    ),
+]
+WriteTags = Annotated[
+    bool,
+    typer.Option(
+        "--write-tags",
+        metavar="",
+        rich_help_panel=SIDECARS,
+        help="Write the XMP into the video files, MP4 and MOV; each is replaced by a copy with the tags in it.",
+    ),
 ]
 SidecarFolder = Annotated[
     Path | None,
@@ -383,14 +412,16 @@ class SidecarRequest:
     subtitles: Literal["vtt", "srt"] | None
     chapters: bool
     xmp: bool
+    nfo: bool
+    write_tags: bool
     folder: Path | None
     map: Path | None
 
     def open(self, output: Path | None, request: TagRequest) -> Sidecars | None:
         """The writer of these files, for results in `output`; None if none are wanted."""
         timed = [*filter(None, [self.subtitles]), *(["chapters"] if self.chapters else [])]
-        kinds = (*timed, *(["xmp"] if self.xmp else []))
-        if not kinds:
+        kinds = (*timed, *(["xmp"] if self.xmp else []), *(["nfo"] if self.nfo else []))
+        if not kinds and not self.write_tags:
             for option, value in (("--sidecars", self.folder), ("--map", self.map)):
                 if value is not None:
                     raise UsageError(f"{option} {value} is for files beside the results; add --subtitles vtt or --xmp")
@@ -398,12 +429,13 @@ class SidecarRequest:
         if timed and request.windows is None:
             option = "--chapters" if self.subtitles is None else f"--subtitles {self.subtitles}"
             raise UsageError(f"{option} shows what happens when; add --window SECONDS")
-        if self.folder is None and output is None:
+        if kinds and self.folder is None and output is None:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
         from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
 
         folder = self.folder or (output or Path()).parent
-        return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))
+        tags = TagMap() if self.map is None else read_tag_map(self.map)
+        return Sidecars(folder, kinds, tags, into_videos=self.write_tags)
 
 
 # The parameters of commands that stand for these options. Their defaults are those of the requests.
@@ -434,6 +466,8 @@ _SHARED: dict[str, Any] = {
     "subtitles": Subtitles,
     "chapters": Chapters,
     "xmp": Xmp,
+    "nfo": Nfo,
+    "write_tags": WriteTags,
     "sidecars_": SidecarFolder,
     "map_": TagMapFile,
     "quiet": Quiet,
@@ -442,7 +476,8 @@ _SHARED: dict[str, Any] = {
 _GIB = 1 << 30
 _DEFAULTS = {
     **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
-    **{"null": False, "chapters": False, "xmp": False, "quiet": False, "verbose": False, "workers": None},
+    **dict.fromkeys(("null", "chapters", "xmp", "nfo", "write_tags", "quiet", "verbose"), False),
+    "workers": None,
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
 
@@ -534,8 +569,7 @@ def _sources(given: Mapping[str, Any]) -> Sources:
 
 
 def _sidecars(given: Mapping[str, Any]) -> SidecarRequest:
-    names = ("subtitles", "chapters", "xmp")
-    return SidecarRequest(folder=given["sidecars_"], map=given["map_"], **{name: given[name] for name in names})
+    return SidecarRequest(folder=given["sidecars_"], map=given["map_"], **{name: given[name] for name in _BESIDE})
 
 
 def _terminal(given: Mapping[str, Any]) -> Terminal:
@@ -544,6 +578,7 @@ def _terminal(given: Mapping[str, Any]) -> Terminal:
     return terminal
 
 
+_BESIDE = ("subtitles", "chapters", "xmp", "nfo", "write_tags")
 _NAMED = ("model", "weights")
 _MODEL = (*_NAMED, "labels", "patch_size")
 _RUN = ("device", "precision", "runtime", "batch_size")
@@ -569,7 +604,7 @@ CalibrateTagOptions = Annotated[TagRequest, Group(("decoder", "decode_timeout", 
 RenderTagOptions = Annotated[TagRequest, Group((*_LEAVE, *_LIMITS), _tag_request)]
 
 SourceOptions = Annotated[Sources, Group(("inputs", "files_from", "null"), _sources)]
-SidecarOptions = Annotated[SidecarRequest, Group(("subtitles", "chapters", "xmp", "sidecars_", "map_"), _sidecars)]
+SidecarOptions = Annotated[SidecarRequest, Group((*_BESIDE, "sidecars_", "map_"), _sidecars)]
 TerminalOptions = Annotated[Terminal, Group(("quiet", "verbose"), _terminal)]
 VerboseOption = Annotated[Terminal, Group(("verbose",), _terminal)]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError, counted
 
 HELP = """Make an HTML page of results: labels, where the model looked, and what it cost.
@@ -81,15 +82,24 @@ def report(
     if videos is not None and not videos.is_dir():
         raise UsageError(f"--videos {videos} is not a folder; give the one that holds the videos")
 
-    from adafocus_cli.report.build import build, check_replaceable
+    from adafocus_cli.report.build import check_replaceable
 
     if not overwrite:
         check_replaceable(output)
+    make_page(results, output, title=title or results.name, videos=videos, thumbnails=thumbnails, terminal=terminal)
+
+
+def make_page(
+    results: Path, output: Path, *, title: str, videos: Path | None, thumbnails: int, terminal: Terminal
+) -> None:
+    """Writes the page, and says what is in it."""
+    from adafocus_cli.report.build import build
+
     with terminal.progress(into_stdout=False) as bar:
         built = build(
             results,
             output,
-            title=title or results.name,
+            title=title,
             root=videos,
             thumbnails=thumbnails,
             progress=lambda done, total: bar.update(done=done, total=total, failed=0),

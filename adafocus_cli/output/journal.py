@@ -1,8 +1,8 @@
 """An output file that is also the record of what is done: a run that was cut short goes on where it ended.
 
 Every record carries what it was made of (`source`) and with which settings, so that the file alone says what need not
-be done again; there is nothing beside it that could be lost or disagree (but for Parquet, see parquet.py). How each
-format survives being killed is described in line_files.py, sqlite.py and parquet.py. A second after they were written,
+be done again; there is nothing beside it that could be lost or disagree, but for files that are built when a run ends.
+How each format survives being killed is described in line_files.py and sqlite.py. A second after they were written,
 records are on the disk for good. A file FILE.lock beside the file keeps a second run out: the system holds the lock,
 and drops it with the process.
 
@@ -15,16 +15,18 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.files import try_lock
+from adafocus_cli.files import replacing, try_lock
 from adafocus_cli.output.line_files import (
+    ArrayFile,
+    BuiltStore,
     CsvLines,
     FileCompression,
     Gzip,
@@ -34,7 +36,7 @@ from adafocus_cli.output.line_files import (
     LineStore,
     Zstd,
 )
-from adafocus_cli.output.parquet import ParquetFile, ParquetStore
+from adafocus_cli.output.parquet import ParquetFile
 from adafocus_cli.output.records import (
     Mode,
     RecordOrigin,
@@ -51,7 +53,7 @@ from adafocus_cli.output.records import (
     with_origin,
 )
 from adafocus_cli.output.sqlite import DatabaseFile, DatabaseStore
-from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS, line_of
+from adafocus_cli.output.writers import PATCH_COLUMNS, SEGMENT_COLUMNS, VIDEO_COLUMNS, line_of, segment_rows
 from adafocus_cli.schema import Record, Result
 
 
@@ -102,16 +104,10 @@ _LONGEST = 1 << 26  # bytes of a line: a film of many hours has a long one
 _LINES: dict[str, Callable[[], LineFormat]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": CsvLines}
 _COMPRESSIONS: dict[str, Callable[[], FileCompression]] = {".gz": Gzip, ".zst": Zstd}
 _DATABASES = (".sqlite", ".sqlite3", ".db")
+_BUILT: dict[str, Callable[[Path], ArrayFile | ParquetFile]] = {".json": ArrayFile, ".parquet": ParquetFile}
 
 
 Listener = Callable[[Record], None]
-
-
-class RecordFile(Protocol):
-    """A file of records as merging sees it."""
-
-    def records(self) -> Iterator[Record]: ...
-    def build(self, records: Iterable[Record]) -> None: ...
 
 
 class Journal:
@@ -250,27 +246,31 @@ class Journal:
 def check_name(path: Path) -> None:
     """Refuses a name whose ending says no format, before anything is done."""
     ending, _ = _endings(path)
-    if ending not in _LINES and ending not in (*_DATABASES, ".parquet"):
+    if ending not in _LINES and ending not in (*_DATABASES, *_BUILT):
         raise UsageError(
-            f"{path}: no format is known by this ending; .jsonl and .csv (each also with .gz or .zst), .parquet, "
-            ".sqlite and .db are"
+            f"{path}: no format is known by this ending; .jsonl and .csv (each also with .gz or .zst), .json, "
+            ".parquet, .sqlite and .db are"
         )
 
 
-def record_file(path: Path) -> RecordFile:
+def is_csv(path: Path) -> bool:
+    return _endings(path)[0] == ".csv"
+
+
+def record_file(path: Path) -> LineFile | DatabaseFile | ArrayFile | ParquetFile:
     """A file by its ending, to be read or written as a whole."""
     check_name(path)
     ending, compression = _endings(path)
     if ending in _LINES:
         return LineFile(path.resolve(), _LINES[ending](), compression() if compression else None)
-    return DatabaseFile(path.resolve()) if ending in _DATABASES else ParquetFile(path.resolve())
+    return DatabaseFile(path.resolve()) if ending in _DATABASES else _BUILT[ending](path.resolve())
 
 
 def _store(path: Path, settings: RunSettings) -> RecordStore:
     file = record_file(path)
     if isinstance(file, LineFile):
         return LineStore(file, settings)
-    return ParquetStore(file, settings) if isinstance(file, ParquetFile) else DatabaseStore(path.resolve(), settings)
+    return DatabaseStore(path.resolve(), settings) if isinstance(file, DatabaseFile) else BuiltStore(file, settings)
 
 
 def _endings(path: Path) -> tuple[str, Callable[[], FileCompression] | None]:
@@ -284,9 +284,8 @@ def _endings(path: Path) -> tuple[str, Callable[[], FileCompression] | None]:
 
 
 def whole_records(results: Path) -> Iterator[Record]:
-    """Unlike a record file, also the array of `classify -f json`; never CSV, which has only a part of each record."""
-    entries: Iterable[Any] = _array(results) if results.suffix.lower() == ".json" else _lines_or_rows(results)
-    for index, record in enumerate(entries):
+    """All records of a file, each checked to be one; never CSV, which has only a part of each record."""
+    for index, record in enumerate(_entries(results)):
         try:
             RecordOrigin.of(record)
         except (ValueError, AttributeError, TypeError):
@@ -296,13 +295,23 @@ def whole_records(results: Path) -> Iterator[Record]:
         yield record
 
 
-# How what `classify` writes begins: lines, an array, one without videos, and tables of videos and of patches.
+def write_segments(results: Path, output: Path) -> None:
+    """All segments of a file of whole records as CSV; the file takes its place when it is complete."""
+    then = "the records are complete: make room, and run it again"
+    with as_our_errors(output, then), replacing(output) as file:
+        file.write(line_of(SEGMENT_COLUMNS).encode())
+        for record in whole_records(results):
+            file.write("".join(map(line_of, segment_rows(record))).encode())
+
+
+# How what `classify` writes begins: lines, an array, one without videos, and tables of videos, patches and segments.
 _BEGINNINGS = (
     b'{"schema": "adafocus/1", ',
     b'[\n{"schema": "adafocus/1", ',
     b"[]\n",
     line_of(VIDEO_COLUMNS).encode(),
     line_of(PATCH_COLUMNS).encode(),
+    line_of(SEGMENT_COLUMNS).encode(),
 )
 
 
@@ -311,9 +320,9 @@ def check_replaceable(path: Path, *, overwrite: bool) -> None:
     if overwrite or not path.is_file() or not path.stat().st_size:
         return
     with path.open("rb") as file:
-        line = file.readline(_LONGEST)
-        start = line + file.readline(_LONGEST)
-    if start.startswith(_BEGINNINGS) and not _is_of_batch(line):
+        line, following = file.readline(_LONGEST), file.readline(_LONGEST)
+    first = following.rstrip(b",\n") if line == b"[\n" else line
+    if (line + following).startswith(_BEGINNINGS) and not _is_of_batch(first):
         return
     raise UsageError(
         f"{path} is there already, and was not written by adafocus classify; give another file, or --overwrite to "
@@ -333,7 +342,7 @@ def not_a_record(results: Path, index: int) -> UsageError:
     return UsageError(f"{results}: entry {index + 1} is not a record of adafocus; take it out, or give another file")
 
 
-def _lines_or_rows(results: Path) -> Iterator[Record]:
+def _entries(results: Path) -> Iterator[Any]:
     try:
         check_name(results)
     except UsageError:
@@ -342,16 +351,6 @@ def _lines_or_rows(results: Path) -> Iterator[Record]:
             ".parquet are"
         ) from None
     return record_file(results).records()
-
-
-def _array(results: Path) -> list[Any]:
-    try:
-        entries = json.loads(results.read_bytes())
-    except ValueError:
-        entries = None
-    if not isinstance(entries, list):
-        raise UsageError(f"{results} is not a list of records; give a file that classify has written")
-    return entries
 
 
 _Place = tuple[int, int]

@@ -1,4 +1,4 @@
-"""Files of lines, JSON or CSV, plain or compressed, to which records are added at the end.
+"""Files of lines, JSON or CSV, plain or compressed, to which records are added at the end; and files built of such.
 
 What survives what. A record is written in one go behind the last one. If that is cut short by kill -9, a power loss or
 a full disk, the file ends in half a record: it is cut off, at once or by the next run that opens the file, and that
@@ -6,6 +6,10 @@ video is tagged again. Compressed files get a complete piece of all records of a
 what is left of half a piece is written again. A redone record is added too, and the last one of a file counts; the one
 before it is taken out when the file is closed, or opened after a crash and closed, by writing the file anew in its
 whole and moving it into place.
+
+A JSON array and Parquet cannot be added to: they are readable only once their end is written. So records go to
+`FILE.journal.jsonl` beside the file, which is built when the run ends, in its whole, and moved into place. Then the
+journal goes away. While there is one, it has everything, and what FILE holds is older.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from adafocus_cli.errors import AdaFocusError, UsageError
-from adafocus_cli.files import replacing
+from adafocus_cli.files import replacing, sync_folder
 from adafocus_cli.output.records import (
     COLUMNS,
     Known,
@@ -231,8 +235,9 @@ class LineFile:
         self.format = format_
         self.compression = compression
 
-    def records(self) -> Iterator[Record]:
-        return (record for _, record in self.whole_lines() if record is not None)
+    def records(self, *, skip: Callable[[bytes], bool] | None = None) -> Iterator[Record]:
+        """Without those whose lines are to be skipped, which are not decoded."""
+        return (record for _, record in self.whole_lines(skip=skip) if record is not None)
 
     def build(self, records: Iterable[Record]) -> None:
         self.write_whole(self.format.encode(record) for record in records)
@@ -246,13 +251,14 @@ class LineFile:
                 piece = b""
         sync_folder(self.path)
 
-    def whole_lines(self) -> Iterator[tuple[_Line, Record | None]]:
-        """With the record of each; the header has none. Half a record may be at the end only."""
+    def whole_lines(self, *, skip: Callable[[bytes], bool] | None = None) -> Iterator[tuple[_Line, Record | None]]:
+        """With the record of each; the header and what is skipped have none. Half a record may be at the end only."""
         torn: _Line | None = None
         is_ours = False
         for found in self.lines():
             try:
-                record = None if found.line == self.format.header else self.format.decode(found.line)
+                is_left_out = found.line == self.format.header or (skip is not None and skip(found.line))
+                record = None if is_left_out else self.format.decode(found.line)
             except ValueError:
                 torn = torn or found
                 continue
@@ -290,6 +296,112 @@ class LineFile:
                 for line in self.format.lines(file):
                     yield _Line(Spot(offset, 0), line, offset + len(line))
                     offset += len(line)
+
+
+class BuiltFile(Protocol):
+    """A file that cannot be added to: it is built when a run ends, of what is in `beside` until then."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def beside(self) -> Path: ...
+    def records(self) -> Iterator[Record]: ...
+    def build(self, records: Iterable[Record]) -> None: ...
+
+
+def beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.journal.jsonl")
+
+
+def check_is_built(file: BuiltFile) -> None:
+    """Refuses a file that is older than what lies beside it."""
+    if file.beside.exists():
+        raise UsageError(
+            f"{file.path} is older than {file.beside}, of a run that did not end; run that again, or give that file"
+        )
+
+
+class ArrayFile:
+    """A JSON array of records: a line for each, as it is written here and by `classify -f json`, or in any form."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.beside = beside(path)
+
+    def records(self, *, skip: Callable[[bytes], bool] | None = None) -> Iterator[Record]:
+        """Without those whose lines are to be skipped, which are not decoded; in another form there are no lines."""
+        check_is_built(self)
+        with self.path.open("rb") as file:
+            entries = self._by_line(file, skip) if file.read(len(_ARRAY_START)) == _ARRAY_START else self._whole()
+            try:
+                yield from entries
+            except ValueError:
+                raise UsageError(
+                    f"{self.path} is not a list of records, as classify and batch write it; give another file"
+                ) from None
+
+    def build(self, records: Iterable[Record]) -> None:
+        lines = map(JsonLines().encode, records)
+        with replacing(self.path) as file:
+            file.write(b"[")
+            for number, line in enumerate(lines):
+                file.write((b",\n" if number else b"\n") + line.rstrip(b"\n"))
+            file.write(b"\n]\n")
+        sync_folder(self.path)
+
+    def _by_line(self, file: IO[bytes], skip: Callable[[bytes], bool] | None) -> Iterator[Record]:
+        file.seek(_ARRAY_START.index(b"{"))
+        entry = b""
+        for line in file:
+            entry = line.rstrip(b",\n")
+            if entry != b"]" and not (skip is not None and skip(line)):
+                yield json.loads(entry)
+        if entry != b"]":
+            raise ValueError("the array has no end")
+
+    def _whole(self) -> Iterator[Record]:
+        entries = json.loads(self.path.read_bytes())
+        if not isinstance(entries, list):
+            raise ValueError("not an array")
+        yield from entries
+
+
+_ARRAY_START = b"[\n" + JsonLines.beginning
+
+
+class BuiltStore(RecordStore):
+    """The store of a file that is built; while there is a journal beside it, that has everything."""
+
+    def __init__(self, file: BuiltFile, settings: RunSettings) -> None:
+        self._file = file
+        self._beside = LineFile(file.beside, JsonLines(), None)
+        if settings.mode != "overwrite" and file.path.exists() and not self._beside.path.exists():
+            self._beside.build(file.records())
+        self._lines = LineStore(self._beside, settings)
+
+    def known(self, path: str) -> Known | None:
+        return self._lines.known(path)
+
+    def like(self, digest: str) -> Record | None:
+        return self._lines.like(digest)
+
+    def put(self, record: Record) -> None:
+        self._lines.put(record)
+
+    def prune(self, is_gone: Callable[[str], bool]) -> int:
+        return self._lines.prune(is_gone)
+
+    def sync(self) -> None:
+        self._lines.sync()
+
+    def finish(self) -> None:
+        self._lines.finish()
+        self._file.build(self._beside.records())
+        self._lines.close()
+        self._beside.path.unlink()
+
+    def close(self) -> None:
+        self._lines.close()
 
 
 class LineStore(RecordStore):
@@ -449,13 +561,3 @@ class LineStore(RecordStore):
 def _is_beginning(content: bytes, whole: bytes) -> bool:
     """As far as both go; a power loss may have left zeros."""
     return whole.startswith(content.rstrip(b"\0")[: len(whole)])
-
-
-def sync_folder(path: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    with suppress(OSError):  # Windows opens no folders
-        descriptor = os.open(path.absolute().parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

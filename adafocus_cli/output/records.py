@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.output.embedded import video_size
 from adafocus_cli.output.texts import without_mark
 from adafocus_cli.output.writers import VIDEO_COLUMNS, Cell, dumps, row_of
 from adafocus_cli.schema import Record, path_fields, path_of
@@ -46,7 +47,8 @@ class SourceFile:
         try:
             with Path(path).open("rb") as file:
                 status = os.fstat(file.fileno())
-                return cls(path, status.st_size, status.st_mtime_ns, _digest(file, status.st_size))
+                size = video_size(file, status.st_size)  # tags that were written into it make no other video of it
+                return cls(path, size, status.st_mtime_ns, _digest(file, size))
         except OSError as error:
             raise problem(path, f"it cannot be read ({error.strerror}); check the disk") from None
 
@@ -86,7 +88,7 @@ def _digest(file: BinaryIO, size: int) -> str:
     starts = range(0, size, _PART) if size <= 3 * _PART else (0, (size - _PART) // 2, size - _PART)
     for start in starts:
         file.seek(start)
-        digest.update(file.read(_PART))
+        digest.update(file.read(min(_PART, size - start)))
     return digest.hexdigest()
 
 
@@ -156,6 +158,21 @@ def row_and_record(record: Record) -> list[Cell]:
     row = flat(record)
     values = [*(row.get(column) for column in COLUMNS), dumps(with_plain_path(record))]
     return [plain_text(value) if isinstance(value, str) else value for value in values]
+
+
+def best_window(record: Record, tag: Mapping[str, Any]) -> tuple[float, float] | None:
+    """From when to when the window lasts in which a label of a video in windows has its highest score."""
+    best, windows = tag.get("best"), record.get("windows") or ()
+    if best is None or not 0 <= best["window"] < len(windows):
+        return None
+    window = windows[best["window"]]
+    return window["start"], window["end"]
+
+
+def parents_in(record: Record) -> dict[str, str]:
+    """The wider names of labels, as far as a record has them: segments do not."""
+    lists = (record["labels"], *(window["labels"] for window in record.get("windows") or ()))
+    return {tag["label"]: tag["parent"] for tags in lists for tag in tags if tag.get("parent") is not None}
 
 
 def plain_text(text: str) -> str:

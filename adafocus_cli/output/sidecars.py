@@ -1,4 +1,4 @@
-"""Files beside the results that players and libraries of media read: subtitles, chapters, XMP.
+"""What players and libraries of media read: subtitles, chapters, XMP and NFO in files, and XMP inside videos.
 
 Made of records, so that it does not matter where they come from. A tag map, read from a file, gives the labels
 names of one's own and the categories above them. All text from outside is escaped as each format wants it.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import html
 import io
+import logging
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,12 +21,14 @@ from typing import Any
 
 import yaml
 
-from adafocus_cli.errors import AdaFocusError, UsageError, printable
+from adafocus_cli.errors import AdaFocusError, UsageError, VideoError, printable
 from adafocus_cli.files import replacing
 from adafocus_cli.labels import LabelSet
+from adafocus_cli.output.embedded import write_tags
 from adafocus_cli.output.records import is_flat
-from adafocus_cli.output.texts import subtitle_clock
+from adafocus_cli.output.texts import clock, subtitle_clock
 from adafocus_cli.schema import Record, path_of
+from adafocus_cli.video.remote import is_remote
 
 _HOW = "label: tag, label: [tags], or label: {tags: [tags], parents: [categories]}"
 
@@ -139,6 +143,9 @@ _NAMESPACES = {
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+_TOOL = "adafocus"
+
+
 @dataclass(frozen=True)
 class Cue:
     """From when to when, in milliseconds, what is shown then, and how sure that is."""
@@ -177,7 +184,7 @@ def chapters(record: Record, tags: TagMap) -> str:
 
 def xmp(record: Record, tags: TagMap) -> str:
     """Tags as `dc:subject`, with their parents as Lightroom writes them, and segments as markers of a track."""
-    root = ET.Element(_name("x:xmpmeta"))
+    root = ET.Element(_name("x:xmpmeta"), {_name("x:xmptk"): _TOOL})
     about = _below(_below(root, "rdf:RDF"), "rdf:Description", {"rdf:about": ""})
     labels = _labels(record)
     _list(about, "dc:subject", "rdf:Bag", dict.fromkeys(name for label in labels for name in tags.all_of(label)))
@@ -200,22 +207,44 @@ def xmp(record: Record, tags: TagMap) -> str:
     return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{packet}\n<?xpacket end="w"?>\n'
 
 
+def nfo(record: Record, tags: TagMap) -> str:
+    """For Kodi, Jellyfin and other media centres: the name, tags, the categories above them, and what happens when."""
+    root = ET.Element("movie")
+    root.append(ET.Comment(_TOOL))
+    labels, found = _labels(record), cues(record, tags)
+    entries = [("title", printable(PurePath(path_of(record)).stem))]
+    if found:
+        entries.append(("plot", "\n".join(f"{clock(cue.start / 1000)} {cue.text}" for cue in found)))
+    names = dict.fromkeys(name for label in labels for name in tags.of(label))
+    wider = dict.fromkeys(name for label in labels for name in tags.all_of(label) if name not in names)
+    entries += [*(("tag", printable(name)) for name in names), *(("genre", printable(name)) for name in wider)]
+    for name, text in entries:
+        ET.SubElement(root, name).text = _NOT_IN_XML.sub("\ufffd", text)
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
 # What a kind's files end in, and what is in them.
 KINDS: Mapping[str, tuple[str, Callable[[Record, TagMap], str]]] = {
     "vtt": (".vtt", vtt),
     "srt": (".srt", srt),
     "chapters": (".chapters.txt", chapters),
     "xmp": (".xmp", xmp),
+    "nfo": (".nfo", nfo),
 }
+# Other programs write files of these names, too; ours say whose they are.
+_SHARED_NAMES = {"xmp": f'x:xmptk="{_TOOL}"', "nfo": f"<!--{_TOOL}-->"}
 
 
 @dataclass
 class Sidecars:
-    """Some kinds of files for each record, below a folder, where the path of the video says."""
+    """Some kinds of files for each record, below a folder, where the path of the video says; and XMP in the video."""
 
     folder: Path
     kinds: tuple[str, ...]
     tags: TagMap
+    into_videos: bool = False
+    _told: set[str] = field(default_factory=set)
 
     def fit(self, labels: LabelSet) -> None:
         """Learns the model's labels, before the first record; refuses a map with names that it does not know."""
@@ -227,14 +256,48 @@ class Sidecars:
             return
         for kind in self.kinds:
             ending, content = KINDS[kind]
-            path = beside(self.folder, path_of(record), ending)
+            video = path_of(record)
+            # Media centres look for the name of the video without its ending.
+            path = beside(self.folder, os.path.splitext(video)[0] if kind == "nfo" else video, ending)  # noqa: PTH122
             try:
+                if _is_of_others(path, kind):
+                    _LOG.warning("%s is of another program, and stays as it is", path)
+                    continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as file:
                     file.write(content(record, self.tags).encode("utf-8", "backslashreplace"))
             except OSError as error:
                 text = f"cannot write {path}: {error.strerror}; give another folder with --sidecars"
                 raise AdaFocusError(text) from error
+        if self.into_videos:
+            self._write_into_video(record)
+
+    def _write_into_video(self, record: Record) -> None:
+        """A video that cannot have tags is told of: of those that are of a kind that cannot, the first."""
+        path = path_of(record)
+        ending = PurePath(path).suffix.lower()
+        if is_remote(path) or ending not in _TAGGED:
+            kind = "videos on other storage" if is_remote(path) else f"{printable(ending) or 'such'} files"
+            if kind not in self._told:
+                self._told.add(kind)
+                _LOG.warning("tags are not written into %s, only into MP4 and MOV; --xmp writes them beside", kind)
+            return
+        try:
+            write_tags(path, xmp(record, self.tags).encode("utf-8", "backslashreplace"))
+        except VideoError as error:
+            _LOG.warning("%s", error)
+        except OSError as error:
+            _LOG.warning("cannot write tags into %s: %s; it is as it was", printable(path), error.strerror)
+
+
+_LOG = logging.getLogger("adafocus")
+_TAGGED = (".mp4", ".m4v", ".mov", ".qt")
+
+
+def _is_of_others(path: Path, kind: str) -> bool:
+    if kind not in _SHARED_NAMES or not path.exists():
+        return False
+    return _SHARED_NAMES[kind].encode() not in path.read_bytes()
 
 
 def beside(folder: Path, video: str, ending: str) -> Path:

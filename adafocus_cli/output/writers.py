@@ -15,7 +15,7 @@ import re
 import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +64,11 @@ class Sink:
     def is_untouched_file(self) -> bool:
         return self.can_rewind and self._fresh
 
-    def write(self, text: str, *, ending: str = "") -> None:
+    def write(self, text: str | bytes, *, ending: str = "") -> None:
         """Writes all of it at once. `ending` completes a file that can be rewound; the next piece replaces it."""
         if self._gone:
             return
-        content = text.encode("utf-8", "backslashreplace")
+        content = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
         left = "what was written before it is complete"
         try:
             if not self.can_rewind:
@@ -230,6 +230,7 @@ VIDEO_COLUMNS = (
     *("error_stage", "error_type", "error_message"),
 )
 PATCH_COLUMNS = ("path", "step", "frame", "time", "left", "top", "right", "bottom")
+SEGMENT_COLUMNS = ("path", "start", "end", "label", "index", "score")
 
 
 class _RowWriter(Writer):
@@ -269,6 +270,19 @@ class TrajectoryWriter(_RowWriter):
             self.write_rows(
                 [path, p.step, p.frame, round(p.time, 3), *(round(v, 2) for v in p.box)] for p in result.trajectory
             )
+
+
+class SegmentWriter(_RowWriter):
+    columns = SEGMENT_COLUMNS
+
+    def write(self, result: Result) -> None:
+        self.write_rows(segment_rows(result.to_dict()))
+
+
+def segment_rows(record: dict[str, Any]) -> Iterator[Sequence[Cell]]:
+    """From when to when which label holds, for a video in windows; by the columns of `SEGMENT_COLUMNS`."""
+    for segment in record.get("segments") or ():
+        yield [record["video"]["path"], *(segment[name] for name in SEGMENT_COLUMNS[1:])]
 
 
 def line_of(row: Sequence[Cell]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import DECODERS, Decoder, wire
 from adafocus_cli.video.framing import USUAL, Framing
-from adafocus_cli.video.limits import DecoderError, LimitError, Limits, problem, stage_of, too_slow
+from adafocus_cli.video.limits import DecoderError, LimitError, Limits, check_file, problem, stage_of, too_slow
+from adafocus_cli.video.remote import is_remote
 from adafocus_cli.video.sampling import Look
 from adafocus_cli.video.wire import LOG_VARIABLE
 
@@ -175,6 +177,24 @@ class VideoProcess:
         header, _ = self._ask("keyframes", path, video.decoder, more)
         return self._understand("keyframes", path, lambda: _numbers(header["keyframes"], len(near), video))
 
+    def write_clip(self, path: str, target: Path, start: float, end: float | None) -> Path:
+        """Copies what is shown in a part of a video into a file of its own, which gets the ending of its kind.
+
+        It begins at the keyframe before `start`, in seconds from the first frame; without an `end` it goes on to that
+        of the video.
+        """
+        if is_remote(path):
+            raise problem(path, "clips are cut from local files only; copy it to this machine first", "decode")
+        check_file(path, path)
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        more = {"target": os.path.abspath(unfinished), "start": start, "end": end}  # noqa: PTH100
+        try:
+            header, _ = self._ask("clip", path, self._decoder, more)
+            ending = self._understand("clip", path, lambda: _ENDING.fullmatch(header["ending"])[0])  # type: ignore[index]
+            return unfinished.replace(target.with_name(target.name + ending))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
     def _ask(
         self, do: str, path: str, decoder: Decoder, more: dict[str, Any], payload_bytes: int = 0
     ) -> tuple[dict[str, Any], bytes]:
@@ -277,6 +297,7 @@ class VideoProcess:
         return f"the decoder process ended early (status {status}); set {LOG_VARIABLE}=1 to see why"
 
 
+_ENDING = re.compile(r"\.\w+")
 _REPORTED = {kind.__name__: kind for kind in (LimitError, DecoderError)}
 
 

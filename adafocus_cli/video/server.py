@@ -84,7 +84,7 @@ class DecodeServer:
 
     def _answer(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
         answers = {"open": self._open, "times": self._times, "frames": self._frames}
-        answers |= {"keyframes": self._keyframes, "cuts": self._cuts}
+        answers |= {"keyframes": self._keyframes, "cuts": self._cuts, "clip": self._clip}
         answer = answers[request["do"]]
         try:
             return answer(request, limits)
@@ -141,6 +141,15 @@ class DecodeServer:
 
         looks = [Look(frame, (*box,), request["size"]) for frame, *box in request["looks"]]
         return {}, cut_looks(looks, source).tobytes()
+
+    def _clip(self, request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], bytes]:
+        from adafocus_cli.video.clips import write_clip
+        from adafocus_cli.video.limits import Deadline
+
+        times = {name: request[name] for name in ("start", "end")}
+        deadline = Deadline(request["name"], limits, "decode")
+        ending = write_clip(request["path"], request["target"], name=request["name"], **times, deadline=deadline)
+        return {"ending": ending}, b""
 
     def _video(self, request: dict[str, Any], limits: Limits, stage: Any) -> Video:
         from adafocus_cli.video.decode import open_video

@@ -1,6 +1,7 @@
 """An engine that tags nothing: `python -m tests.cli.fake_engine classify …` is `adafocus` with it.
 
-A path with "broken" in it fails, one with "slow" takes long, one with "crash" is a mistake of ours.
+A path with "broken" in it fails, one with "slow" takes long, one with "crash" is a mistake of ours, one with "film" is
+tagged in windows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import Result
-from tests.output.made_up import failed, tagged
+from tests.output.made_up import failed, in_windows, tagged
 
 
 @dataclass
@@ -41,7 +42,7 @@ class FakeEngine:
                 yield (
                     failed(path, f"{path}: the file is cut off; download it again")
                     if "broken" in path
-                    else tagged(path)
+                    else (in_windows if "film" in path else tagged)(path)
                 )
         finally:
             self.closed = True

@@ -72,6 +72,31 @@ def test_the_same_command_again_skips_what_is_done(library):
     assert "0 tagged · 4 done before · 0 failed" in done.err
 
 
+def test_segments_are_those_of_all_runs_into_the_file(library):
+    assert library.run("--window", 1, "--segments", "segments.csv", inputs=("videos/0.mp4",)).code == 0
+    of_first = Path("segments.csv").read_text()
+    assert of_first.startswith("path,start,end,label,index,score\nvideos/0.mp4,0.0,")
+    assert library.run("--window", 1, "--segments", "segments.csv").code == 0
+    text = Path("segments.csv").read_text()
+    assert text.startswith(of_first)
+    assert {line.partition(",")[0] for line in text.splitlines()[1:]} == {f"videos/{n}.mp4" for n in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-o", "tags.csv", "--segments", "s.csv"], "give an output file that ends in .jsonl or .sqlite"),
+        (["--segments", "tags.jsonl"], "give a file for each"),
+        (["--segments", "notes.csv"], "notes.csv is there already"),
+    ],
+)
+def test_a_file_of_segments_that_cannot_be_made_is_refused_in_one_line(library, options, said):
+    Path("notes.csv").write_text("dear diary\n")
+    refused = library.run(*options)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert said in refused.err
+
+
 def test_failures_are_in_the_stream_and_in_a_file_that_can_be_fed_back_in(library, made):
     Path("videos/bad\n.mp4").write_text("rubbish")
     done = library.run("--failed", "bad.jsonl")
@@ -111,7 +136,7 @@ def test_the_summary_tells_what_it_cost_and_where_the_time_went(library):
     [
         (["--shard", "4/3"], "--shard 4/3 must be K/N with 1 ≤ K ≤ N"),
         (["--overwrite", "--append"], "exclude each other"),
-        (["--failed", "tags.jsonl"], "give two files"),
+        (["--failed", "tags.jsonl"], "give a file for each"),
         (["--failed", "lost.mp4"], "would be overwritten"),
         (["--files-from", "list.txt", "--watch"], "not a list"),
         (["--files-from", "list.txt", "--failed", "list.txt"], "would be overwritten"),

@@ -116,6 +116,19 @@ def test_trajectories_have_a_file_of_their_own(
     assert len(list(csv.DictReader(patches.open()))) == 16
 
 
+def test_segments_have_a_row_each_in_a_file_of_their_own(
+    adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path
+) -> None:
+    files = ("-o", tmp_path / "tags.csv", "--segments", tmp_path / "segments.csv")
+    for _ in range(2):  # its own earlier file is replaced
+        assert adafocus("classify", "film.mp4", "a.mp4", "broken.mp4", "-w", weights, *files).code == 3
+    assert (tmp_path / "segments.csv").read_text().splitlines() == [
+        "path,start,end,label,index,score",
+        "film.mp4,0.0,3.75,Arm wrestling,2,0.9",
+        "film.mp4,6.25,10.0,Sumo,4,0.85",
+    ]
+
+
 def test_the_table_shows_failures_itself(adafocus: Adafocus, engine: FakeEngine, weights: str) -> None:
     outcome = adafocus("classify", "a.mp4", "broken.mp4", "-w", weights, "-f", "table")
     assert "1 tagged · 1 failed" in outcome.out
@@ -139,6 +152,8 @@ def test_logits_are_added(adafocus: Adafocus, engine: FakeEngine, weights: str) 
         (["classify", "a.mp4", "-w", "{weights}", "-o", "/no/where"], 2, "cannot write to /no/where"),
         (["classify", "a.mp4", "-w", "{weights}", "-o", "x", "--trajectories", "x"], 2, "give two files"),
         (["classify", "a.mp4", "-w", "{weights}", "--trajectories", "-"], 2, "give a file"),
+        (["classify", "a.mp4", "-w", "{weights}", "--segments", "-"], 2, "give a file"),
+        (["classify", "a.mp4", "-w", "{weights}", "--segments", "x", "--trajectories", "x"], 2, "give two files"),
         (["classify", "a.mp4", "-w", "{weights}", "--logits", "-f", "csv"], 2, "--format jsonl"),
         (["classify", "--files-from", "gone.txt", "-w", "{weights}"], 2, "cannot read the list gone.txt"),
         (["classify", "a.mp4", "--top-k", "0"], 2, "--top-k"),
@@ -217,7 +232,7 @@ def test_what_is_not_of_classify_is_replaced_only_if_asked_to(
     assert "clip.mp4" in notes.read_text() or "a.mp4" in notes.read_text()
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "json"])
 def test_records_of_batch_are_replaced_only_if_asked_to(
     adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path, ending: str
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adafocus_cli.cli.terminal import ProgressBar, video_progress
@@ -63,6 +65,22 @@ def test_batch_writes_files_beside_its_output_and_a_twin_has_them_too(adafocus, 
     outcome = adafocus("classify", "videos/a.mp4", "-w", weights, "--xmp", "--sidecars", ".", "--map", "map.yaml")
     assert (outcome.code, outcome.out) == (2, "")
     assert "maps 'clas 1', which is not a label of the model; the nearest is 'class " in outcome.err
+
+
+def test_tags_inside_videos_do_not_make_other_videos_of_them(adafocus, tiny, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    content = numbered_clip("videos/a.mp4", frames=100).read_bytes()
+    (tmp_path / "videos/twin.mp4").write_bytes(content)
+    command = ["batch", "videos/", "-w", weights, "-o", "tags.jsonl", "--window", 2, "--workers", 1, "--write-tags"]
+    assert "1 tagged · 1 copied from duplicates" in adafocus(*command).err
+    written = {path: path.stat().st_ino for path in Path("videos").iterdir()}
+    for path in written:
+        assert path.read_bytes().startswith(content)
+        assert b"xmpmeta" in path.read_bytes()
+    assert "0 tagged · 2 done before" in adafocus(*command).err
+    assert {path: path.stat().st_ino for path in Path("videos").iterdir()} == written
+    assert adafocus("classify", "videos/a.mp4", "-w", weights, "--write-tags", "-q").code == 0
 
 
 def test_progress_is_told_in_the_time_of_the_film():

@@ -33,7 +33,7 @@ NASTY = 'a "b"\n,=c\udcff\x1b.mp4'
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=[*LINES, "sqlite", "parquet"])
+@pytest.fixture(params=[*LINES, "sqlite", "parquet", "json"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     ending: str = request.param
     if ending.endswith("zst"):
@@ -319,7 +319,7 @@ def test_a_full_disk_leaves_whole_records_and_says_so(path: Path) -> None:
     assert len(paths(path)) == len({*paths(path)}) == sum(kept) + 1
 
 
-@pytest.mark.parametrize("name", ["tags.txt", "tags", "tags.json", "tags.parquet.gz", ".jsonl", "tags.gz"])
+@pytest.mark.parametrize("name", ["tags.txt", "tags", "tags.json.gz", "tags.parquet.gz", ".jsonl", "tags.gz"])
 def test_names_without_a_format_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no format is known"):
         journal(tmp_path / name)

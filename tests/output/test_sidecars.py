@@ -12,7 +12,18 @@ import pytest
 
 from adafocus_cli.errors import UsageError, printable
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.output.sidecars import Sidecars, TagMap, TagMapEntry, beside, chapters, read_tag_map, srt, vtt, xmp
+from adafocus_cli.output.sidecars import (
+    Sidecars,
+    TagMap,
+    TagMapEntry,
+    beside,
+    chapters,
+    nfo,
+    read_tag_map,
+    srt,
+    vtt,
+    xmp,
+)
 from adafocus_cli.schema import Segment
 from tests.clips import numbered_clip
 from tests.output.made_up import LABELS, failed, in_windows, tagged
@@ -170,3 +181,41 @@ def test_a_map_that_cannot_be_used_says_why_in_one_line(name, text, said, tmp_pa
         read_tag_map(tmp_path / name).fitted(NAMES)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_nfo_has_what_media_centres_show():
+    root = ET.fromstring(nfo(record("Sumo", NASTY), TagMap({"Sumo": TagMapEntry(("sumō",), ("Sport",))})).encode())
+    found = [(each.tag, each.text) for each in root]
+    assert found[0] == ("title", "clip")
+    assert found[1][1].startswith("0:00 sumō\n0:02 a --> b <script>")
+    assert found[2:] == [("tag", "sumō"), ("tag", printable(NASTY)), ("genre", "Sport")]
+
+
+def test_nfo_has_the_name_of_its_video_and_files_of_other_programs_stay(tmp_path, caplog):
+    files = Sidecars(tmp_path, ("xmp", "nfo"), PLAIN)
+    (tmp_path / "a.b.nfo").write_text("<movie><title>Mine</title></movie>")
+    (tmp_path / "c.mp4.xmp").write_text("<x:xmpmeta x:xmptk='Lightroom'/>")
+    for name in ("a.b.mp4", "c.mp4"):
+        for _ in range(2):  # one's own file is replaced
+            files.write(in_windows(name).to_dict())
+    assert {path.name for path in tmp_path.iterdir()} == {"a.b.nfo", "a.b.mp4.xmp", "c.nfo", "c.mp4.xmp"}
+    assert "Mine" in (tmp_path / "a.b.nfo").read_text()
+    assert "Lightroom" in (tmp_path / "c.mp4.xmp").read_text()
+    assert caplog.text.count("is of another program, and stays as it is") == 4
+
+
+def test_tags_are_written_into_videos_that_can_have_them_and_the_rest_is_told_once(tmp_path, caplog):
+    files = Sidecars(tmp_path, (), PLAIN, into_videos=True)
+    video = numbered_clip(tmp_path / "a.mp4", frames=5)
+    (tmp_path / "broken.mp4").write_text("no video")
+    names = ("a.mp4", "b.mkv", "c.mkv", "broken.mp4", "gone.mp4")
+    for path in (*(str(tmp_path / name) for name in names), "s3://bucket/a.mp4"):
+        files.write(in_windows(path).to_dict())
+    with av.open(str(video), options={"export_xmp": "1"}) as container:
+        assert items(container.metadata["xmp"], "subject") == ["Arm wrestling", "Sumo"]
+    assert [each.getMessage().split(": ")[-1] for each in caplog.records] == [
+        "tags are not written into .mkv files, only into MP4 and MOV; --xmp writes them beside",
+        "tags are written into whole MP4 and MOV files only; write them beside it with --xmp",
+        "there is no such file; check the path",
+        "tags are not written into videos on other storage, only into MP4 and MOV; --xmp writes them beside",
+    ]
