@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.cli.terminal import counted
+from adafocus_cli.cli.terminal import counted, report_console, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,19 +38,15 @@ def doctor(terminal: options.VerboseOption, format_: options.ReportFormatOption 
 
     report = diagnose()
     if format_ == "json":
-        from adafocus_cli.output.writers import dumps
-
-        typer.echo(dumps(report.to_dict(), indent=2))
+        write_json(report.to_dict())
     else:
-        _show(report)
+        with report_console() as console:
+            _show(console, report)
     if not report.ready:
         raise typer.Exit(NOT_READY)
 
 
-def _show(report: DoctorReport) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
+def _show(console: Console, report: DoctorReport) -> None:
     for title, table in (
         ("Versions", _versions(report)),
         ("Machine", _machine(report)),

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli import labels as label_lists
+from adafocus_cli.cli.terminal import report_console
 from adafocus_cli.errors import printable
 from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
 from adafocus_cli.schema import gmacs_digits, in_gmacs
@@ -75,15 +75,15 @@ def _installed_only(store: ModelStore, name: str) -> dict[str, Any]:
 
 def print_list(entries: Catalogue, store: ModelStore) -> None:
     """Prints one table per data set."""
-    console = Console(highlight=False)
     records = list_record(entries, store)
-    for dataset in dict.fromkeys(record["dataset"] for record in records):
-        members = [record for record in records if record["dataset"] == dataset]
-        console.print(_heading(dataset))
-        console.print(_members(members, name_width=max(len(record["name"]) for record in records)))
-        console.print()
-    console.print(Text(CONVENTION, style="dim"))
-    console.print(Text(NEXT_STEPS, style="dim"))
+    with report_console() as console:
+        for dataset in dict.fromkeys(record["dataset"] for record in records):
+            members = [record for record in records if record["dataset"] == dataset]
+            console.print(_heading(dataset))
+            console.print(_members(members, name_width=max(len(record["name"]) for record in records)))
+            console.print()
+        console.print(Text(CONVENTION, style="dim"))
+        console.print(Text(NEXT_STEPS, style="dim"))
 
 
 def _heading(dataset: str | None) -> Text:
@@ -127,12 +127,12 @@ def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:
 
 
 def print_model(name: str, entries: Catalogue, store: ModelStore) -> None:
-    console = Console(highlight=False)
     entry, record = entries.find(name), store.record_of(name)
-    console.print(Text(name, style="bold cyan"))
     rows = [*_entry_rows(entry), *_published_file_rows(entry)] if entry else _own_rows(store, name)
-    for title, text in [*rows, *_installation_rows(name, entry, record, store)]:
-        console.print(_row(title, printable(text), console.width), soft_wrap=True)
+    with report_console() as console:
+        console.print(Text(name, style="bold cyan"))
+        for title, text in [*rows, *_installation_rows(name, entry, record, store)]:
+            console.print(_row(title, printable(text), console.width), soft_wrap=True)
 
 
 def _row(title: str, text: str, width: int) -> Text:
@@ -230,4 +230,5 @@ def print_states(states: Mapping[str, FileState]) -> None:
         if state != "intact" and name in INCLUDED_MODELS:
             text = "✗ changed since adafocus was installed; reinstall adafocus"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
-    Console(highlight=False).print(table)
+    with report_console() as console:
+        console.print(table)

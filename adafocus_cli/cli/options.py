@@ -346,7 +346,7 @@ SidecarFolder = Annotated[
         metavar="FOLDER",
         show_default="where -o FILE is",
         rich_help_panel=SIDECARS,
-        help="Write these files below FOLDER, under the paths of their videos; . puts them beside the videos.",
+        help="Write these files below FOLDER, under the paths of their videos; . is beside the videos.",
     ),
 ]
 TagMapFile = Annotated[
@@ -397,7 +397,7 @@ class SidecarRequest:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
         from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
 
-        folder = self.folder or (output or Path()).parent
+        folder = self.folder or (output or Path()).absolute().parent  # `.` would be beside the videos
         return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))
 
 

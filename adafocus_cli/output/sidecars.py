@@ -25,6 +25,7 @@ from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.records import is_flat
 from adafocus_cli.output.texts import subtitle_clock
 from adafocus_cli.schema import Record, path_of
+from adafocus_cli.video.remote import is_remote
 
 _HOW = "label: tag, label: [tags], or label: {tags: [tags], parents: [categories]}"
 
@@ -238,11 +239,17 @@ class Sidecars:
 
 
 def beside(folder: Path, video: str, ending: str) -> Path:
-    """Below the folder as the video is below where paths begin; its own ending stays, lest two videos share a file.
+    """Below the folder as the video is below where paths begin; with `.` for a folder, where the video is.
+
+    Its own ending stays, lest two videos share a file.
 
     >>> beside(Path("tags"), "../films/a.mp4", ".vtt").as_posix()
     'tags/_/films/a.mp4.vtt'
+    >>> beside(Path("."), "../films/a.mp4", ".vtt").as_posix()
+    '../films/a.mp4.vtt'
     """
+    if folder == Path() and not is_remote(video):
+        return Path(video + ending)
     path = PurePath(*(part.rstrip(":") for part in video.split("://", 1)))
     parts = ["_" if part == ".." else part for part in path.parts if part != path.anchor]
     return folder.joinpath(*parts[:-1], parts[-1] + ending)

@@ -108,6 +108,15 @@ def test_each_video_has_files_of_its_own_below_the_folder(video, path):
     assert beside(Path("side"), video, ".vtt") == Path(path)
 
 
+@pytest.mark.parametrize("video", ["clip.mp4", "a/b/clip.mov", "/films/clip.mp4", "../../clip.mp4"])
+def test_a_dot_for_a_folder_is_beside_each_video(video):
+    assert beside(Path(), video, ".vtt") == Path(f"{video}.vtt")
+
+
+def test_a_video_on_other_storage_has_its_files_below_the_working_folder():
+    assert beside(Path(), "s3://bucket/clip.mp4", ".vtt") == Path("s3/bucket/clip.mp4.vtt")
+
+
 def test_nothing_is_written_for_failures_and_rows(tmp_path):
     files = Sidecars(tmp_path / "side", ("vtt", "xmp"), PLAIN)
     files.write(failed().to_dict())
