@@ -120,7 +120,7 @@ Settle = Annotated[
         metavar="SECONDS",
         callback=options.checked_time,
         rich_help_panel=options.BATCH,
-        help="With --watch: wait until a file has not changed for so long.",
+        help="With --watch: tag a file once it has not changed for this long.",
     ),
 ]
 EngineName = Literal["local", "ray"]

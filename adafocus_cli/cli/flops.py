@@ -25,7 +25,7 @@ CONVENTION = (
 
 HELP = """Count what a video costs: multiply-adds by stage, and what whole frames would cost.
 
-Counted from the layers, for a video of which nothing is skipped. Without a family or a model: for all families."""
+Counted from the layers, for a video that is not left early. Without a family or a model, all families are counted."""
 
 EXAMPLES = """[bold]Examples[/bold]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.command import CommandLine
 from adafocus_cli.cli.terminal import write_json
 from adafocus_cli.errors import ModelError, UsageError
 
@@ -39,10 +40,10 @@ Install one that only a browser can download, or your own:
 
 Models are stored in [cyan]ADAFOCUS_HOME[/cyan], or in the user's data folder."""
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+app = CommandLine(help=HELP, epilog=EXAMPLES)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a model.")]
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names of models.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Models to check.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A published checkpoint, or a file that convert wrote.")]
 CatalogueOption = Annotated[
     str | None,
@@ -60,7 +61,7 @@ NameInside = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
-All = Annotated[bool, typer.Option("--all", metavar="", help="All installed models.")]
+All = Annotated[bool, typer.Option("--all", metavar="", help="Check all installed models.")]
 
 
 @app.callback(invoke_without_command=True)

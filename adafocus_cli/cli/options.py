@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from adafocus_cli.cli.command import OptionValueError
 from adafocus_cli.cli.inputs import Sources
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import ModelError, UsageError
@@ -55,19 +56,19 @@ PANELS = (
 
 def _checked_device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-        raise typer.BadParameter(f"{value!r} is not a device; give auto, cpu, cuda, cuda:N or mps")
+        raise OptionValueError("is not a device; give auto, cpu, cuda, cuda:N or mps")
     return value
 
 
 def _checked_memory(value: float) -> float:
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value:g} is not an amount of memory; give GiB above 0")
+        raise OptionValueError("is not an amount of memory; give GiB above 0")
     return value
 
 
 def checked_time(value: float) -> float:
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value:g} is not a time; give seconds above 0")
+        raise OptionValueError("is not a time; give seconds above 0")
     return value
 
 
@@ -308,7 +309,7 @@ RecordsOutput = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=OUTPUT,
-        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
+        help="Write to FILE, as its ending says: .jsonl, .csv (each also .gz or .zst), .parquet, .sqlite or .db.",
     ),
 ]
 Overwrite = Annotated[

@@ -162,13 +162,21 @@ def write_json(value: Any) -> None:
 @contextmanager
 def report_console() -> Iterator[Console]:
     """A console that lays out for standard output, where all of it is written at the end of the block."""
+    with laid_out() as (console, written):
+        yield console
+    write_out(written())
+
+
+@contextmanager
+def laid_out(widest: int | None = None) -> Iterator[tuple[Console, Callable[[], str]]]:
+    """A console that lays out for standard output, and what was written to it, once the block has ended."""
     from rich.console import Console
 
     # From its file it learns how wide and how colourful the other end is, and must not write to it.
     console = Console(file=sys.stdout if sys.stdout.isatty() else io.StringIO(), highlight=False)
+    console.width = min(console.width, widest or console.width)
     with console.capture() as captured:
-        yield console
-    write_out(captured.get())
+        yield console, captured.get
 
 
 def video_progress(bar: ProgressBar) -> Watch:

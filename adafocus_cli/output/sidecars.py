@@ -115,7 +115,7 @@ def _from_yaml(text: str, path: Path) -> dict[str, TagMapEntry]:
 def _entry(value: Any, label: str, path: Path) -> TagMapEntry:
     parts = value if isinstance(value, dict) else {"tags": value}
     if not parts.keys() <= {"tags", "parents"} or "tags" not in parts:
-        raise UsageError(f"{path}: {printable(label)!r} has something else than tags and parents; lines are {_HOW}")
+        raise UsageError(f"{path}: {printable(label)!r} has more than tags and parents, or no tags; lines are {_HOW}")
     return TagMapEntry(*(_names(parts.get(name), label, path) for name in ("tags", "parents")))
 
 

@@ -165,7 +165,7 @@ def test_a_map_of_a_parent_names_the_segments_below_it(tmp_path):
     [
         ("map.yaml", "Sumu: x", "maps 'Sumu', which is not a label of the model; the nearest is 'Sumo'"),
         ("map.yaml", "[1, 2]", "maps nothing; lines are label: tag"),
-        ("map.yaml", "a: {b: c}", "'a' has something else than tags and parents"),
+        ("map.yaml", "a: {b: c}", "'a' has more than tags and parents, or no tags"),
         ("map.yaml", "a: [[b]]", "'a' is mapped to something that is not a name"),
         ("map.yaml", "{", "is not YAML"),
         ("map.csv", "name,x\n", "needs a first line with the columns label,tags"),
