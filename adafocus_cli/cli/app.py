@@ -18,8 +18,9 @@ import typer
 from typer.main import get_command
 
 from adafocus_cli import __version__
-from adafocus_cli.cli.command import SETTINGS, CommandGroup, CommandLine, Settings
+from adafocus_cli.cli.command import SETTINGS, CommandGroup, CommandLine
 from adafocus_cli.cli.inputs import is_video_name
+from adafocus_cli.cli.parameters import Settings
 from adafocus_cli.cli.terminal import Terminal, write_out
 from adafocus_cli.errors import AdaFocusError, OutputClosedError, UsageError
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import typer
 
-from adafocus_cli.cli.command import Parameter, Setting, Settings, commands_below, parameters_of, refusal_of
+from adafocus_cli.cli.parameters import Parameter, Setting, Settings, commands_below, parameters_of, refusal_of
 from adafocus_cli.errors import UsageError, printable
 
 FILE_NAME = "adafocus.toml"

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from adafocus_cli.cli.command import Parameter, commands_below, parameters_of, usage_of
+from adafocus_cli.cli.parameters import Parameter, commands_below, parameters_of, usage_of
 from adafocus_cli.cli.terminal import laid_out
 
 _WIDEST = 100  # wider lines are hard to read across

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from adafocus_cli.cli.command import OptionValueError
 from adafocus_cli.cli.inputs import Sources
+from adafocus_cli.cli.parameters import OptionValueError
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, Precision, RuntimeName, TagRequest

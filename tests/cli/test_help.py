@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from adafocus_cli.cli.app import app
-from adafocus_cli.cli.command import commands_below, parameters_of
+from adafocus_cli.cli.parameters import commands_below, parameters_of
 from tests.cli.conftest import Adafocus
 
 COMMANDS = commands_below(get_command(app))
