@@ -32,7 +32,7 @@ OUTPUT_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended
 # In the order of the help. Each is a module with that function, HELP and EXAMPLES, or with an `app` of commands.
 COMMANDS = (
     *("classify", "batch", "evaluate", "calibrate", "train", "bench", "flops"),
-    *("render", "merge", "report", "doctor", "models"),
+    *("render", "merge", "report", "doctor", "models", "completion"),
 )
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -151,6 +151,13 @@ def _show_config(context: typer.Context) -> None:
     raise typer.Exit
 
 
+def manual_page() -> str:
+    """`docs/adafocus.1`; `make man` writes it."""
+    from adafocus_cli.cli import help
+
+    return help.manual_page(get_command(app), "adafocus")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; the exit status."""
     terminal = Terminal()
@@ -177,6 +184,11 @@ def run(arguments: Sequence[str]) -> int:
 def _invoke(arguments: list[str], terminal: Terminal) -> int:
     """Like calling `app`, which would print errors and end the process by itself."""
     command = get_command(app)
+    if os.environ.get("_ADAFOCUS_COMPLETE"):
+        from adafocus_cli.cli.completion import complete
+
+        complete(command, arguments)
+        return 0
     try:
         with command.make_context("adafocus", list(arguments), obj=terminal) as context:
             context.meta[_ARGUMENTS] = arguments

@@ -94,13 +94,13 @@ def _print_examples(console: Console, epilog: str) -> None:
         console.print(line, soft_wrap=line.plain.startswith((" ", "adafocus ")))
 
 
-def manual_page(root: Any, name: str, version: str) -> str:
+def manual_page(root: Any, name: str) -> str:
     """A page for `man`, of all commands."""
-    return "\n".join(_manual_lines(root, name, version)) + "\n"
+    return "\n".join(_manual_lines(root, name)) + "\n"
 
 
-def _manual_lines(root: Any, name: str, version: str) -> Iterator[str]:
-    yield f'.TH {name.upper()} 1 "" "{name} {version}" "User Commands"'
+def _manual_lines(root: Any, name: str) -> Iterator[str]:
+    yield f'.TH {name.upper()} 1 "" "{name}" "User Commands"'
     yield ".SH NAME"
     yield f"{name} \\- {_roff(_summary_of(root).rstrip('.'))}"
     yield ".SH SYNOPSIS"

@@ -327,6 +327,23 @@ Subtitles = Annotated[
     Literal["vtt", "srt"] | None,
     typer.Option("--subtitles", rich_help_panel=SIDECARS, help="Write segments as subtitles; needs --window."),
 ]
+SubtitleMinScore = Annotated[
+    float,
+    typer.Option(
+        "--subtitle-min-score",
+        metavar="SCORE",
+        min=0,
+        max=1,
+        rich_help_panel=SIDECARS,
+        help="Leave out of subtitles, chapters and markers what has a lower score (0 to 1).",
+    ),
+]
+SubtitleScores = Annotated[
+    bool,
+    typer.Option(
+        "--subtitle-scores", metavar="", rich_help_panel=SIDECARS, help="Show scores in subtitles and chapters."
+    ),
+]
 Chapters = Annotated[
     bool,
     typer.Option(
@@ -379,6 +396,8 @@ class SidecarRequest:
     subtitles: Literal["vtt", "srt"] | None
     chapters: bool
     xmp: bool
+    subtitle_min_score: float
+    subtitle_scores: bool
     folder: Path | None
     map: Path | None
 
@@ -396,10 +415,11 @@ class SidecarRequest:
             raise UsageError(f"{option} shows what happens when; add --window SECONDS")
         if self.folder is None and output is None:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
-        from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
+        from adafocus_cli.output.sidecars import CueStyle, Sidecars, TagMap, read_tag_map
 
         folder = self.folder or (output or Path()).absolute().parent  # `.` would be beside the videos
-        return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map))
+        style = CueStyle(self.subtitle_min_score, self.subtitle_scores)
+        return Sidecars(folder, kinds, TagMap() if self.map is None else read_tag_map(self.map), style)
 
 
 # The parameters of commands that stand for these options. Their defaults are those of the requests.
@@ -428,6 +448,8 @@ _SHARED: dict[str, Any] = {
     "decode_memory": DecodeMemory,
     "workers": Workers,
     "subtitles": Subtitles,
+    "subtitle_min_score": SubtitleMinScore,
+    "subtitle_scores": SubtitleScores,
     "chapters": Chapters,
     "xmp": Xmp,
     "sidecars_": SidecarFolder,
@@ -438,7 +460,8 @@ _SHARED: dict[str, Any] = {
 _GIB = 1 << 30
 _DEFAULTS = {
     **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
-    **{"null": False, "chapters": False, "xmp": False, "quiet": False, "verbose": False, "workers": None},
+    **dict.fromkeys(("null", "chapters", "xmp", "subtitle_scores", "quiet", "verbose"), False),
+    **{"workers": None, "subtitle_min_score": 0.3},
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
 
@@ -530,7 +553,7 @@ def _sources(given: Mapping[str, Any]) -> Sources:
 
 
 def _sidecars(given: Mapping[str, Any]) -> SidecarRequest:
-    names = ("subtitles", "chapters", "xmp")
+    names = ("subtitles", "subtitle_min_score", "subtitle_scores", "chapters", "xmp")
     return SidecarRequest(folder=given["sidecars_"], map=given["map_"], **{name: given[name] for name in names})
 
 
@@ -546,6 +569,7 @@ _RUN = ("device", "precision", "runtime", "batch_size")
 _LEAVE = ("exit_", "max_gmacs")
 _ANSWER = ("top_k", "min_score", *_LEAVE, "window", "stride")
 _LIMITS = ("decode_timeout", "decode_memory")
+_CUES = ("subtitles", "subtitle_min_score", "subtitle_scores")
 
 ModelOptions = Annotated[ModelRequest, Group((*_MODEL, "views", *_RUN), _checked_model_request)]
 CalibrateModelOptions = Annotated[ModelRequest, Group((*_MODEL, *_RUN), _checked_model_request)]
@@ -565,7 +589,7 @@ CalibrateTagOptions = Annotated[TagRequest, Group(("decoder", "decode_timeout", 
 RenderTagOptions = Annotated[TagRequest, Group((*_LEAVE, *_LIMITS), _tag_request)]
 
 SourceOptions = Annotated[Sources, Group(("inputs", "files_from", "null"), _sources)]
-SidecarOptions = Annotated[SidecarRequest, Group(("subtitles", "chapters", "xmp", "sidecars_", "map_"), _sidecars)]
+SidecarOptions = Annotated[SidecarRequest, Group((*_CUES, "chapters", "xmp", "sidecars_", "map_"), _sidecars)]
 TerminalOptions = Annotated[Terminal, Group(("quiet", "verbose"), _terminal)]
 VerboseOption = Annotated[Terminal, Group(("verbose",), _terminal)]
 

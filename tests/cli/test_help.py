@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from adafocus_cli.cli.app import app
+from adafocus_cli.cli.app import app, manual_page
 from adafocus_cli.cli.parameters import commands_below, parameters_of
-from tests.cli.conftest import Adafocus
+from tests.cli.conftest import ROOT, Adafocus
 
 COMMANDS = commands_below(get_command(app))
 EVERY_COMMAND = pytest.mark.parametrize(("path", "command"), list(COMMANDS.items()), ids=lambda each: str(each)[:20])
@@ -55,3 +55,7 @@ def test_a_wrong_value_is_told_with_what_is_allowed(arguments: str, error: str, 
 @pytest.mark.parametrize("option", ["--version", "-V"])
 def test_the_version_is_told(option: str, adafocus: Adafocus) -> None:
     assert re.fullmatch(r"adafocus \d+\.\d+\.\d+\n", adafocus(option).out)
+
+
+def test_the_manual_page_is_that_of_these_commands() -> None:
+    assert (ROOT / "docs/adafocus.1").read_text("utf-8") == manual_page(), "make man"

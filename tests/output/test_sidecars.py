@@ -12,7 +12,18 @@ import pytest
 
 from adafocus_cli.errors import UsageError, printable
 from adafocus_cli.labels import LabelSet
-from adafocus_cli.output.sidecars import Sidecars, TagMap, TagMapEntry, beside, chapters, read_tag_map, srt, vtt, xmp
+from adafocus_cli.output.sidecars import (
+    CueStyle,
+    Sidecars,
+    TagMap,
+    TagMapEntry,
+    beside,
+    chapters,
+    read_tag_map,
+    srt,
+    vtt,
+    xmp,
+)
 from adafocus_cli.schema import Segment
 from tests.clips import numbered_clip
 from tests.output.made_up import LABELS, failed, in_windows, tagged
@@ -40,6 +51,20 @@ def test_subtitles_say_which_label_holds_when():
     assert srt(record(), PLAIN) == (
         "1\n00:00:00,000 --> 00:00:03,750\nArm wrestling\n\n2\n00:00:06,250 --> 00:00:10,000\nSumo\n"
     )
+
+
+def test_guesses_are_left_out_of_subtitles_and_chapters():
+    segments = (Segment(0.0, 2.0, "Sumo", 0, 0.29), Segment(2.0, 4.0, "Archery", 1, 0.31))
+    unsure = in_windows(segments=segments).to_dict()
+    for write in (vtt, srt, chapters):
+        assert "Sumo" not in write(unsure, PLAIN)
+        assert "Archery" in write(unsure, PLAIN)
+        assert "Archery" not in write(unsure, PLAIN, CueStyle(min_score=0.5))
+
+
+def test_subtitles_show_scores_if_wanted():
+    assert "\nArm wrestling 90 %\n" in vtt(record("Arm wrestling"), PLAIN, CueStyle(scores=True))
+    assert "%" not in vtt(record("Arm wrestling"), PLAIN)
 
 
 def test_a_single_frame_has_a_cue_that_ends_after_it_begins():
