@@ -83,8 +83,9 @@ def test_every_option_can_be_set_by_a_variable_of_its_own(monkeypatch: pytest.Mo
         options = [each for each in parameters_of(command) if path and each.is_setting]
         assert len({variable_of(path, each.key) for each in options}) == len(options)
         for option in options:
-            value = {"flag": "1", "choice": (*option.choices, "")[0], "path": "x", "text": "x"}.get(option.kind, "1")
-            value = "cpu" if option.key == "device" else "0.5" if option.at_most else value
+            number = f"{1 if option.at_least is None else option.at_least:g}"
+            values = {"flag": "1", "choice": (*option.choices, "")[0], "whole number": number, "number": number}
+            value = "cpu" if option.key == "device" else values.get(option.kind, "x")
             variable = variable_of(path, option.key)
             monkeypatch.setenv(variable, value)
             assert settings(path) == {option.name: True if option.kind == "flag" else value}, variable
