@@ -49,12 +49,12 @@ function spotsOf(looks, width, height) {
   });
 }
 
-// All the places that were looked at, for a video of which there is no picture.
+// The places that were looked at, for a video without a picture; of many looks the spots say enough.
 const allBoxes = ({ size: [width, height], looks }) =>
   svg(
     "svg",
     { class: "boxes", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
-    ...looks.slice(0, 100).map(([, x, y, right, bottom]) =>
+    ...(looks.length > MOST_JOINED ? [] : looks).map(([, x, y, right, bottom]) =>
       svg("rect", { x, y, width: Math.max(0, right - x), height: Math.max(0, bottom - y) }),
     ),
   );
