@@ -15,8 +15,6 @@ import typer
 from adafocus_cli.cli.parameters import Parameter, parameters_of
 from adafocus_cli.cli.terminal import write_out
 
-VARIABLE = "_ADAFOCUS_COMPLETE"
-
 HELP = "Print a script that completes commands, options and model names in your shell."
 
 EXAMPLES = """[bold]Examples[/bold]

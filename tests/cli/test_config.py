@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from adafocus_cli.cli.app import app
 from adafocus_cli.cli.completion import completions
 from adafocus_cli.cli.config import settings_of, variable_of
 from adafocus_cli.cli.parameters import commands_below, parameters_of
-from tests.cli.conftest import Adafocus
+from tests.cli.conftest import ROOT, Adafocus
 from tests.cli.fake_engine import FakeEngine
 
 
@@ -175,6 +178,17 @@ def test_paths_of_home_are_expanded(places: tuple[Path, Path], monkeypatch: pyte
 )
 def test_the_last_word_is_completed(words: list[str], found: set[str]) -> None:
     assert {word for word, _ in completions(get_command(app), words)} == found
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_names_of_models_without_loading_networks() -> None:
+    command = f"{sys.executable} -c 'from adafocus_cli.cli.app import run; import sys; run(sys.argv[1:]); "
+    command += 'print("torch" in sys.modules, file=sys.stderr)' + '\' "$@"'
+    script = f'adafocus() {{ {command}; }}; eval "$(adafocus completion bash 2>/dev/null)"; '
+    script += 'COMP_WORDS=(adafocus classify --model = mot); COMP_CWORD=4; _adafocus; echo "${COMPREPLY[@]}"; '
+    script += "_ADAFOCUS_COMPLETE=1 adafocus classify -m mot >/dev/null"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("motion\n", "False\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
