@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup test soak check lint types format clean
+.PHONY: help setup test soak check lint types format man clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ types: setup  ## mypy, strict; not on Python 3.10, whose last numpy has other ty
 format: setup  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+man: setup  ## the manual page, after an option has changed
+	$(BIN)/python -c "from adafocus_cli.cli.app import manual_page; print(manual_page(), end='')" > docs/adafocus.1
 
 clean:  ## remove what was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info

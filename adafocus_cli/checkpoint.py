@@ -77,7 +77,7 @@ def load(
     family = next((f for f in FAMILIES.values() if f.recognises(published)), None)
     if family is None:
         known = ", ".join(FAMILIES)
-        raise ModelError(f"{path} has {len(published)} tensors, but is no checkpoint of {known}; check the file")
+        raise ModelError(f"{path} has {len(published)} tensors, but is not a checkpoint of {known}; check the file")
     try:
         spec = family.spec_of(published)
     except KeyError as error:

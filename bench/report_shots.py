@@ -1,4 +1,4 @@
-"""The pictures of docs/report.md: the page of the examples, tagged by `motion`, in a headless Chromium.
+"""The pictures of docs/report.md: the page of the examples, tagged by `objects`, in a headless Chromium.
 
 python bench/report_shots.py
 """
@@ -31,7 +31,7 @@ def main() -> None:
         os.chdir(ROOT)
         examples = sorted(map(str, Path("examples").glob("*.mp4")))
         assert run(["classify", *examples, "-o", str(results), "-q"]) == 0
-        assert run(["report", str(results), "-o", str(page), "--title", "Six motions", "-q"]) == 0
+        assert run(["report", str(results), "-o", str(page), "--title", "Six examples", "-q"]) == 0
         with sync_playwright() as playwright:
             path = shutil.which("chromium") or shutil.which("google-chrome")
             browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -48,6 +48,7 @@ NOT_RUN = {
     r"adafocus models pull sports-p128 --catalogue company.yaml": "downloads from a server that does not exist",
     r"sbatch .*": "needs Slurm",
     r"pip install .*": "needs the network",
+    r"(pipx|uv tool) install .*": "makes an environment, and needs the network",
     r"adafocus bench (?!-m motion --rounds 1).*": "takes a minute or more",
     r"adafocus .* --device cuda:.*": "needs accelerators",
     r"adafocus .* --address .*": "needs a cluster",

@@ -138,11 +138,11 @@ def test_a_model_that_is_not_there(tmp_path):
 
 class TestDevices:
     def test_unknown_and_absent_ones_are_one_line(self):
-        with pytest.raises(DeviceError, match="no device 'gpu'; auto, cpu, cuda"):
+        with pytest.raises(DeviceError, match="'gpu' is not a device; give auto, cpu, cuda"):
             resolve_device("gpu")
         with pytest.raises(DeviceError, match=r"device cuda:99 is not there"):
             resolve_device("cuda:99")
-        with pytest.raises(DeviceError, match="no precision 'int8'"):
+        with pytest.raises(DeviceError, match="'int8' is not a precision; give auto"):
             resolve_precision("int8", torch.device("cpu"))
         with pytest.raises(DeviceError, match="use --precision bf16 or fp32"):
             resolve_precision("fp16", torch.device("cpu"))

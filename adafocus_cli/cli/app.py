@@ -6,34 +6,22 @@ Knows nothing of what the commands do.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from adafocus_cli import __version__
-from adafocus_cli.cli import (
-    batch,
-    bench,
-    calibrate,
-    classify,
-    doctor,
-    evaluate,
-    find,
-    flops,
-    merge,
-    models,
-    render,
-    report,
-    schema,
-    train,
-)
+from adafocus_cli.cli.command import SETTINGS, CommandGroup, CommandLine
 from adafocus_cli.cli.inputs import is_video_name
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.parameters import Settings
+from adafocus_cli.cli.terminal import Terminal, write_out
 from adafocus_cli.errors import AdaFocusError, OutputClosedError, UsageError
 
 FAILED = 1
@@ -41,57 +29,99 @@ WRONG_USAGE = 2
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended
 
+# In the order of the help. Each is a module with that function, HELP and EXAMPLES, or with an `app` of commands.
+COMMANDS = (
+    *("classify", "batch", "evaluate", "calibrate", "train", "bench", "flops"),
+    *("render", "merge", "find", "report", "schema", "doctor", "models", "completion"),
+)
+
 EXAMPLES = """[bold]Examples[/bold]
 
 [cyan]adafocus classify clip.mp4[/cyan]
 [cyan]adafocus batch videos/ -o tags.jsonl[/cyan]
 [cyan]adafocus report tags.jsonl -o tags.html[/cyan]
 
-Each command has a help of its own: [cyan]adafocus classify --help[/cyan]"""
+Each command has a help of its own: [cyan]adafocus classify --help[/cyan]
+Defaults of options can be set in adafocus.toml and by variables such as ADAFOCUS_MODEL."""
 
 _HELP_NAMES = {"help_option_names": ["--help", "-h"]}
+_ARGUMENTS = "adafocus.arguments"  # of the whole command line, in the `meta` of its context
 
-app = typer.Typer(
-    rich_markup_mode="rich",
-    add_completion=False,
-    epilog=EXAMPLES,
-    context_settings=_HELP_NAMES,
-)
-app.command(help=classify.HELP, epilog=classify.EXAMPLES)(classify.classify)
-app.command(help=batch.HELP, epilog=batch.EXAMPLES)(batch.batch)
-app.command(help=evaluate.HELP, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command(help=calibrate.HELP, epilog=calibrate.EXAMPLES)(calibrate.calibrate)
-app.command(help=train.HELP, epilog=train.EXAMPLES)(train.train)
-app.command(help=bench.HELP, epilog=bench.EXAMPLES)(bench.bench)
-app.command(help=flops.HELP, epilog=flops.EXAMPLES)(flops.flops)
-app.command(help=render.HELP, epilog=render.EXAMPLES)(render.render)
-app.command(help=merge.HELP, epilog=merge.EXAMPLES)(merge.merge)
-app.command(help=find.HELP, epilog=find.EXAMPLES)(find.find)
-app.command(help=report.HELP, epilog=report.EXAMPLES)(report.report)
-app.command(help=schema.HELP, epilog=schema.EXAMPLES)(schema.schema)
-app.command(help=doctor.HELP, epilog=doctor.EXAMPLES)(doctor.doctor)
-app.add_typer(models.app, name="models", help=models.HELP, epilog=models.EXAMPLES)
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name; the module of a command is loaded when the command is asked for."""
+
+    def __init__(self, made: MutableMapping[str, Any]) -> None:
+        self._made = made
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made and name in COMMANDS:
+            self._made[name] = _made_command(name)
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*COMMANDS, *self._made)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _made_command(name: str) -> Any:
+    module = import_module(f"adafocus_cli.cli.{name}")
+    if hasattr(module, "app"):
+        command = get_command(module.app)
+    else:
+        only = CommandLine()
+        only.command(help=module.HELP, epilog=module.EXAMPLES)(getattr(module, name))
+        command = get_command(only)
+    command.name = name
+    return command
+
+
+class _Program(CommandGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands(self.commands)
+
+
+app = CommandLine(cls=_Program, epilog=EXAMPLES, context_settings=_HELP_NAMES)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"adafocus {__version__}")
+        write_out(f"adafocus {__version__}\n")
         raise typer.Exit
 
 
 def _show_help(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(context.get_help(), nl=False)
+        typer.echo(context.get_help())
         raise typer.Exit
 
 
 Version = Annotated[
     bool,
-    typer.Option("--version", callback=_show_version, is_eager=True, metavar="", help="Show the version and exit."),
+    typer.Option(
+        "--version", "-V", callback=_show_version, is_eager=True, metavar="", help="Show the version and exit."
+    ),
 ]
 Help = Annotated[
     bool,
     typer.Option("--help", "-h", callback=_show_help, is_eager=True, metavar="", help="Show this help and exit."),
+]
+ShowConfig = Annotated[
+    bool,
+    typer.Option(
+        "--show-config",
+        metavar="",
+        help="Show what adafocus.toml and the environment set; before a command, what it would use.",
+    ),
 ]
 
 
@@ -100,11 +130,32 @@ Help = Annotated[
 def adafocus(
     context: typer.Context,
     version: Version = False,
+    show_config: ShowConfig = False,
     help_: Help = False,
 ) -> None:
     """Tag videos with a model that looks where it matters."""
-    if context.invoked_subcommand is None:
+    if show_config:
+        _show_config(context)
+    elif context.invoked_subcommand is None:
         _show_help(context, True)
+
+
+def _show_config(context: typer.Context) -> None:
+    from adafocus_cli.cli import config
+
+    lines = config.config_lines(context.command)
+    if context.invoked_subcommand is not None:
+        arguments = context.meta[_ARGUMENTS]
+        lines = config.option_lines(context, arguments[arguments.index("--show-config") + 1 :])
+    write_out("".join(f"{line}\n" for line in lines))
+    raise typer.Exit
+
+
+def manual_page() -> str:
+    """`docs/adafocus.1`; `make man` writes it."""
+    from adafocus_cli.cli import help
+
+    return help.manual_page(get_command(app), "adafocus")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -133,12 +184,36 @@ def run(arguments: Sequence[str]) -> int:
 def _invoke(arguments: list[str], terminal: Terminal) -> int:
     """Like calling `app`, which would print errors and end the process by itself."""
     command = get_command(app)
+    if os.environ.get("_ADAFOCUS_COMPLETE"):
+        from adafocus_cli.cli.completion import complete
+
+        complete(command, arguments)
+        return 0
     try:
-        with command.make_context("adafocus", arguments, obj=terminal) as context:
-            command.invoke(context)
+        with command.make_context("adafocus", list(arguments), obj=terminal) as context:
+            context.meta[_ARGUMENTS] = arguments
+            _invoke_in(context)
     except typer.Exit as end:
         return end.exit_code
     return 0
+
+
+def _invoke_in(context: Any) -> None:
+    try:
+        context.command.invoke(context)
+    except AdaFocusError as error:
+        error.args = (f"{error}{_origins(str(error), context.meta.get(SETTINGS, {}))}",)
+        raise
+
+
+def _origins(message: str, settings: Settings) -> str:
+    """Where options that a message is about were set, if not on the command line."""
+    about = [
+        setting.text
+        for setting in settings.values()
+        if re.search(rf"(?<![\w-])({re.escape(setting.option)}|{re.escape(str(setting.value))})(?![\w-])", message)
+    ]
+    return f" ({', '.join(about)})" if about and not any(text in message for text in about) else ""
 
 
 def _report(terminal: Terminal, error: BaseException, message: str) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from adafocus_cli.engine.windows import Watch
     from adafocus_cli.output.journal import Journal, Mode
     from adafocus_cli.output.sidecars import Sidecars
-    from adafocus_cli.schema import Failure, Result, VideoInfo
+    from adafocus_cli.schema import Failure, Result, VideoInfo, VideoResult
     from adafocus_cli.tagger import ClipTagger
 
 INTERRUPTED = 130
@@ -119,7 +119,7 @@ Settle = Annotated[
         metavar="SECONDS",
         callback=options.checked_time,
         rich_help_panel=options.BATCH,
-        help="With --watch: wait until a file has not changed for so long.",
+        help="With --watch: tag a file once it has not changed for this long.",
     ),
 ]
 EngineName = Literal["local", "ray"]
@@ -204,20 +204,20 @@ def _run(
         stop = stack.enter_context(stop_on_signal(terminal.note))
         stack.enter_context(terminal.showing_log("adafocus"))
         bar = stack.enter_context(terminal.progress(into_stdout=False))
-        paths = videos.paths(stop, terminal)
+        paths = videos.paths(stop, terminal, lambda waiting: pace.wait(waiting))
         tagger = engine.load(model)
         if target.beside:
             target.beside.fit(tagger.labels)
         settings = settings_of(tagger, request, logits=target.logits, precision=engine.precision(model, tagger))
         journal = target.journal(settings, stack)
         ledger = target.ledger(journal, stop, terminal, stack)
-        pace = Pace(ledger.tally, bar, terminal)
+        pace = Pace(ledger.tally, bar, terminal, each=videos.settle is not None)
         results = engine.tag(ledger.paths(paths), tagger, model, request, stop, watch=pace.watch)
         with closing(results):
             for result in results:
                 with delayed_signals():
                     ledger.take(result)
-                pace.show(paths.total)
+                pace.show(paths.total, result)
         stopped = stop.is_set()
         if target.pruned and not stopped:
             removed = target.pruned.prune(journal, terminal)
@@ -270,19 +270,42 @@ class BatchVideos:
             raise UsageError("--watch needs folders or patterns, not a list; give a folder")
         if self.settle is not None and any(map(is_remote, self.sources.inputs)):
             raise UsageError("--watch works on local folders only; for other storage, run the same command again")
+        if self.settle is not None:
+            _check_watchable(self.sources.inputs)
 
     @property
     def may_be_none(self) -> bool:
         """A shard may be empty, and so may a list of failures."""
         return self.shard.count > 1 or self.sources.has_list
 
-    def paths(self, stop: threading.Event, terminal: Terminal) -> Counted:
+    def paths(self, stop: threading.Event, terminal: Terminal, waiting: Callable[[int], None]) -> Counted:
+        """`waiting` is called after each look at what is watched, with the number of files that are not complete."""
         if self.settle is None:
             found = once_each(self.sources.each(terminal))
             return self.sources.counted(path for path in found if path in self.shard)
         silent = Terminal(quiet=True)  # a folder may stay empty for long
-        found = watched(lambda: once_each(self.sources.each(silent)), stop, settle=self.settle)
+        gone: set[str] = set()
+
+        def look() -> Iterator[str]:
+            nonlocal gone
+            before, gone = gone, {entry for entry in self.sources.inputs if _is_absent(entry)}
+            for entry in sorted(gone - before):
+                terminal.warn(f"{entry} is gone, maybe because its disk is not mounted; waiting for it")
+            return once_each(self.sources.each(silent))
+
+        found = watched(look, stop, settle=self.settle, waiting=waiting)
+        terminal.note(f"watching {', '.join(self.sources.inputs)}; Ctrl-C ends it")
         return Counted(path for path in found if path in self.shard)
+
+
+def _is_absent(entry: str) -> bool:
+    return folder_of(entry) is None and not os.path.lexists(entry)
+
+
+def _check_watchable(inputs: Iterable[str]) -> None:
+    for entry in inputs:
+        if _is_absent(entry):
+            raise UsageError(f"there is no folder {entry} to watch; check the path, or create the folder first")
 
 
 @dataclass(frozen=True)
@@ -445,36 +468,54 @@ _LINE_SECONDS = 60.0
 
 
 class Pace:
-    """Shows how fast a batch goes and how long it will take."""
+    """Shows how fast a batch goes and how long it will take; where there is no bar, `each` gives every video a line."""
 
-    def __init__(self, tally: Tally, bar: ProgressBar, terminal: Terminal) -> None:
-        self._tally, self._bar, self._terminal = tally, bar, terminal
+    def __init__(self, tally: Tally, bar: ProgressBar, terminal: Terminal, *, each: bool) -> None:
+        self._tally, self._bar, self._terminal, self._each = tally, bar, terminal, each
         self._began = self._said = monotonic()
 
     @property
     def seconds(self) -> float:
         return monotonic() - self._began
 
-    def show(self, total: int | None) -> None:
+    def show(self, total: int | None, result: Result) -> None:
         tally = self._tally
         pace = self._text(total)
         self._bar.update(done=tally.all, total=total, failed=tally.failures, pace=pace)
-        if not self._bar.visible and monotonic() - self._said >= _LINE_SECONDS:
-            self._said = monotonic()
+        if self._each:
+            if not self._bar.visible and result.status == "ok":
+                self._terminal.note(_video_line(result))
+        elif self._is_time_for_a_line():
             of = "" if total is None else f" of {total}"
             self._terminal.note(f"{tally.all}{of} done{pace}, {tally.failures} failed")
+
+    def wait(self, waiting: int) -> None:
+        """Nothing to tag right now; `waiting` files are there that are not complete."""
+        if self._is_time_for_a_line():
+            tally = self._tally
+            self._terminal.note(f"watching; {tally.all} done, {tally.failures} failed, {waiting} not complete yet")
+
+    def _is_time_for_a_line(self) -> bool:
+        if self._bar.visible or monotonic() - self._said < _LINE_SECONDS:
+            return False
+        self._said = monotonic()
+        return True
 
     def watch(self, video: VideoInfo, share: float) -> None:
         """Shows how far into a video its windows are."""
         video_progress(self._bar)(video, share)
-        if not self._bar.visible and monotonic() - self._said >= _LINE_SECONDS:
-            self._said = monotonic()
+        if self._is_time_for_a_line():
             self._terminal.note(video_position(video, share))
 
     def _text(self, total: int | None) -> str:
         rate = self._tally.new / max(self.seconds, 1e-3)
         left = "" if total is None or not rate else f", {duration((total - self._tally.all) / rate)} left"
         return f", {rate:.3g}/s{left}"
+
+
+def _video_line(result: VideoResult) -> str:
+    labels = ", ".join(f"{tag.label} {100 * tag.score:.1f} %" for tag in result.labels[:3])
+    return f"{result.video.path}: {labels or 'no label'}"
 
 
 def _summary(tally: Tally, seconds: float) -> list[str]:
@@ -510,9 +551,17 @@ class _WatchedFile:
     given: bool = False
 
 
-def watched(look: Callable[[], Iterable[str]], stop: threading.Event, *, settle: float) -> Iterator[str]:
+def watched(
+    look: Callable[[], Iterable[str]],
+    stop: threading.Event,
+    *,
+    settle: float,
+    waiting: Callable[[int], None] = lambda count: None,
+) -> Iterator[str]:
     """The paths that `look` finds, until stopped: each once it has not changed for `settle` seconds and nobody has it
     open for writing, and again when it changes later. Whether a file is open is known on Linux, for one's own files.
+
+    `waiting` is called after each look, with the number of files that are not complete.
     """
     files: dict[str, _WatchedFile] = {}
     while not stop.is_set():
@@ -526,6 +575,7 @@ def watched(look: Callable[[], Iterable[str]], stop: threading.Event, *, settle:
             if not known.given and now - known.since >= settle and not _is_being_written(path):
                 known.given = True
                 yield path
+        waiting(sum(not file.given for file in files.values()))
         stop.wait(min(1.0, settle / 2))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.inputs import expand
+from adafocus_cli.cli.terminal import report_console, write_json
 from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import Precision, RuntimeName
 
@@ -110,12 +111,9 @@ def _parsed(option: str, given: str | None, known: tuple[_Name, ...]) -> tuple[_
 
 def _show(report: BenchReport, format_: options.ReportFormat) -> None:
     if format_ == "json":
-        from adafocus_cli.output.writers import dumps
-
-        typer.echo(dumps(report.to_dict(), indent=2))
+        write_json(report.to_dict())
         return
-    from rich.console import Console
-
     from adafocus_cli.benchmark.report import layout
 
-    Console(highlight=False).print(layout(report))
+    with report_console() as console:
+        console.print(layout(report))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from adafocus_cli.cli import labelled, options
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, report_console, write_json
 from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import TagRequest
 
@@ -229,17 +229,12 @@ class CalibrationOutput:
 
     def show(self, format_: options.ReportFormat) -> None:
         if format_ == "json":
-            from adafocus_cli.output.writers import dumps
-
-            typer.echo(dumps(self._record(), indent=2))
+            write_json(self._record())
             return
-        from rich.console import Console
-
         from adafocus_cli.evaluation.tables import calibration_layout
 
-        Console(highlight=False).print(
-            calibration_layout(self.calibration, self.tagger.model.name, self.data, self.failures)
-        )
+        with report_console() as console:
+            console.print(calibration_layout(self.calibration, self.tagger.model.name, self.data, self.failures))
 
     def _record(self) -> dict[str, Any]:
         return {

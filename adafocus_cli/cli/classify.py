@@ -60,7 +60,8 @@ FormatOption = Annotated[
         "--format",
         "-f",
         rich_help_panel=options.OUTPUT,
-        help="Default: as FILE is named; else table on a terminal, jsonl into a pipe.",
+        show_default="as FILE ends; else table on a terminal, jsonl in a pipe",
+        help="Format of the results.",
     ),
 ]
 Output = Annotated[

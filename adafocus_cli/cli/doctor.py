@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.terminal import report_console, write_json
 from adafocus_cli.errors import counted
 
 if TYPE_CHECKING:
@@ -38,19 +39,15 @@ def doctor(terminal: options.VerboseOption, format_: options.ReportFormatOption 
 
     report = diagnose()
     if format_ == "json":
-        from adafocus_cli.output.writers import dumps
-
-        typer.echo(dumps(report.to_dict(), indent=2))
+        write_json(report.to_dict())
     else:
-        _show(report)
+        with report_console() as console:
+            _show(console, report)
     if not report.ready:
         raise typer.Exit(NOT_READY)
 
 
-def _show(report: DoctorReport) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
+def _show(console: Console, report: DoctorReport) -> None:
     for title, table in (
         ("Versions", _versions(report)),
         ("Machine", _machine(report)),

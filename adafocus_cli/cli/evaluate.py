@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adafocus_cli.cli import labelled, options
-from adafocus_cli.cli.terminal import Terminal
+from adafocus_cli.cli.terminal import Terminal, report_console, write_out
 from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import TagRequest
 
@@ -150,10 +150,9 @@ class EvaluationOutput:
             with replacing(self._confusion) as file:
                 draw_confusion(report.confusion).save(file, "PNG")
         if self._format == "json":
-            typer.echo(record, nl=False)
+            write_out(record)
         else:
-            from rich.console import Console
-
             from adafocus_cli.evaluation.tables import evaluation_layout
 
-            Console(highlight=False).print(evaluation_layout(report, setting, seconds=seconds))
+            with report_console() as console:
+                console.print(evaluation_layout(report, setting, seconds=seconds))

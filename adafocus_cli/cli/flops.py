@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.terminal import report_console, write_json
 from adafocus_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CONVENTION = (
 
 HELP = """Count what a video costs: multiply-adds by stage, and what whole frames would cost.
 
-Counted from the layers, for a video of which nothing is skipped. Without a family or a model: for all families."""
+Counted from the layers, for a video that is not left early. Without a family or a model, all families are counted."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -118,16 +119,12 @@ def _all_families(patch_size: int | None, frames: int | None, classes: int | Non
 
 def _show(counted: list[_CountedSpec], format_: options.ReportFormat, *, one_model: bool) -> None:
     if format_ == "json":
-        from adafocus_cli.output.writers import dumps
-
         records = [entry.to_dict() for entry in counted]
-        typer.echo(dumps(records[0] if one_model else records, indent=2))
+        write_json(records[0] if one_model else records)
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(_by_stage(counted[0]) if one_model else _by_family(counted))
-    console.print(f"\n{CONVENTION}", style="dim")
+    with report_console() as console:
+        console.print(_by_stage(counted[0]) if one_model else _by_family(counted))
+        console.print(f"\n{CONVENTION}", style="dim")
 
 
 def _by_stage(counted: _CountedSpec) -> RenderableType:

@@ -12,8 +12,8 @@ from adafocus_cli.errors import UsageError, counted
 
 HELP = """Merge the outputs of several `batch` runs, such as shards, into one file.
 
-The output has one record per video. Of several, it keeps that of the newest version of the video; of these, one that \
-was tagged; of these, the last. Outputs with other settings are refused."""
+The output has one record per video: that of the newest version of the video; among those, one that was tagged; among \
+those, the last. Outputs that were made with different settings are refused."""
 
 EXAMPLES = """[bold]Examples[/bold]
 

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.command import CommandLine
+from adafocus_cli.cli.terminal import write_json
 from adafocus_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -38,10 +40,10 @@ Install one that only a browser can download, or your own:
 
 Models are stored in [cyan]ADAFOCUS_HOME[/cyan], or in the user's data folder."""
 
-app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+app = CommandLine(help=HELP, epilog=EXAMPLES)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a model.")]
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Names of models.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Models to check.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A published checkpoint, or a file that convert wrote.")]
 CatalogueOption = Annotated[
     str | None,
@@ -59,7 +61,7 @@ NameInside = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
-All = Annotated[bool, typer.Option("--all", metavar="", help="All installed models.")]
+All = Annotated[bool, typer.Option("--all", metavar="", help="Check all installed models.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -80,7 +82,7 @@ def list_(
 
     entries, store = _catalogue(catalogue), ModelStore()
     if format_ == "json":
-        _print_json(list_record(entries, store))
+        write_json(list_record(entries, store))
     else:
         print_list(entries, store)
 
@@ -99,7 +101,7 @@ def show(
     entries, store = _catalogue(catalogue), ModelStore()
     _check_known(name, entries, store)
     if format_ == "json":
-        _print_json(show_record(name, entries, store))
+        write_json(show_record(name, entries, store))
     else:
         print_model(name, entries, store)
 
@@ -174,7 +176,7 @@ def verify(
             _check_known(name, _catalogue(None), store)
     states = {name: store.state_of(name) for name in names or (*INCLUDED, *store.installed())}
     if format_ == "json":
-        _print_json([{"name": name, "state": state} for name, state in states.items()])
+        write_json([{"name": name, "state": state} for name, state in states.items()])
     else:
         print_states(states)
     bad = [name for name, state in states.items() if state != "intact"]
@@ -253,12 +255,6 @@ def _check_known(name: str, entries: Catalogue, store: ModelStore) -> None:
 def _note_installed(terminal: Terminal, store: ModelStore, record: InstalledModel) -> None:
     terminal.note(f"{record.name} is installed; use it with --model {record.name}")
     terminal.detail(f"file {store.path_of(record.name)}, SHA-256 of the original {record.source_sha256}")
-
-
-def _print_json(record: Any) -> None:
-    from adafocus_cli.output.writers import dumps
-
-    typer.echo(dumps(record, indent=2))
 
 
 @contextmanager

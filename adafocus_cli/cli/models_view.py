@@ -7,17 +7,19 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from adafocus_cli import labels as label_lists
+from adafocus_cli.cli.terminal import report_console
 from adafocus_cli.errors import printable
 from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
 from adafocus_cli.schema import gmacs_digits, in_gmacs
 from adafocus_cli.spec import sees_whole_frames
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from adafocus_cli.library.catalogue import Catalogue, CatalogueEntry
     from adafocus_cli.library.store import FileState, InstalledModel, ModelStore
 
@@ -28,7 +30,8 @@ BY_HAND = Text("by hand", style="dim")
 NOT_RELEASED = Text("not released", style="dim")
 
 CONVENTION = (
-    "Accuracy and cost as published. GMACs are 10⁹ multiply-adds a video without decoding; papers call them FLOPs."
+    "Accuracy and cost as published. GMACs are 10⁹ multiply-adds a video without decoding; papers call them FLOPs. "
+    "MB is the size of the weights; a published file may hold more."
 )
 NEXT_STEPS = "adafocus models show NAME: details · pull NAME: download · by hand: show NAME says how"
 
@@ -54,13 +57,29 @@ def show_record(name: str, entries: Catalogue, store: ModelStore) -> dict[str, A
     record = store.record_of(name)
     labels = described["labels"]
     origin = asdict(label_lists.origin(labels)) if labels in label_lists.packaged_names() else None
+    names = _label_names(name, entry, store)
     return {
         **described,
         "labels_origin": origin,
+        "label_names": list(names) if names else None,
         "installed": store.has(name),
         "path": str(store.path_of(name)) if store.has(name) else None,
         "record": asdict(record) if record else None,
     }
+
+
+def _label_names(name: str, entry: CatalogueEntry | None, store: ModelStore) -> tuple[str, ...] | None:
+    """What the model's classes are called, by its list or its file; None if nobody knows before it is installed."""
+    if entry and (listed := entry.label_set()):
+        return listed.names
+    if not store.has(name):
+        return None
+    from adafocus_cli.weights_file import read_about
+
+    about = read_about(store.path_of(name))
+    if about.labels is None and about.spec.dataset in label_lists.packaged_names():
+        return label_lists.packaged(str(about.spec.dataset)).names
+    return about.labels
 
 
 def _published(entry: CatalogueEntry) -> dict[str, Any]:
@@ -70,20 +89,42 @@ def _published(entry: CatalogueEntry) -> dict[str, Any]:
 def _installed_only(store: ModelStore, name: str) -> dict[str, Any]:
     record = store.record_of(name)
     known = {field: getattr(record, field, None) for field in ("family", "dataset", "patch_size", "labels")}
-    return {"name": name, **known, "metric": None, "accuracy": None, "gmacs": None, "installed": True}
+    unknown = dict.fromkeys(("metric", "accuracy", "gmacs", "purpose"))
+    return {
+        "name": name,
+        **known,
+        **unknown,
+        "megabytes": round(record.bytes / 1e6, 1) if record else None,
+        "installed": True,
+    }
 
 
 def print_list(entries: Catalogue, store: ModelStore) -> None:
     """Prints one table per data set."""
-    console = Console(highlight=False)
     records = list_record(entries, store)
-    for dataset in dict.fromkeys(record["dataset"] for record in records):
-        members = [record for record in records if record["dataset"] == dataset]
-        console.print(_heading(dataset))
-        console.print(_members(members, name_width=max(len(record["name"]) for record in records)))
-        console.print()
-    console.print(Text(CONVENTION, style="dim"))
-    console.print(Text(NEXT_STEPS, style="dim"))
+    with report_console() as console:
+        _print_purposes(console, records)
+        for dataset in dict.fromkeys(record["dataset"] for record in records):
+            members = [record for record in records if record["dataset"] == dataset]
+            console.print(_heading(dataset))
+            console.print(_members(members, name_width=max(len(record["name"]) for record in records)))
+            console.print()
+        console.print(Text(CONVENTION, style="dim"))
+        console.print(Text(NEXT_STEPS, style="dim"))
+
+
+def _print_purposes(console: Console, records: list[dict[str, Any]]) -> None:
+    """Which model to take, for those who do not know them yet."""
+    recommended = [record for record in records if record.get("purpose")]
+    if not recommended:
+        return
+    console.print(Text("Recommended", style="bold"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for record in recommended:
+        name = Text(printable(record["name"]), style="cyan", overflow="fold")
+        table.add_row(name, Text(printable(record["purpose"])), _status(record))
+    console.print(table)
+    console.print()
 
 
 def _heading(dataset: str | None) -> Text:
@@ -99,7 +140,7 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
     metric = next((record["metric"] for record in records if record["metric"]), "acc.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("name", style="cyan", min_width=min(name_width, 26), overflow="fold")
-    for title, width in (("patch", 5), (printable(str(metric)), 5), ("GMACs", 5)):
+    for title, width in (("patch", 5), (printable(str(metric)), 5), ("GMACs", 5), ("MB", 3)):
         table.add_column(title, justify="right", min_width=width, no_wrap=True)
     table.add_column("", no_wrap=True)
     for record in records:
@@ -109,6 +150,7 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
             _or_dash(record["patch_size"]),
             _or_dash(record["accuracy"], "{:.1f}".format),
             _or_dash(record["gmacs"], gmacs_digits),
+            _or_dash(record.get("megabytes"), "{:.0f}".format),
             status,
         )
     return table
@@ -127,12 +169,14 @@ def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:
 
 
 def print_model(name: str, entries: Catalogue, store: ModelStore) -> None:
-    console = Console(highlight=False)
     entry, record = entries.find(name), store.record_of(name)
-    console.print(Text(name, style="bold cyan"))
     rows = [*_entry_rows(entry), *_published_file_rows(entry)] if entry else _own_rows(store, name)
-    for title, text in [*rows, *_installation_rows(name, entry, record, store)]:
-        console.print(_row(title, printable(text), console.width), soft_wrap=True)
+    with report_console() as console:
+        console.print(Text(name, style="bold cyan"))
+        names = _label_names(name, entry, store)
+        listed = [("names", " · ".join(names))] if names else []
+        for title, text in [*rows, *_installation_rows(name, entry, record, store), *listed]:
+            console.print(_row(title, printable(text), console.width), soft_wrap=True)
 
 
 def _row(title: str, text: str, width: int) -> Text:
@@ -159,6 +203,8 @@ def _entry_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
     if entry.table:
         yield "source", entry.table
     yield from _label_rows(entry.labels or "those in the file")
+    if entry.megabytes is not None:
+        yield "size", f"{entry.megabytes:.0f} MB of weights"
     if entry.licence:
         yield "licence", entry.licence
     if entry.note:
@@ -230,4 +276,5 @@ def print_states(states: Mapping[str, FileState]) -> None:
         if state != "intact" and name in INCLUDED_MODELS:
             text = "✗ changed since adafocus was installed; reinstall adafocus"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
-    Console(highlight=False).print(table)
+    with report_console() as console:
+        console.print(table)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from adafocus_cli.cli.inputs import Sources
+from adafocus_cli.cli.parameters import OptionValueError
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, Precision, RuntimeName, TagRequest
@@ -56,19 +57,19 @@ PANELS = (
 
 def _checked_device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-        raise typer.BadParameter(f"{value!r} is not a device; give auto, cpu, cuda, cuda:N or mps")
+        raise OptionValueError("is not a device; give auto, cpu, cuda, cuda:N or mps")
     return value
 
 
 def _checked_memory(value: float) -> float:
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value:g} is not an amount of memory; give GiB above 0")
+        raise OptionValueError("is not an amount of memory; give GiB above 0")
     return value
 
 
 def checked_time(value: float) -> float:
     if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value:g} is not a time; give seconds above 0")
+        raise OptionValueError("is not a time; give seconds above 0")
     return value
 
 
@@ -315,7 +316,7 @@ RecordsOutput = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=OUTPUT,
-        help="Write to FILE, as its name says: .jsonl, .csv (each also .gz or .zst), .json, .parquet, .sqlite, .db.",
+        help="Write to FILE, as its ending says: .jsonl, .csv (each also .gz or .zst), .json, .parquet, .sqlite, .db.",
     ),
 ]
 SegmentsFile = Annotated[
@@ -341,6 +342,23 @@ Verbose = Annotated[
 Subtitles = Annotated[
     Literal["vtt", "srt"] | None,
     typer.Option("--subtitles", rich_help_panel=SIDECARS, help="Write segments as subtitles; needs --window."),
+]
+SubtitleMinScore = Annotated[
+    float,
+    typer.Option(
+        "--subtitle-min-score",
+        metavar="SCORE",
+        min=0,
+        max=1,
+        rich_help_panel=SIDECARS,
+        help="Leave out of subtitles, chapters and markers what has a lower score (0 to 1).",
+    ),
+]
+SubtitleScores = Annotated[
+    bool,
+    typer.Option(
+        "--subtitle-scores", metavar="", rich_help_panel=SIDECARS, help="Show scores in subtitles and chapters."
+    ),
 ]
 Chapters = Annotated[
     bool,
@@ -380,7 +398,7 @@ SidecarFolder = Annotated[
         metavar="FOLDER",
         show_default="where -o FILE is",
         rich_help_panel=SIDECARS,
-        help="Write these files below FOLDER, under the paths of their videos; . puts them beside the videos.",
+        help="Write these files below FOLDER, under the paths of their videos; . is beside the videos.",
     ),
 ]
 TagMapFile = Annotated[
@@ -412,6 +430,8 @@ class SidecarRequest:
     subtitles: Literal["vtt", "srt"] | None
     chapters: bool
     xmp: bool
+    subtitle_min_score: float
+    subtitle_scores: bool
     nfo: bool
     write_tags: bool
     folder: Path | None
@@ -431,11 +451,12 @@ class SidecarRequest:
             raise UsageError(f"{option} shows what happens when; add --window SECONDS")
         if kinds and self.folder is None and output is None:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
-        from adafocus_cli.output.sidecars import Sidecars, TagMap, read_tag_map
+        from adafocus_cli.output.sidecars import CueStyle, Sidecars, TagMap, read_tag_map
 
-        folder = self.folder or (output or Path()).parent
+        folder = self.folder or (output or Path()).absolute().parent  # `.` would be beside the videos
         tags = TagMap() if self.map is None else read_tag_map(self.map)
-        return Sidecars(folder, kinds, tags, into_videos=self.write_tags)
+        style = CueStyle(self.subtitle_min_score, self.subtitle_scores)
+        return Sidecars(folder, kinds, tags, style, into_videos=self.write_tags)
 
 
 # The parameters of commands that stand for these options. Their defaults are those of the requests.
@@ -464,6 +485,8 @@ _SHARED: dict[str, Any] = {
     "decode_memory": DecodeMemory,
     "workers": Workers,
     "subtitles": Subtitles,
+    "subtitle_min_score": SubtitleMinScore,
+    "subtitle_scores": SubtitleScores,
     "chapters": Chapters,
     "xmp": Xmp,
     "nfo": Nfo,
@@ -476,8 +499,8 @@ _SHARED: dict[str, Any] = {
 _GIB = 1 << 30
 _DEFAULTS = {
     **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
-    **dict.fromkeys(("null", "chapters", "xmp", "nfo", "write_tags", "quiet", "verbose"), False),
-    "workers": None,
+    **dict.fromkeys(("null", "subtitle_scores", "chapters", "xmp", "nfo", "write_tags", "quiet", "verbose"), False),
+    **{"workers": None, "subtitle_min_score": 0.3},
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
 
@@ -578,7 +601,7 @@ def _terminal(given: Mapping[str, Any]) -> Terminal:
     return terminal
 
 
-_BESIDE = ("subtitles", "chapters", "xmp", "nfo", "write_tags")
+_BESIDE = ("subtitles", "subtitle_min_score", "subtitle_scores", "chapters", "xmp", "nfo", "write_tags")
 _NAMED = ("model", "weights")
 _MODEL = (*_NAMED, "labels", "patch_size")
 _RUN = ("device", "precision", "runtime", "batch_size")

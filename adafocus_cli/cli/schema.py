@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import resources
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.terminal import write_out
 
 HELP = """Print the JSON Schema of a record, for programs that read or check them.
 
@@ -19,4 +19,4 @@ EXAMPLES = """[bold]Examples[/bold]
 @options.with_shared_options
 def schema(terminal: options.VerboseOption) -> None:
     text = (resources.files("adafocus_cli") / "data" / "record.schema.json").read_text("utf-8")
-    sys.stdout.write(text)
+    write_out(text)

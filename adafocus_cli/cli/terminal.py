@@ -1,10 +1,11 @@
-"""Messages and the progress bar, on standard error, and what Ctrl-C does.
+"""Messages and the progress bar, on standard error, reports on standard output, and what Ctrl-C does.
 
 Every message is one line, with names from outside made safe to print.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -16,12 +17,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adafocus_cli.errors import printable
 from adafocus_cli.output.texts import clock
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from adafocus_cli.engine.windows import Watch
@@ -142,6 +144,39 @@ class ProgressBar:
     def stop(self) -> None:
         if self._progress:
             self._progress.stop()
+
+
+def write_out(text: str) -> None:
+    """Writes to standard output; its errors say so, and a reader that is gone is none."""
+    from adafocus_cli.output.writers import Sink
+
+    Sink.stdout().write(text)
+
+
+def write_json(value: Any) -> None:
+    from adafocus_cli.output.writers import dumps
+
+    write_out(dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def report_console() -> Iterator[Console]:
+    """A console that lays out for standard output, where all of it is written at the end of the block."""
+    with laid_out() as (console, written):
+        yield console
+    write_out(written())
+
+
+@contextmanager
+def laid_out(widest: int | None = None) -> Iterator[tuple[Console, Callable[[], str]]]:
+    """A console that lays out for standard output, and what was written to it, once the block has ended."""
+    from rich.console import Console
+
+    # From its file it learns how wide and how colourful the other end is, and must not write to it.
+    console = Console(file=sys.stdout if sys.stdout.isatty() else io.StringIO(), highlight=False)
+    console.width = min(console.width, widest or console.width)
+    with console.capture() as captured:
+        yield console, captured.get
 
 
 def video_progress(bar: ProgressBar) -> Watch:

@@ -78,7 +78,7 @@ def with_views(spec: ModelSpec, views: int) -> ModelSpec:
         named = ", ".join(family.name for family in dense.FAMILIES)
         raise UsageError(f"{spec.family} sees every video once, not in {views} views; leave --views to {named}")
     if views not in VIEWS:
-        raise UsageError(f"{views} views are not known; {', '.join(map(str, VIEWS))} are")
+        raise UsageError(f"{views} views are not possible; give 1, 10 or 30")
     return replace(spec, views=views)
 
 

@@ -110,7 +110,7 @@ class EvidenceGuided(Family):
 
     @classmethod
     def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        raise ModelError(f"cannot be a published checkpoint of {cls.name}, for there are none")
+        raise ModelError(f"cannot be a published checkpoint of {cls.name}: none are published")
 
     @staticmethod
     def published_name(name: str) -> str:

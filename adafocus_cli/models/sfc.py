@@ -100,7 +100,7 @@ class SFC(WholeClip):
 
     @classmethod
     def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        raise ModelError("cannot be a published checkpoint of sfc, for there are none")
+        raise ModelError("cannot be a published checkpoint of sfc: none are published")
 
 
 def around(backbone: ModelSpec, *, insertion: str, compression: float, frames: int = LONG) -> ModelSpec:

@@ -85,13 +85,13 @@ class ClipNet(nn.Module):
         """How long the maps of so many frames are after the part of that name."""
         stride = 1 << len(self.halvings.intersection(self._names(last)[0]))
         if frames % stride:
-            raise ModelError(f"the network sees {stride} frames as one after {last}, and {frames} is no multiple of it")
+            raise ModelError(f"the network sees {stride} frames as one after {last}, not a divisor of {frames}")
         return frames // stride
 
     def _names(self, last: str) -> tuple[list[str], list[str]]:
         names = list(self.widths)
         if last not in names[:-1]:
-            raise ModelError(f"the network has no place after {last!r}; {', '.join(names[:-1])} are its parts")
+            raise ModelError(f"{last!r} is not a part of the network; give one of {', '.join(names[:-1])}")
         place = names.index(last) + 1
         return names[:place], names[place:]
 
@@ -400,4 +400,4 @@ def build_clip_net(network: Network, classes: int) -> ClipNet:
         return ResNet50(5, I3D, halved=True, width=width, classes=classes)
     if arch == "s3d":
         return S3DNetwork(width=width, classes=classes)
-    raise ModelError(f"no network over clips is called {arch!r}; slow_r50, i3d_r50, {', '.join(_KINDS)} and s3d are")
+    raise ModelError(f"{arch!r} is not a network over clips; give one of slow_r50, i3d_r50, {', '.join(_KINDS)}, s3d")

@@ -26,7 +26,7 @@ def build_backbone(network: Network, *, shift_over: int = 0) -> Backbone:
         return EfficientNetLite(width * network.width, depth, shift_over)
     if network.arch == "matching":
         return _matching(network, shift_over)
-    raise ModelError(f"no network is called {network.arch!r}; {', '.join(get_args(Arch))} are")
+    raise ModelError(f"{network.arch!r} is not a network; give one of {', '.join(get_args(Arch))}")
 
 
 def _matching(network: Network, frames: int) -> MatchingNet:

@@ -248,8 +248,8 @@ def check_name(path: Path) -> None:
     ending, _ = _endings(path)
     if ending not in _LINES and ending not in (*_DATABASES, *_BUILT):
         raise UsageError(
-            f"{path}: no format is known by this ending; .jsonl and .csv (each also with .gz or .zst), .json, "
-            ".parquet, .sqlite and .db are"
+            f"{path} has no known format; give a name that ends in .jsonl or .csv (each also .gz or .zst), .json, "
+            ".parquet, .sqlite or .db"
         )
 
 
@@ -347,8 +347,8 @@ def _entries(results: Path) -> Iterator[Any]:
         check_name(results)
     except UsageError:
         raise UsageError(
-            f"{results}: no results are known by this ending; .json, .jsonl (also with .gz or .zst), .sqlite, .db and "
-            ".parquet are"
+            f"{results} has no known format; give a file that ends in .json, .jsonl (also .gz or .zst), .sqlite, .db "
+            "or .parquet"
         ) from None
     return record_file(results).records()
 

@@ -118,7 +118,7 @@ def _from_yaml(text: str, path: Path) -> dict[str, TagMapEntry]:
 def _entry(value: Any, label: str, path: Path) -> TagMapEntry:
     parts = value if isinstance(value, dict) else {"tags": value}
     if not parts.keys() <= {"tags", "parents"} or "tags" not in parts:
-        raise UsageError(f"{path}: {printable(label)!r} has something else than tags and parents; lines are {_HOW}")
+        raise UsageError(f"{path}: {printable(label)!r} has more than tags and parents, or no tags; lines are {_HOW}")
     return TagMapEntry(*(_names(parts.get(name), label, path) for name in ("tags", "parents")))
 
 
@@ -156,33 +156,44 @@ class Cue:
     score: float
 
 
-def vtt(record: Record, tags: TagMap) -> str:
+@dataclass(frozen=True)
+class CueStyle:
+    """Which segments are shown, and whether with their scores; one with a low score is a guess."""
+
+    min_score: float = 0.3
+    scores: bool = False
+
+
+DEFAULT_STYLE = CueStyle()
+
+
+def vtt(record: Record, tags: TagMap, style: CueStyle = DEFAULT_STYLE) -> str:
     """Subtitles for the web."""
     lines = (
         f"{subtitle_clock(s.start, '.')} --> {subtitle_clock(s.end, '.')}\n{html.escape(s.text)}\n"
-        for s in cues(record, tags)
+        for s in cues(record, tags, style)
     )
     return "\n".join(("WEBVTT\n", *lines))
 
 
-def srt(record: Record, tags: TagMap) -> str:
+def srt(record: Record, tags: TagMap, style: CueStyle = DEFAULT_STYLE) -> str:
     """Subtitles for players."""
     return "\n".join(
         f"{number}\n{subtitle_clock(s.start, ',')} --> {subtitle_clock(s.end, ',')}\n{s.text.translate(_LOOKALIKES)}\n"
-        for number, s in enumerate(cues(record, tags), 1)
+        for number, s in enumerate(cues(record, tags, style), 1)
     )
 
 
-def chapters(record: Record, tags: TagMap) -> str:
+def chapters(record: Record, tags: TagMap, style: CueStyle = DEFAULT_STYLE) -> str:
     """FFmpeg's metadata: ffmpeg -i video.mp4 -i FILE -map_metadata 1 -codec copy out.mp4."""
     parts = (
         f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={s.start}\nEND={s.end}\ntitle={_OBEYED.sub(_WITH_SLASH, s.text)}\n"
-        for s in cues(record, tags)
+        for s in cues(record, tags, style)
     )
     return "\n".join((";FFMETADATA1\n", *parts))
 
 
-def xmp(record: Record, tags: TagMap) -> str:
+def xmp(record: Record, tags: TagMap, style: CueStyle = DEFAULT_STYLE) -> str:
     """Tags as `dc:subject`, with their parents as Lightroom writes them, and segments as markers of a track."""
     root = ET.Element(_name("x:xmpmeta"), {_name("x:xmptk"): _TOOL})
     about = _below(_below(root, "rdf:RDF"), "rdf:Description", {"rdf:about": ""})
@@ -191,7 +202,7 @@ def xmp(record: Record, tags: TagMap) -> str:
     paths = dict.fromkeys(path for label in labels for path in tags.paths_of(label))
     if paths:
         _list(about, "lr:hierarchicalSubject", "rdf:Bag", paths)
-    if found := cues(record, tags):
+    if found := cues(record, tags, CueStyle(style.min_score)):
         track = _below(_below(_below(about, "xmpDM:Tracks"), "rdf:Bag"), "rdf:li", {"rdf:parseType": "Resource"})
         _below(track, "xmpDM:trackName").text = "adafocus"
         _below(track, "xmpDM:frameRate").text = "f1000"  # what times are counted in: 1000 a second
@@ -207,11 +218,11 @@ def xmp(record: Record, tags: TagMap) -> str:
     return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{packet}\n<?xpacket end="w"?>\n'
 
 
-def nfo(record: Record, tags: TagMap) -> str:
+def nfo(record: Record, tags: TagMap, style: CueStyle = DEFAULT_STYLE) -> str:
     """For Kodi, Jellyfin and other media centres: the name, tags, the categories above them, and what happens when."""
     root = ET.Element("movie")
     root.append(ET.Comment(_TOOL))
-    labels, found = _labels(record), cues(record, tags)
+    labels, found = _labels(record), cues(record, tags, style)
     entries = [("title", printable(PurePath(path_of(record)).stem))]
     if found:
         entries.append(("plot", "\n".join(f"{clock(cue.start / 1000)} {cue.text}" for cue in found)))
@@ -225,7 +236,7 @@ def nfo(record: Record, tags: TagMap) -> str:
 
 
 # What a kind's files end in, and what is in them.
-KINDS: Mapping[str, tuple[str, Callable[[Record, TagMap], str]]] = {
+KINDS: Mapping[str, tuple[str, Callable[[Record, TagMap, CueStyle], str]]] = {
     "vtt": (".vtt", vtt),
     "srt": (".srt", srt),
     "chapters": (".chapters.txt", chapters),
@@ -243,6 +254,7 @@ class Sidecars:
     folder: Path
     kinds: tuple[str, ...]
     tags: TagMap
+    style: CueStyle = field(default_factory=CueStyle)
     into_videos: bool = False
     _told: set[str] = field(default_factory=set)
 
@@ -265,7 +277,7 @@ class Sidecars:
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as file:
-                    file.write(content(record, self.tags).encode("utf-8", "backslashreplace"))
+                    file.write(content(record, self.tags, self.style).encode("utf-8", "backslashreplace"))
             except OSError as error:
                 text = f"cannot write {path}: {error.strerror}; give another folder with --sidecars"
                 raise AdaFocusError(text) from error
@@ -283,7 +295,7 @@ class Sidecars:
                 _LOG.warning("tags are not written into %s, only into MP4 and MOV; --xmp writes them beside", kind)
             return
         try:
-            write_tags(path, xmp(record, self.tags).encode("utf-8", "backslashreplace"))
+            write_tags(path, xmp(record, self.tags, self.style).encode("utf-8", "backslashreplace"))
         except VideoError as error:
             _LOG.warning("%s", error)
         except OSError as error:
@@ -301,24 +313,32 @@ def _is_of_others(path: Path, kind: str) -> bool:
 
 
 def beside(folder: Path, video: str, ending: str) -> Path:
-    """Below the folder as the video is below where paths begin; its own ending stays, lest two videos share a file.
+    """Below the folder as the video is below where paths begin; with `.` for a folder, where the video is.
+
+    Its own ending stays, lest two videos share a file.
 
     >>> beside(Path("tags"), "../films/a.mp4", ".vtt").as_posix()
     'tags/_/films/a.mp4.vtt'
+    >>> beside(Path("."), "../films/a.mp4", ".vtt").as_posix()
+    '../films/a.mp4.vtt'
     """
+    if folder == Path() and not is_remote(video):
+        return Path(video + ending)
     path = PurePath(*(part.rstrip(":") for part in video.split("://", 1)))
     parts = ["_" if part == ".." else part for part in path.parts if part != path.anchor]
     return folder.joinpath(*parts[:-1], parts[-1] + ending)
 
 
-def cues(record: Record, tags: TagMap) -> list[Cue]:
-    """The segments of a record that have a tag, by the names that the map gives them."""
+def cues(record: Record, tags: TagMap, style: CueStyle) -> list[Cue]:
+    """The segments of a record that have a tag and are sure enough, by the names that the map gives them."""
     found = []
     for segment in record.get("segments", ()):
-        if names := tags.of(segment["label"]):
+        names = tags.of(segment["label"])
+        if names and segment["score"] >= style.min_score:
             start, end = (round(1000 * segment[name]) for name in ("start", "end"))
             # A single frame is shown for no time, which players take for a mistake.
-            found.append(Cue(start, max(end, start + 1), printable(", ".join(names)), segment["score"]))
+            text = printable(", ".join(names)) + (f" {100 * segment['score']:.0f} %" if style.scores else "")
+            found.append(Cue(start, max(end, start + 1), text, segment["score"]))
     return found
 
 

@@ -114,7 +114,7 @@ class Summary:
         self.full_gmacs += video.full_gmacs
         self.looks += video.look_count
         self.models[video.model] += 1
-        self.labels[video.best] += 1
+        self.labels.update({video.best, *video.also})
         self.exits[video.exit_step] += 1
         self.steps = max(self.steps, video.exit_of)
         self.costs[min(max(int(100 * video.share / PERCENT), 0), PARTS - 1)] += 1
@@ -273,7 +273,7 @@ def _row(video: Video) -> _JsonData:
     return {
         **row,
         "labels": [[tag.label, round(tag.score, 4)] for tag in video.labels],
-        "also": sorted({segment.label for segment in video.segments}),
+        "also": video.also,
         "gmacs": round(video.gmacs, 4),
         "share": round(video.share, 4),
         "exit": [video.exit_step, video.exit_of],

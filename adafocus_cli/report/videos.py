@@ -18,6 +18,7 @@ from adafocus_cli.labels import scores_of
 from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of
 
 NO_LABEL = "no label"
+LEAST_SCORE = 0.2  # of what counts as found, if it is not the best label
 # The page draws no more of them; a film of hours has tens of thousands.
 MOST_LOOKS = 600
 MOST_SEGMENTS = 400
@@ -49,6 +50,12 @@ class Tagged:
     @property
     def best(self) -> str:
         return self.labels[0].label if self.labels else NO_LABEL
+
+    @property
+    def also(self) -> list[str]:
+        """What was found besides: at some time, or with a score that is not that of a guess."""
+        sure = {tag.label for tag in self.labels if tag.score >= LEAST_SCORE}
+        return sorted(sure | {segment.label for segment in self.segments})
 
     @property
     def share(self) -> float:

@@ -63,7 +63,7 @@ def runtime_for(model: Family, request: ModelRequest) -> Runtime:
     """The model, ready to run: by OpenVINO where that can be and nothing else is asked for."""
     runtime, device, precision = request.runtime, request.device, request.precision
     if runtime not in ("auto", "torch", "openvino"):
-        raise DeviceError(f"no runtime {runtime!r}; auto, torch, openvino are known")
+        raise DeviceError(f"{runtime!r} is not a runtime; give auto, torch or openvino")
     obstacle = "" if runtime == "torch" else _obstacle(model, device)
     if obstacle and runtime == "openvino":
         raise DeviceError(f"{obstacle}, or use --runtime torch")

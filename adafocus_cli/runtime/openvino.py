@@ -46,7 +46,7 @@ class OpenVinoRuntime(TorchRuntime):
         super().__init__(model, device="cpu", precision="fp32")
         self.precision = resolve_precision(precision, self._device)
         if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise DeviceError("this processor does not calculate in bf16; use --precision fp32")
+            raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
         self._networks = [CompiledNetwork(net, self.precision) for net in (model.glance_net, model.focus_net)]
         model.glance_net, model.focus_net = self._networks
 

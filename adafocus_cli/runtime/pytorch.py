@@ -195,7 +195,7 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise DeviceError(f"no device {name!r}; auto, cpu, cuda, cuda:N and mps are known")
+        raise DeviceError(f"{name!r} is not a device; give auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
         raise DeviceError(
             f"device {name} is not there: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
@@ -211,13 +211,13 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name == "auto":
         return "fp32"
     if name not in PRECISIONS:
-        raise DeviceError(f"no precision {name!r}; auto, {', '.join(PRECISIONS)} are known")
+        raise DeviceError(f"{name!r} is not a precision; give auto, {', '.join(PRECISIONS)}")
     if name == "tf32" and not _has_tf32(device):
         raise DeviceError(f"device {device} has no tf32, which NVIDIA GPUs have since Ampere; use --precision fp32")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"device {device} does not compute in bf16; use --precision fp16 or fp32")
     if name == "fp16" and device.type == "cpu":
-        raise DeviceError("a processor takes fifty times as long in fp16; use --precision bf16 or fp32")
+        raise DeviceError("fp16 is fifty times slower on a CPU; use --precision bf16 or fp32")
     return name
 
 

@@ -193,7 +193,7 @@ def open_video(
 ) -> Video:
     """Opens `path`; errors call it `name`."""
     if decoder not in DECODERS:
-        raise UsageError(f"no decoder is called {decoder!r}; choose one of {', '.join(DECODERS)}")
+        raise UsageError(f"{decoder!r} is not a decoder; give one of {', '.join(DECODERS)}")
     name = path if name is None else name
     limits = limits or Limits()
     return Video(path, name=name, decoder=decoder, limits=limits, deadline=deadline or Deadline(name, limits, "open"))

@@ -74,7 +74,7 @@ class VideoProcess:
 
     def __init__(self, *, decoder: Decoder = "auto", limits: Limits | None = None) -> None:
         if decoder not in DECODERS:
-            raise UsageError(f"no decoder is called {decoder!r}; choose one of {', '.join(DECODERS)}")
+            raise UsageError(f"{decoder!r} is not a decoder; give one of {', '.join(DECODERS)}")
         self._decoder = decoder
         self._limits = limits or Limits()
         self._child: subprocess.Popen[bytes] | None = None

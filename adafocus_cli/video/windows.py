@@ -49,7 +49,7 @@ class Windowing:
         """None without a window; without a stride, half a window, or the shortest."""
         if window is None:
             if stride is not None:
-                raise UsageError(f"--stride {stride:g} is of windows; add --window SECONDS")
+                raise UsageError(f"--stride {stride:g} needs windows; add --window SECONDS")
             return None
         stride = max(window / 2, SHORTEST) if stride is None else stride
         for name, value in (("window", window), ("stride", stride)):

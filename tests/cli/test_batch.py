@@ -141,7 +141,7 @@ def test_the_summary_tells_what_it_cost_and_where_the_time_went(library):
         (["--files-from", "list.txt", "--watch"], "not a list"),
         (["--files-from", "list.txt", "--failed", "list.txt"], "would be overwritten"),
         (["--decode-memory", "0"], "give GiB above 0"),
-        (["-o", "tags.txt"], "no format is known"),
+        (["-o", "tags.txt"], "has no known format"),
         (["-o", "absent/tags.jsonl"], "folder that exists"),
     ],
 )

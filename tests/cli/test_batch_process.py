@@ -156,8 +156,9 @@ def test_watched_files_are_tagged_as_they_arrive_and_again_when_they_change(vide
     (folder / "a.mp4").write_bytes((videos / "2.mp4").read_bytes())
     wait_until(lambda: len(lines(tmp_path)) == 3)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
+    assert err.count(f"adafocus: {folder / 'a.mp4'}: ".encode()) == 2
     last = records(tmp_path)
     assert {path: last[path] == first[path] for path in first} == {
         str(folder / "a.mp4"): False,

@@ -159,7 +159,7 @@ def test_logits_are_added(adafocus: Adafocus, engine: FakeEngine, weights: str) 
         (["classify", "a.mp4", "--top-k", "0"], 2, "--top-k"),
         (["classify", "a.mp4", "--min-score", "2"], 2, "--min-score"),
         (["classify", "a.mp4", "--device", "gpu"], 2, "auto, cpu, cuda, cuda:N or mps"),
-        (["classify", "a.mp4", "--format", "xml"], 2, "'jsonl'"),
+        (["classify", "a.mp4", "--format", "xml"], 2, "table, json, jsonl or csv"),
         (["classify", "a.mp4", "--decode-timeout", "0"], 2, "seconds above 0"),
         (["classify", "a.mp4", "--wights", "x"], 2, "--weights"),
         (["clip.mp4"], 2, "adafocus classify clip.mp4"),

@@ -96,7 +96,7 @@ def test_what_cannot_be_merged_is_refused_in_one_line(tmp_path: Path, adafocus: 
         ((good, text, "-o", tmp_path / "all.jsonl"), "not written by adafocus batch"),
         ((good, tmp_path / "missing.jsonl", "-o", tmp_path / "all.jsonl"), "there is no file"),
         ((good, "-o", good), "--overwrite"),
-        ((good, "-o", tmp_path / "all.txt"), "no format is known"),
+        ((good, "-o", tmp_path / "all.txt"), "has no known format"),
         ((good, "-o", tmp_path / "nowhere/all.jsonl"), "cannot write to"),
     ):
         outcome = adafocus("merge", *arguments)

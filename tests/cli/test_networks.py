@@ -83,7 +83,7 @@ def test_files_that_are_not_whole_say_what_is_missing(adafocus: Adafocus, tmp_pa
     ("arguments", "words"),
     [
         (["--patch-size", "96"], "mc3-18 sees whole frames, so it has no patches of 96 px; leave --patch-size out"),
-        (["--views", "7"], "7 views are not known; 1, 10, 30 are"),
+        (["--views", "7"], "7 views are not possible; give 1, 10 or 30"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from adafocus_cli.cli.app import app
 from tests.cli.conftest import ROOT, start
@@ -37,7 +38,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 def test_help_breaks_lines_where_a_terminal_of_80_columns_would() -> None:
     """Paragraphs are left to the terminal to wrap; commands, which it would cut in two, fit."""
-    for command in app.registered_commands:
+    for command in get_command(app).commands.values():
         assert command.help
         assert command.epilog
         assert not any("\n" in paragraph for paragraph in command.help.split("\n\n")), command.help

@@ -80,7 +80,7 @@ def test_without_results_the_video_is_tagged(
         (["-o", "a.mp4", "--results", "no.jsonl"], 2, "there is no file no.jsonl"),
         (["-o", "no/a.mp4"], 2, "there is no folder no;"),
         (["-o", "a.mp4", "--results", "tags.csv"], 2, "CSV has only a part of each record"),
-        (["-o", "a.mp4", "--results", "clip.mp4"], 2, "no results are known by this ending; .json, .jsonl"),
+        (["-o", "a.mp4", "--results", "clip.mp4"], 2, "has no known format; give a file that ends in .json, .jsonl"),
         (["-o", "a.mp4", "--results", "empty.jsonl"], 2, "has no record of clip.mp4"),
     ],
 )

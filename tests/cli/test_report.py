@@ -56,7 +56,7 @@ def test_what_cannot_be_reported_is_refused_in_one_line(tmp_path: Path, adafocus
             (tmp_path / "a.jsonl", "-o", tmp_path / "taken.html"),
             "Is a directory; give another file",
         ),
-        ((tmp_path / "a.mp4", "-o", page), "no results are known by this ending; .json, .jsonl"),
+        ((tmp_path / "a.mp4", "-o", page), "has no known format; give a file that ends in .json, .jsonl"),
         ((tmp_path / "b.csv", "-o", page), "only a part of each record"),
         ((tmp_path / "c.json", "-o", page), "entry 1 is not a record"),
         ((tmp_path / "d.json", "-o", page), "not a list of records"),

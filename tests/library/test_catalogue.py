@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict
 
 import pytest
@@ -145,3 +147,12 @@ def test_a_list_beside_the_catalogue_is_found(tmp_path):
 def test_unreadable_catalogues(tmp_path):
     with pytest.raises(AdaFocusError, match="cannot read catalogue"):
         catalogue.read(str(tmp_path / "none.yaml"))
+
+
+def test_the_list_recommends_and_has_sizes_and_a_model_lists_its_labels(adafocus):
+    listed = adafocus("models", "list").out
+    assert listed.startswith("Recommended\nobjects ")
+    assert re.search(r"^v2-jester-p128 +128 +96\.6 +18\.5 +121 ", listed, re.MULTILINE)
+    assert "Drumming Fingers" in " ".join(adafocus("models", "show", "v2-jester-p128").out.split())
+    names = json.loads(adafocus("models", "show", "motion", "-f", "json").out)["label_names"]
+    assert len(names) == 17

@@ -44,6 +44,7 @@ def test_it_is_listed_and_shown(installed, adafocus):
     record = json.loads(adafocus("models", "show", "mine", "--format", "json").out)
     assert record["installed"] is True
     assert record["record"]["classes"] == 5
+    assert len(record["label_names"]) == 5
     assert record["record"]["source_sha256"] in adafocus("models", "show", "mine").out
 
 

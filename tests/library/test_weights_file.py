@@ -110,7 +110,7 @@ LIES = {
     "a number for a hash": (lambda header, about: about.update(source_sha256=5), "does not say which model"),
     "a list for a name": (lambda header, about: about.update(name=["x"]), "does not say which model"),
     "unknown family": (lambda header, about: about["spec"].update(family="zap"), "'zap'"),
-    "unknown network": (lambda h, a: a["spec"].update(focus={"arch": "vit", "size": 32}), "no network is called"),
+    "unknown network": (lambda h, a: a["spec"].update(focus={"arch": "vit", "size": 32}), "is not a network"),
     "patches larger than frames": (lambda h, a: a["spec"]["focus"].update(size=999), "patch size 999"),
     "newer format": (lambda header, about: about.update(format="adafocus-weights/9"), "update adafocus"),
     "a tensor less": (lambda header, about: header.pop("classifier.fc.bias"), "damaged|lacks"),

@@ -157,7 +157,7 @@ class TestRefusals:
             checkpoint.load(text)
         with pytest.raises(ModelError, match="holds a list, not the tensors"):
             checkpoint.load(save([1, 2]))
-        with pytest.raises(ModelError, match="has 1 tensors, but is no checkpoint of adafocus-v1, "):
+        with pytest.raises(ModelError, match="has 1 tensors, but is not a checkpoint of adafocus-v1, "):
             checkpoint.load(save({"state_dict": {"a": torch.zeros(1)}}))
         with pytest.raises(ModelError, match=r"cannot read model .* No such file"):
             checkpoint.load(tmp_path / "absent.pth")

@@ -74,7 +74,7 @@ class TestViews:
     def test_only_networks_over_whole_clips_have_them(self):
         with pytest.raises(UsageError, match="adafocus-v1 sees every video once, not in 10 views"):
             with_views(default_spec("adafocus-v1"), 10)
-        with pytest.raises(UsageError, match="7 views are not known; 1, 10, 30 are"):
+        with pytest.raises(UsageError, match="7 views are not possible; give 1, 10 or 30"):
             with_views(default_spec("slow-r50"), 7)
 
     def test_each_costs_the_same(self):

@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_whole_records_and_says_so(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tags.txt", "tags", "tags.json.gz", "tags.parquet.gz", ".jsonl", "tags.gz"])
 def test_names_without_a_format_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no format is known"):
+    with pytest.raises(UsageError, match="has no known format"):
         journal(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -13,6 +13,7 @@ import pytest
 from adafocus_cli.errors import UsageError, printable
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.sidecars import (
+    CueStyle,
     Sidecars,
     TagMap,
     TagMapEntry,
@@ -51,6 +52,20 @@ def test_subtitles_say_which_label_holds_when():
     assert srt(record(), PLAIN) == (
         "1\n00:00:00,000 --> 00:00:03,750\nArm wrestling\n\n2\n00:00:06,250 --> 00:00:10,000\nSumo\n"
     )
+
+
+def test_guesses_are_left_out_of_subtitles_and_chapters():
+    segments = (Segment(0.0, 2.0, "Sumo", 0, 0.29), Segment(2.0, 4.0, "Archery", 1, 0.31))
+    unsure = in_windows(segments=segments).to_dict()
+    for write in (vtt, srt, chapters):
+        assert "Sumo" not in write(unsure, PLAIN)
+        assert "Archery" in write(unsure, PLAIN)
+        assert "Archery" not in write(unsure, PLAIN, CueStyle(min_score=0.5))
+
+
+def test_subtitles_show_scores_if_wanted():
+    assert "\nArm wrestling 90 %\n" in vtt(record("Arm wrestling"), PLAIN, CueStyle(scores=True))
+    assert "%" not in vtt(record("Arm wrestling"), PLAIN)
 
 
 def test_a_single_frame_has_a_cue_that_ends_after_it_begins():
@@ -119,6 +134,15 @@ def test_each_video_has_files_of_its_own_below_the_folder(video, path):
     assert beside(Path("side"), video, ".vtt") == Path(path)
 
 
+@pytest.mark.parametrize("video", ["clip.mp4", "a/b/clip.mov", "/films/clip.mp4", "../../clip.mp4"])
+def test_a_dot_for_a_folder_is_beside_each_video(video):
+    assert beside(Path(), video, ".vtt") == Path(f"{video}.vtt")
+
+
+def test_a_video_on_other_storage_has_its_files_below_the_working_folder():
+    assert beside(Path(), "s3://bucket/clip.mp4", ".vtt") == Path("s3/bucket/clip.mp4.vtt")
+
+
 def test_nothing_is_written_for_failures_and_rows(tmp_path):
     files = Sidecars(tmp_path / "side", ("vtt", "xmp"), PLAIN)
     files.write(failed().to_dict())
@@ -167,7 +191,7 @@ def test_a_map_of_a_parent_names_the_segments_below_it(tmp_path):
     [
         ("map.yaml", "Sumu: x", "maps 'Sumu', which is not a label of the model; the nearest is 'Sumo'"),
         ("map.yaml", "[1, 2]", "maps nothing; lines are label: tag"),
-        ("map.yaml", "a: {b: c}", "'a' has something else than tags and parents"),
+        ("map.yaml", "a: {b: c}", "'a' has more than tags and parents, or no tags"),
         ("map.yaml", "a: [[b]]", "'a' is mapped to something that is not a name"),
         ("map.yaml", "{", "is not YAML"),
         ("map.csv", "name,x\n", "needs a first line with the columns label,tags"),

@@ -181,6 +181,74 @@ def test_searching_filtering_and_sorting_change_what_is_shown(show: Callable[...
     assert opened.names() == ["one.mp4"]
 
 
+def test_cards_of_equal_names_have_the_part_of_the_folder_that_tells_them_apart(show: Callable[..., Opened]) -> None:
+    paths = ["a/x/one.mp4", "b/x/one.mp4", "b/y/one.mp4", "b/y/two.mp4"]
+    cards = show([watched(path) for path in paths]).page.locator(".card")
+    assert cards.locator(".folder").all_inner_texts() == ["a/x", "b/x", "y"]
+    assert cards.nth(3).locator(".folder").count() == 0
+
+
+@pytest.mark.parametrize("width", [390, 1280, 2560])
+def test_no_label_is_cut(show: Callable[..., Opened], width: int) -> None:
+    long = "Carving the very large and rather old jack-o'-lantern of a neighbour"
+    page = show([watched("a.mp4", labels=(Tag(long, 2, 0.9),)), watched("b.mp4"), watched("c.mp4")]).page
+    page.set_viewport_size({"width": width, "height": 900})
+    names = "[...document.querySelectorAll('.card .answer .name, #summary .name')]"
+    assert (
+        page.evaluate(
+            f"{names}.filter((name) => name.scrollWidth > name.clientWidth || "
+            "getComputedStyle(name).whiteSpace === 'nowrap').length"
+        )
+        == 0
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_was_found_counts_every_label_of_a_film_but_guesses(show: Callable[..., Opened]) -> None:
+    cat, tripod, guess = Tag("cat", 0, 0.9), Tag("tripod", 1, 0.4), Tag("tench", 2, 0.1)
+    page = show([watched("a.mp4", labels=(cat, tripod, guess)), watched("b.mp4", labels=(tripod,))]).page
+    assert page.locator("#summary .wide .row").all_inner_texts() == ["tripod\n2", "cat\n1"]
+    assert page.locator(".card").nth(0).locator(".answer .name").all_inner_texts() == ["cat", "tripod"]
+    page.locator("#summary button.row", has_text="tripod").click()
+    assert page.locator(".card").count() == 2
+
+
+def test_the_view_stands_in_the_address(show: Callable[..., Opened]) -> None:
+    opened = show([watched("one.mp4"), watched("two.mp4"), failed("three.mp4").to_dict()])
+    page = opened.page
+    assert "#" not in page.url
+    opened.press("/")
+    page.keyboard.type("one")
+    page.select_option("#filter", "tagged")
+    page.select_option("#sort", "By name")
+    address = page.url
+    opened.press("Escape")
+    page.goto("about:blank")
+    page.goto(address)
+    assert opened.names() == ["one.mp4"]
+    assert [page.input_value(name) for name in ("#search", "#filter", "#sort")] == ["one", "tagged", "By name"]
+    page.evaluate("location.hash = 'filter=failed'")
+    until(page, "document.querySelectorAll('.card').length === 1 && document.querySelector('.card.failed')")
+
+
+def test_many_looks_are_spots_and_few_are_joined(show: Callable[..., Opened]) -> None:
+    many = {0.03 * look: (look % 100, look % 50, look % 100 + 40, look % 50 + 40) for look in range(120)}
+    cards = show([watched("many.mp4", many), watched("few.mp4")]).page.locator(".card")
+    assert cards.nth(0).locator(".tile polyline").count() == 0
+    assert 3 < cards.nth(0).locator(".tile circle").count() < 60
+    assert cards.nth(1).locator(".tile polyline").count() == 2
+
+
+def test_what_has_one_value_is_not_drawn_as_a_chart(show: Callable[..., Opened]) -> None:
+    summary = show([watched("one.mp4")]).page.locator("#summary")
+    assert summary.locator(".column, .meter").count() == 0
+    assert summary.locator(".panel h2").all_inner_texts() == ["What was found"]
+    exit_ = replace(tagged().exit, step=3)
+    cheap = replace(tagged().cost, stages={"focus": 1.0})
+    summary = show([watched("one.mp4"), watched("two.mp4", cost=cheap, exit=exit_)]).page.locator("#summary")
+    assert summary.locator(".columns").count() == 2
+
+
 def test_where_nothing_was_tagged_there_is_no_cost(show: Callable[..., Opened]) -> None:
     page = show([failed("one.mp4").to_dict()]).page
     assert page.locator(".tile").inner_text() == "✗\ncould not be opened"

@@ -100,7 +100,7 @@ def test_a_file_that_names_no_network_is_one_line(tmp_path):
     ("change", "words"),
     [
         (["--compression", 1], "compresses nothing"),
-        (["--insertion", "res9"], "no place after 'res9'"),
+        (["--insertion", "res9"], "'res9' is not a part of the network"),
         (["--glance", "resnet18"], "--glance does not apply to recipe sfc, whose network does not change"),
         (["--dropout", 0.5], "--dropout does not apply to recipe sfc"),
         (["--init", "imagenet"], "recipe sfc needs a network over whole clips; give one after --init: slow-r50"),

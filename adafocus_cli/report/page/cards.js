@@ -14,7 +14,8 @@ function withDetail(place, use) {
 function cardOf(row, place, open) {
   const tile = el("button", { class: "tile", type: "button", "aria-label": `Open ${row.name}`, onclick: open });
   const card = el("article", { class: "card" }, tile);
-  const name = el("h3", { title: row.folder ? `${row.folder}/${row.name}` : row.name }, row.name);
+  const title = row.folder ? `${row.folder}/${row.name}` : row.name;
+  const name = el("header", { title }, el("h3", {}, row.name), row.apart ? el("p", { class: "folder" }, row.apart) : null);
   if (row.reason !== undefined) {
     card.classList.add("failed");
     tile.append(el("span", { class: "cross" }, "✗"), el("span", {}, row.failed));
@@ -32,11 +33,13 @@ function cardOf(row, place, open) {
   return card;
 }
 
-function answerOf({ labels }) {
+// The best label, and others that were found, too.
+function answerOf({ labels, also }) {
   if (!labels.length) return el("p", { class: "answer muted" }, "no label");
-  const [label, score] = labels[0];
-  return el("p", { class: "answer" }, dot(label), el("span", { class: "name" }, label),
-    el("span", { class: "number" }, percent(score)));
+  const found = labels.filter(([label], place) => !place || also.includes(label)).slice(0, 3);
+  return el("div", { class: "answers" }, ...found.map(([label, score]) =>
+    el("p", { class: "answer" }, dot(label), el("span", { class: "name" }, label),
+      el("span", { class: "number" }, percent(score)))));
 }
 
 function showPictures(tile, detail, picture = detail.pictures[detail.pictures.length >> 1]) {

@@ -10,6 +10,7 @@ const rows = data.rows.map((row, place) => ({
     .join("\n")
     .toLowerCase(),
 }));
+tellApart(rows);
 const cards = byId("cards");
 const [search, filter, sort] = ["search", "filter", "sort"].map(byId);
 let shown = rows;
@@ -25,6 +26,48 @@ const orders = {
   "Longest first": (a, b) => (b.seconds ?? -1) - (a.seconds ?? -1),
 };
 
+// Of videos with the same name, the end of the folder that no other of them has.
+function tellApart(all) {
+  const named = new Map();
+  for (const row of all) named.set(row.name, [...(named.get(row.name) ?? []), row]);
+  for (const twins of named.values()) {
+    if (twins.length < 2) continue;
+    const ends = (row, depth) => row.folder.split(/[\\/]/).slice(-depth).join("/");
+    for (const row of twins) {
+      let depth = 1;
+      const deepest = row.folder.split(/[\\/]/).length;
+      while (depth < deepest && twins.some((other) => other !== row && ends(other, depth) === ends(row, depth))) depth += 1;
+      row.apart = ends(row, depth);
+    }
+  }
+}
+
+// The view stands in the address, so that it can be sent and survives a reload.
+const controls = () => ({ search, filter, sort });
+const usual = { search: "", filter: "all", sort: "As in the file" };
+
+function writeAddress() {
+  const set = Object.entries(controls()).filter(([name, control]) => control.value !== usual[name]);
+  const view = new URLSearchParams(set.map(([name, control]) => [name, control.value])).toString();
+  history.replaceState(null, "", view ? `#${view}` : location.pathname + location.search);
+  for (const link of document.querySelectorAll("#pages a")) link.hash = view;
+}
+
+function readAddress() {
+  const view = new URLSearchParams(location.hash.slice(1));
+  search.value = view.get("search") ?? usual.search;
+  choose(view.get("filter") ?? usual.filter);
+  sort.value = view.get("sort") ?? usual.sort;
+  if (!sort.value) sort.value = usual.sort;
+  update();
+}
+
+function choose(value) {
+  filter.value = value;
+  if (filter.value !== value) filter.append(option(value, value.slice(value.indexOf(" ") + 1))); // on another page only
+  filter.value = value;
+}
+
 function fits(row) {
   const [kind, ...rest] = filter.value.split(" ");
   const value = rest.join(" ");
@@ -38,6 +81,7 @@ function update() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   shown = rows.filter((row) => fits(row) && words.every((word) => row.text.includes(word)));
   shown.sort(orders[sort.value]);
+  writeAddress();
   cards.replaceChildren();
   addCards();
   byId("nothing").hidden = shown.length > 0;
@@ -52,9 +96,7 @@ function addCards() {
 }
 
 function showOnly(value) {
-  filter.value = value;
-  if (filter.value !== value) filter.append(option(value, value.slice(value.indexOf(" ") + 1))); // on another page only
-  filter.value = value;
+  choose(value);
   search.value = "";
   update();
   document.querySelector(".bar").scrollIntoView({ behavior: "smooth" });
@@ -165,7 +207,8 @@ function start() {
     nearEnd.observe(entry.target); // it may still be near
   }, { rootMargin: "1200px" });
   nearEnd.observe(byId("more"));
-  update();
+  addEventListener("hashchange", readAddress);
+  readAddress();
 }
 
 start();

@@ -18,28 +18,43 @@ function placeBox(node, box, [width, height]) {
   node.style.height = `${(100 * (bottom - top)) / height}%`;
 }
 
-// The way from look to look, in the order of the film.
+const MOST_JOINED = 24;
+
+// The way from look to look, in the order of the film. Lines between many looks would hide the picture: of these there
+// are dots, each as large as there are looks at its place.
 function pathOf({ size: [width, height], looks }) {
   const points = looks.map(([, left, top, right, bottom]) => `${(left + right) / 2},${(top + bottom) / 2}`);
+  const box = { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" };
+  if (looks.length > MOST_JOINED) return svg("svg", { class: "path many", ...box }, ...spotsOf(looks, width, height));
   const line = (name) => svg("polyline", { class: name, points: points.join(" ") });
-  const dots = looks.length > 100 ? [] : [...new Set(points)].map((point) => `M${point}h0`);
+  const dots = [...new Set(points)].map((point) => `M${point}h0`);
   const marks = (name) => svg("path", { class: name, d: dots.join("") });
-  return svg(
-    "svg",
-    { class: "path", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
-    line("casing"),
-    line("line"),
-    marks("rim"),
-    marks("dots"),
-  );
+  return svg("svg", { class: "path", ...box }, line("casing"), line("line"), marks("rim"), marks("dots"));
 }
 
-// All the places that were looked at, for a video of which there is no picture.
+const SPOTS_ACROSS = 10;
+
+function spotsOf(looks, width, height) {
+  const side = width / SPOTS_ACROSS;
+  const counts = new Map();
+  for (const [, left, top, right, bottom] of looks) {
+    const [column, row] = [(left + right) / 2, (top + bottom) / 2].map((middle) => Math.floor(middle / side));
+    counts.set(`${column} ${row}`, (counts.get(`${column} ${row}`) ?? 0) + 1);
+  }
+  const most = Math.max(...counts.values());
+  return [...counts].map(([place, count]) => {
+    const [column, row] = place.split(" ").map(Number);
+    const middle = { cx: (column + 0.5) * side, cy: Math.min((row + 0.5) * side, height) };
+    return svg("circle", { ...middle, r: side * (0.14 + 0.34 * Math.sqrt(count / most)) });
+  });
+}
+
+// The places that were looked at, for a video without a picture; of many looks the spots say enough.
 const allBoxes = ({ size: [width, height], looks }) =>
   svg(
     "svg",
     { class: "boxes", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
-    ...looks.slice(0, 100).map(([, x, y, right, bottom]) =>
+    ...(looks.length > MOST_JOINED ? [] : looks).map(([, x, y, right, bottom]) =>
       svg("rect", { x, y, width: Math.max(0, right - x), height: Math.max(0, bottom - y) }),
     ),
   );
@@ -72,7 +87,8 @@ function timelineOf(detail, seconds) {
   );
   const ticks = detail.looks.map(([time]) => `M${between((1000 * time) / (seconds || 1), 1, 999).toFixed(1)} 0v1`);
   const look = svg("path", { d: ticks.join("") });
-  const ticked = svg("svg", { viewBox: "0 0 1000 1", preserveAspectRatio: "none", "aria-hidden": "true" }, look);
+  const crowd = detail.looks.length > 60 ? "crowd" : "";
+  const ticked = svg("svg", { class: crowd, viewBox: "0 0 1000 1", preserveAspectRatio: "none", "aria-hidden": "true" }, look);
   return el("div", { class: "timeline" }, ...segments, ticked);
 }
 

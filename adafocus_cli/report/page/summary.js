@@ -27,13 +27,14 @@ const panel = (title, name, ...children) => el("section", { class: `panel ${name
 
 function labelsPanel({ labels, tagged }, show) {
   if (!tagged) return null;
+  const differ = new Set(labels.map(([, count]) => count)).size > 1; // or bars would say nothing
   const bars = (entries) =>
     entries.map(([label, count]) =>
       el(
         "button",
-        { class: "row", type: "button", title: `Show only ${label}`, onclick: () => show(`label ${label}`) },
+        { class: differ ? "row" : "row plain", type: "button", title: `Show only ${label}`, onclick: () => show(`label ${label}`) },
         el("span", { class: "name" }, label),
-        meter(count / labels[0][1], { style: hue(label) }),
+        differ ? meter(count / labels[0][1], { style: hue(label) }) : dot(label),
         el("span", { class: "number" }, count.toLocaleString("en")),
       ),
     );
@@ -47,8 +48,10 @@ function labelsPanel({ labels, tagged }, show) {
   return panel("What was found", "wide", list, rest.length ? all : null);
 }
 
+const valuesOf = (counts) => counts.filter((count) => count > 0).length;
+
 function costPanel({ costs, tagged, gmacs: spent, full_gmacs: full }) {
-  if (!tagged) return null;
+  if (!tagged || valuesOf(costs) < 2) return null; // one value is among the figures
   const most = Math.max(...costs);
   const bars = costs.map((count, place) => {
     const range = place === costs.length - 1 ? "100 % and more" : `${5 * place} to ${5 * place + 5} %`;
@@ -70,7 +73,7 @@ function costPanel({ costs, tagged, gmacs: spent, full_gmacs: full }) {
 }
 
 function exitsPanel({ exits, tagged }) {
-  if (!tagged || exits.length < 2) return null;
+  if (!tagged || valuesOf(exits) < 2) return null; // each card has it
   const most = Math.max(...exits, 1);
   const bars = exits.map((count, step) =>
     el("div", { class: "column", title: `after step ${step + 1}: ${plural(count, "video")}` },
