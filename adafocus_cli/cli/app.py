@@ -24,6 +24,7 @@ from adafocus_cli.cli import (
     doctor,
     evaluate,
     flops,
+    live,
     merge,
     models,
     render,
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 app.command(help=classify.HELP, epilog=classify.EXAMPLES)(classify.classify)
 app.command(help=batch.HELP, epilog=batch.EXAMPLES)(batch.batch)
+app.command(help=live.HELP, epilog=live.EXAMPLES)(live.live)
 app.command(help=evaluate.HELP, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(help=calibrate.HELP, epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command(help=train.HELP, epilog=train.EXAMPLES)(train.train)

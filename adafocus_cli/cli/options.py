@@ -40,6 +40,7 @@ EXITS = "Leaving early"
 INPUT = "Videos"
 COMPARED = "Compared"
 BATCH = "Batch"
+LIVE = "How long"
 ENGINE = "Engine"
 OUTPUT = "Output"
 SIDECARS = "Files for players and media libraries"
@@ -49,7 +50,7 @@ TRAIN_METHOD = "How it learns"
 TRAIN_RUN = "The run"
 PANELS = (
     *(TRAIN_DATA, TRAIN_MODEL, TRAIN_METHOD, TRAIN_RUN),
-    *(MODEL, ANSWER, EXITS, INPUT, COMPARED, BATCH, ENGINE, OUTPUT, SIDECARS),
+    *(MODEL, ANSWER, EXITS, INPUT, COMPARED, BATCH, LIVE, ENGINE, OUTPUT, SIDECARS),
 )
 
 
@@ -557,6 +558,7 @@ BenchModelOptions = Annotated[
 
 TagOptions = Annotated[TagRequest, Group((*_ANSWER, "decoder", "decode", *_LIMITS, "workers"), _tag_request)]
 BatchTagOptions = Annotated[TagRequest, Group((*_ANSWER, "decoder", "decode", *_LIMITS), _tag_request)]
+LiveTagOptions = Annotated[TagRequest, Group((*_ANSWER, *_LIMITS), _tag_request)]
 EvaluateTagOptions = Annotated[
     TagRequest, Group((*_LEAVE, "decoder", "decode", "decode_timeout", "workers"), _tag_request)
 ]
