@@ -92,6 +92,10 @@ Null = Annotated[
     bool,
     typer.Option("--null", "-0", metavar="", rich_help_panel=INPUT, help="Paths in the list end with NUL."),
 ]
+Stdin = Annotated[
+    bool,
+    typer.Option("--stdin", metavar="", rich_help_panel=INPUT, help="Tag the one video on standard input."),
+]
 Data = Annotated[
     str,
     typer.Argument(
@@ -407,6 +411,7 @@ _SHARED: dict[str, Any] = {
     "inputs": Inputs,
     "files_from": FilesFrom,
     "null": Null,
+    "stdin": Stdin,
     "model": ModelName,
     "weights": Weights,
     "labels": Labels,
@@ -438,7 +443,15 @@ _SHARED: dict[str, Any] = {
 _GIB = 1 << 30
 _DEFAULTS = {
     **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
-    **{"null": False, "chapters": False, "xmp": False, "quiet": False, "verbose": False, "workers": None},
+    **{
+        "null": False,
+        "stdin": False,
+        "chapters": False,
+        "xmp": False,
+        "quiet": False,
+        "verbose": False,
+        "workers": None,
+    },
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
 
@@ -526,7 +539,7 @@ def _tag_request(given: Mapping[str, Any]) -> TagRequest:
 
 
 def _sources(given: Mapping[str, Any]) -> Sources:
-    return Sources(tuple(given["inputs"] or ()), given["files_from"], given["null"])
+    return Sources(tuple(given["inputs"] or ()), given["files_from"], given["null"], given.get("stdin", False))
 
 
 def _sidecars(given: Mapping[str, Any]) -> SidecarRequest:
@@ -565,7 +578,9 @@ EvaluateTagOptions = Annotated[
 CalibrateTagOptions = Annotated[TagRequest, Group(("decoder", "decode_timeout", "workers"), _tag_request)]
 RenderTagOptions = Annotated[TagRequest, Group((*_LEAVE, *_LIMITS), _tag_request)]
 
-SourceOptions = Annotated[Sources, Group(("inputs", "files_from", "null"), _sources)]
+_SOURCES = ("inputs", "files_from", "null")
+SourceOptions = Annotated[Sources, Group(_SOURCES, _sources)]
+ClassifySourceOptions = Annotated[Sources, Group((*_SOURCES, "stdin"), _sources)]
 SidecarOptions = Annotated[SidecarRequest, Group(("subtitles", "chapters", "xmp", "sidecars_", "map_"), _sidecars)]
 TerminalOptions = Annotated[Terminal, Group(("quiet", "verbose"), _terminal)]
 VerboseOption = Annotated[Terminal, Group(("verbose",), _terminal)]
