@@ -35,8 +35,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _CONNECT_SECONDS = 10.0
 # How often one who waits for a window looks whether it is time to end.
 _GLANCE_SECONDS = 0.5
-# Rates above it are those of a clock, not of frames.
-_MOST_FPS = 1000.0
+# Of a stream that does not say it; what says more speaks of its clock, not of frames.
+_USUAL_FPS, _MOST_FPS = 25.0, 1000.0
 
 
 class StreamLostError(AdaFocusError):
@@ -139,10 +139,10 @@ class _Tries:
         seconds = max(0.1, min(_CONNECT_SECONDS, self._seconds_left))
         stream = process.connect(self._live.windows, self._loop.framing, keep_sources=keep, seconds=seconds)
         self._connections += 1
-        rate = stream.video.fps
-        if rate and rate < _MOST_FPS and not self._counts:
-            count = self._live.windows.seconds * rate
-            self._counts += [max(1, math.floor(count)), math.ceil(count)]
+        if not self._counts:
+            said = stream.video.fps
+            count = self._live.windows.seconds * (said if said and said < _MOST_FPS else _USUAL_FPS)
+            self._counts += [max(1, math.floor(count)), max(1, math.ceil(count))]
         return stream
 
     def _lost_or_pause(self, reason: str, has_end: bool) -> Generator[Failure]:

@@ -196,12 +196,14 @@ class LiveTable:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Left as it is for the time of the block, and begun anew below what that writes."""
+        """Off the screen for the time of the block, and drawn again below what that writes."""
+        self._drawn.transient = True
         self._drawn.stop()
+        self._drawn.transient = False
         try:
             yield
         finally:
-            self._drawn.start()
+            self._drawn.start(refresh=True)
 
     def write(self, result: VideoResult | Failure) -> None:
         assert result.live is not None

@@ -41,6 +41,8 @@ from adafocus_cli.video.server import DecodeServer, serve
 from adafocus_cli.video.windows import PassingWindows, Window, Windowing
 
 _FORMATS = f"{CONTAINERS},rtsp,sdp,rtp,hls,mpjpeg"
+# What is read of a stream before the first frame, to learn what is in it.
+_LEARN_MICROSECONDS = "1000000"
 # Of packets that are kept: at 20 Mbit/s, 25 seconds.
 RING_BYTES = 64 << 20
 # Of the frames of a window.
@@ -186,7 +188,12 @@ class _Request:
 
 def _opened(request: _Request, name: str, limits: Limits) -> Any:
     source = request.source
-    options = {"format_whitelist": _FORMATS, "max_pixels": str(limits.max_pixels), **source["options"]}
+    options = {
+        "format_whitelist": _FORMATS,
+        "max_pixels": str(limits.max_pixels),
+        "analyzeduration": _LEARN_MICROSECONDS,
+    }
+    options |= source["options"]
     if source["kind"] == "camera":
         del options["format_whitelist"]
     silent = None if source["kind"] == "stdin" else (request.seconds, request.silent)
@@ -214,7 +221,8 @@ class StreamReader:
         self._request, self._name, self._limits = request, name, limits
         self._pictures, self._again = FramePictures(name, limits), FramePictures(name, limits)
         self._pace = Pace()
-        self._heard = time.monotonic()
+        self._heard = time.monotonic()  # when the thread that reads last came on
+        self._asks_source = True
         self._skipping = False
         self._thread: threading.Thread | None = None
 
@@ -312,7 +320,11 @@ class StreamReader:
         return self._taken.base
 
     def _check_silence(self) -> None:
-        if self._request.source["kind"] != "stdin" and time.monotonic() - self._heard > 1.5 * self._request.silent:
+        """Neither a source nor a decoder may hang for ever; only a pipe may be silent for as long as it likes."""
+        quiet = time.monotonic() - self._heard
+        if not self._asks_source and quiet > self._limits.clean_seconds:
+            self._over, self._is_over = f"decoding took longer than {self._limits.seconds:g} seconds", True
+        elif self._asks_source and quiet > 1.5 * self._request.silent and self._request.source["kind"] != "stdin":
             self._over, self._is_over = f"nothing came for {self._request.silent:g} seconds", True
 
     def _decoded_again(self, packets: list[Any], missing: Mapping[int, int]) -> dict[int, _Kept]:
@@ -386,14 +398,14 @@ class StreamReader:
         while True:
             source = self._container.demux(self._stream)
             try:
-                began = time.monotonic()
+                began, self._asks_source = time.monotonic(), True
                 for packet in source:
-                    self._heard = time.monotonic()
+                    self._heard, self._asks_source = time.monotonic(), False
                     self._pace.waited(self._heard - began)
                     in_a_row = 0
                     if packet.size:
                         yield packet
-                    began = time.monotonic()
+                    began, self._asks_source = time.monotonic(), True
             except (av.error.InvalidDataError, av.error.BlockingIOError):
                 in_a_row += 1
                 if in_a_row > MAX_READ_ERRORS:
