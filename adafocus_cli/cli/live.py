@@ -24,6 +24,7 @@ from adafocus_cli.requests import ModelRequest, TagRequest
 if TYPE_CHECKING:
     from adafocus_cli.engine.live import LiveResult
     from adafocus_cli.output.live import LiveTable, Snapshots, StreamRecords
+    from adafocus_cli.output.records import Mode
     from adafocus_cli.output.writers import JsonLinesWriter
     from adafocus_cli.tagger import ClipTagger
     from adafocus_cli.video.live import LiveSource
@@ -177,6 +178,7 @@ def live(
     output: Output = None,
     stretch: Stretch = "10m",
     overwrite: options.Overwrite = False,
+    append: options.Append = False,
     snapshot: Snapshot = None,
     snapshot_score: SnapshotScore = 0.5,
 ) -> None:
@@ -185,7 +187,8 @@ def live(
     seconds = math.inf if for_ is None else duration_of(for_, "--for")
     if until is not None:
         seconds = min(seconds, moment_of(until) - time.time())
-    target = LiveOutput(format_, output, duration_of(stretch, "--stretch"), snapshot, snapshot_score, overwrite)
+    mode = options.records_mode(overwrite, append)
+    target = LiveOutput(format_, output, duration_of(stretch, "--stretch"), snapshot, snapshot_score, mode)
     waiting = Waiting(LiveSource.of(source), duration_of(patience, "--patience"), time.monotonic() + seconds)
     if not _watch(waiting, model, request, target, terminal):
         raise typer.Exit(options.SOME_FAILED)
@@ -208,7 +211,7 @@ class LiveOutput:
     stretch: float
     snapshot: Path | None
     snapshot_score: float
-    overwrite: bool
+    mode: Mode
 
     def __post_init__(self) -> None:
         if self.format == "table" and not _can_redraw():
@@ -244,8 +247,7 @@ class LiveOutput:
         from adafocus_cli.output.live import StreamRecords
 
         settings = settings_of(tagger, request, logits=False, precision=tagger.runtime.precision)
-        mode: Literal["overwrite", "resume"] = "overwrite" if self.overwrite else "resume"
-        journal = stack.enter_context(Journal.open(self.output, settings=settings, mode=mode))
+        journal = stack.enter_context(Journal.open(self.output, settings=settings, mode=self.mode))
         min_score = tagger.min_score(request.min_score)
         made = StreamRecords(journal, tagger.labels, top_k=request.top_k, min_score=min_score, longest=self.stretch)
         return stack.enter_context(made)

@@ -25,6 +25,7 @@ from adafocus_cli.video import Decode, Decoder
 from adafocus_cli.video.limits import Limits
 
 if TYPE_CHECKING:
+    from adafocus_cli.output.records import Mode
     from adafocus_cli.output.sidecars import Sidecars
 
 # The exit status when some videos failed and the rest is done.
@@ -319,6 +320,15 @@ RecordsOutput = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", rich_help_panel=OUTPUT, help="Replace existing output files.")
 ]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append",
+        metavar="",
+        rich_help_panel=OUTPUT,
+        help="Add to FILE even if it was made with other settings.",
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", metavar="", rich_help_panel=OUTPUT, help="Print nothing but errors."),
@@ -600,3 +610,10 @@ def check_weights(weights: Path) -> None:
         raise ModelError(f"{weights} is a folder, not a checkpoint; name the file in it with --weights FILE")
     if not weights.exists():
         raise ModelError(f"there is no checkpoint {weights}; check the path after --weights")
+
+
+def records_mode(overwrite: bool, append: bool) -> Mode:
+    """What becomes of the records that a file has already."""
+    if overwrite and append:
+        raise UsageError("--overwrite and --append exclude each other; give one of them, or none to go on")
+    return "overwrite" if overwrite else "append" if append else "resume"
