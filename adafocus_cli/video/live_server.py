@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -57,37 +57,52 @@ _GLANCE_SECONDS = 0.05
 _NO_CLOCK = ("mpjpeg",)  # its pictures are shown as they come
 
 
+class _Group(NamedTuple):
+    """A keyframe and what follows it: when it is shown, which packet of the stream it is, and the packets."""
+
+    key: int
+    position: int
+    packets: list[Any]
+
+    def serves(self, pts: int, position: int) -> bool:
+        """A frame that is shown then, and came out when so many packets had come. Clocks may be set back."""
+        return self.key <= pts and self.position < position
+
+
 class PacketRing:
     """The last packets of a stream, from a keyframe on."""
 
     def __init__(self, most_bytes: int = RING_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._groups: deque[tuple[int, list[Any]]] = deque()  # the time of a keyframe, and the packets from it on
+        self._groups: deque[_Group] = deque()
         self.nbytes = 0
+        self.count = 0
+        """How many have come."""
 
     def add(self, packet: Any) -> None:
         if packet.is_keyframe and packet.pts is not None:
-            self._groups.append((packet.pts, []))
+            self._groups.append(_Group(packet.pts, self.count, []))
+        self.count += 1
         if not self._groups:
             return  # nothing can be decoded from here
-        self._groups[-1][1].append(packet)
+        self._groups[-1].packets.append(packet)
         self.nbytes += packet.size
         while self.nbytes > self._most_bytes and self._groups:
             self._drop_first()
 
-    def prune(self, pts: int | None) -> None:
-        """Drops what a frame that is shown at this time, and all after it, can be decoded without."""
-        while pts is not None and len(self._groups) > 1 and self._groups[1][0] <= pts:
+    def prune(self, pts: int, position: int) -> None:
+        """Drops what this frame, and all after it, can be decoded without."""
+        while len(self._groups) > 1 and self._groups[1].serves(pts, position):
             self._drop_first()
 
-    def since(self, pts: int) -> list[Any]:
-        """The packets that a frame shown then can be decoded from, and all that follow; none if they are gone."""
+    def since(self, pts: int, position: int) -> list[Any]:
+        """The packets that a frame can be decoded from, and all that follow; none if they are gone."""
         groups = [*self._groups]
-        begins = max((place for place, (key, _) in enumerate(groups) if key <= pts), default=len(groups))
-        return [packet for _, packets in groups[begins:] for packet in packets]
+        begins = max((n for n, group in enumerate(groups) if group.serves(pts, position)), default=len(groups))
+        return [packet for group in groups[begins:] for packet in group.packets]
 
     def _drop_first(self) -> None:
-        self.nbytes -= sum(packet.size for packet in self._groups.popleft()[1])
+        self.nbytes -= sum(packet.size for packet in self._groups.popleft().packets)
 
 
 class Pace:
@@ -129,11 +144,12 @@ class Pace:
 
 @dataclass(frozen=True)
 class _Note:
-    """Of a frame that came: when it is shown, by its packet and in seconds, and when it came."""
+    """Of a frame that came: when it is shown, by its packet and in seconds; when, and after how many packets."""
 
     pts: int | None
     time: float
     wall: float
+    position: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +253,8 @@ class StreamReader:
         self._likely: frozenset[int] = frozenset()
         self._waiting: deque[_Passed] = deque()
         self._taken: _Passed | None = None
-        self._sources: dict[int, Any] | None = (
-            None  # of the frames of the window that was taken, once they are asked for
-        )
+        # Of the frames of the window that was taken, once they are asked for.
+        self._sources: dict[int, Any] | None = None
         self._windows_dropped = self._frames_dropped = 0
         self._over: str | None = None
         self._is_over = False
@@ -291,7 +306,7 @@ class StreamReader:
             kept = {number: self._kept[number] for number in wanted if number in self._kept}
             notes = {number: self._notes[number] for number in wanted if number in self._notes}
             missing = {note.pts: n for n, note in notes.items() if n not in kept and note.pts is not None}
-            packets = self._ring.since(min(missing)) if missing else []
+            packets = self._ring.since(min(missing), notes[min(missing.values())].position) if missing else []
         kept |= self._decoded_again(packets, missing)
         if not kept:
             raise problem(self._name, "none of the frames of a window could be kept; give a shorter --window", "decode")
@@ -346,7 +361,7 @@ class StreamReader:
             except av.FFmpegError:
                 continue
             for frame in frames:
-                if frame.pts in missing:
+                if frame.pts in missing and missing[frame.pts] not in found:
                     found[missing[frame.pts]] = self._keepable(frame, self._again)
             if len(found) == len(missing):
                 break
@@ -419,11 +434,11 @@ class StreamReader:
     def _must_skip(self, packet: Any) -> bool:
         """Whether a packet is left out, for there is no time to decode it: on to a keyframe of now."""
         limit = self._request.windowing.seconds
-        if packet is None or (not self._skipping and self._pace.behind <= limit):
+        if packet is None or packet.pts is None or (not self._skipping and self._pace.behind <= limit):
             return False
         self._skipping = True
         last = self._last_piece
-        if last is not None and last.first_pts is not None and packet.pts is not None:
+        if last is not None and last.first_pts is not None:
             self._pace.note(last.offset + self._between(last.first_pts, packet.pts))
         if not packet.is_keyframe or self._pace.behind > limit / 4:
             self._frames_dropped += 1
@@ -451,7 +466,7 @@ class StreamReader:
             self._pace.note(piece.offset + seconds)
             for window in piece.windows.add(seconds):
                 self._passed(window)
-            self._notes[number] = _Note(frame.pts, seconds, wall)
+            self._notes[number] = _Note(frame.pts, seconds, wall, self._ring.count)
             self._count += 1
             if len(self._notes) > MOST_FRAMES:
                 text = f"{printable(self._name)}: more than {MOST_FRAMES} frames in a window; give a shorter --window"
@@ -487,7 +502,9 @@ class StreamReader:
         else:
             offset = last.offset + last.windows.seconds
             if pts is not None and last.first_pts is not None:
-                offset = max(offset, last.offset + self._between(last.first_pts, pts))
+                left_out = max(0.0, last.offset + self._between(last.first_pts, pts) - offset)
+                self._windows_dropped += int(left_out / self._request.windowing.stride)
+                offset += left_out
             piece = _Piece(last.number + 1, self._count, pts, wall, offset, windows)
         self._last_piece = piece
         return piece
@@ -554,7 +571,8 @@ class StreamReader:
         while self._kept and (oldest := next(iter(self._kept))) < needed:
             self._forget(oldest)
         note = self._notes.get(needed)
-        self._ring.prune(note.pts if note else None)
+        if note is not None and note.pts is not None:
+            self._ring.prune(note.pts, note.position)
 
     def _forget(self, number: int) -> None:
         self._kept_bytes -= self._kept.pop(number).nbytes

@@ -63,12 +63,21 @@ def test_packets_are_kept_from_a_keyframe_on() -> None:
     ring = PacketRing()
     for packet in [_Packet(0), *group(10), *group(20), *group(30)]:
         ring.add(packet)
-    assert [packet.pts for packet in ring.since(21)] == [20, 21, 22, 30, 31, 32]
-    assert ring.since(9) == []
-    ring.prune(29)
-    assert ring.since(11) == []
-    assert next(packet.pts for packet in ring.since(21)) == 20
+    assert [packet.pts for packet in ring.since(21, 6)] == [20, 21, 22, 30, 31, 32]
+    assert ring.since(9, 1) == []
+    ring.prune(29, 8)
+    assert ring.since(11, 3) == []
+    assert next(packet.pts for packet in ring.since(21, 6)) == 20
     assert ring.nbytes == 60
+
+
+def test_packets_before_a_clock_was_set_back_serve_their_own_frames() -> None:
+    ring = PacketRing()
+    for packet in [*group(50), *group(60), *group(10), *group(20)]:
+        ring.add(packet)
+    ring.prune(51, 3)
+    assert [packet.pts for packet in ring.since(51, 3)][:3] == [50, 51, 52]
+    assert [packet.pts for packet in ring.since(21, 12)] == [20, 21, 22]
 
 
 def test_packets_that_are_kept_are_bounded() -> None:
