@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -345,8 +346,15 @@ class StreamReader:
     def _decoded_again(self, packets: list[Any], missing: Mapping[int, int]) -> dict[int, _Kept]:
         """Frames by their numbers, as far as they can be had."""
         found: dict[int, _Kept] = {}
-        if not packets:
-            return found
+        for frame in self._frames_of(packets) if packets else ():
+            if frame.pts in missing and missing[frame.pts] not in found:
+                found[missing[frame.pts]] = self._keepable(frame, self._again)
+            if len(found) == len(missing):
+                break
+        return found
+
+    def _frames_of(self, packets: list[Any]) -> Iterator[Any]:
+        """What a decoder of its own makes of packets that begin with a keyframe."""
         own = self._stream.codec_context
         context: Any = av.CodecContext.create(own.codec.name, "r")
         context.extradata = own.extradata
@@ -356,16 +364,8 @@ class StreamReader:
             context.pix_fmt = own.pix_fmt
         prepare_decoder(context, self._limits)
         for packet in [*packets, None]:
-            try:
-                frames = context.decode(packet)
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                if frame.pts in missing and missing[frame.pts] not in found:
-                    found[missing[frame.pts]] = self._keepable(frame, self._again)
-            if len(found) == len(missing):
-                break
-        return found
+            with suppress(av.FFmpegError):
+                yield from context.decode(packet)
 
     # The thread that reads.
 

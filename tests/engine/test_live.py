@@ -63,10 +63,10 @@ def of_file(path: Path, tagger: Any) -> VideoResult:
 
 
 def two_sizes(folder: Path) -> Path:
-    """One stream whose pictures change their size in the middle."""
+    """One stream whose pictures change their size in the middle; its times begin at 80 ms."""
     parts = [
         numbered_clip(folder / f"{place}.ts", frames=75, size=size, start=start, first_number=75 * place, options=PIECE)
-        for place, (size, start) in enumerate([((128, 96), 0), ((160, 112), 3000)])
+        for place, (size, start) in enumerate([((128, 96), 0), ((160, 112), 3080)])
     ]
     path = folder / "sizes.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
