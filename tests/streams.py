@@ -106,7 +106,7 @@ class _Rtsp:
 
 @contextmanager
 def rtsp_served(clip: Path) -> Iterator[str]:
-    """The address of a clip that ffmpeg sends, as fast as it is read, from the moment that someone plays it."""
+    """The address of a clip that ffmpeg sends, twice as fast as it is shown, from the moment that someone plays it."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     sender: list[subprocess.Popen[bytes]] = []
@@ -114,7 +114,19 @@ def rtsp_served(clip: Path) -> Iterator[str]:
     def serve() -> None:
         with suppress(OSError, EOFError):
             sender.append(
-                ffmpeg("-i", clip, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{port}/in")
+                ffmpeg(
+                    "-readrate",
+                    2,
+                    "-i",
+                    clip,
+                    "-c",
+                    "copy",
+                    "-f",
+                    "rtsp",
+                    "-rtsp_transport",
+                    "tcp",
+                    f"rtsp://127.0.0.1:{port}/in",
+                )
             )
             source = _Rtsp(listener.accept()[0])
             description, ready = b"", False
@@ -156,7 +168,7 @@ def udp_sent(clip: Path, *, rate: float) -> Iterator[str]:
     sender: list[subprocess.Popen[bytes]] = []
 
     def send() -> None:
-        time.sleep(1.0)  # until somebody listens
+        time.sleep(2.0)  # until somebody listens
         address = f"udp://127.0.0.1:{port}?pkt_size=1316"
         sender.append(ffmpeg("-readrate", rate, "-i", clip, "-c", "copy", "-f", "mpegts", address))
 

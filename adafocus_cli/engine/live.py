@@ -136,7 +136,8 @@ class _Tries:
 
     def _connected(self, process: LiveProcess) -> StreamInfo:
         keep = self._live.pictures or self._loop.looks_at_source
-        seconds = max(0.1, min(_CONNECT_SECONDS, self._seconds_left))
+        patience = self._good + self._live.patience - time.monotonic()
+        seconds = max(1.0, min(_CONNECT_SECONDS, self._seconds_left, patience))
         stream = process.connect(self._live.windows, self._loop.framing, keep_sources=keep, seconds=seconds)
         self._connections += 1
         if not self._counts:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -20,13 +20,15 @@ import numpy as np
 from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video.framing import Framing
-from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.limits import DecoderError, Limits, problem
 from adafocus_cli.video.process import DecodedFrames, VideoProcess, frames_of
 from adafocus_cli.video.sampling import Look
 from adafocus_cli.video.windows import Window, Windowing
 
 # How long a source may send nothing before it counts as broken off.
 SILENT_SECONDS = 10.0
+# Not every source lets go by itself when it is time.
+_CONNECT_GRACE = 3.0
 
 # What a stream may itself open, by what its address begins with: never a file of this machine.
 _WEB = "http,https,tcp,tls,crypto,data"
@@ -156,7 +158,18 @@ class LiveProcess(VideoProcess):
         self._shape = (0, 0, 0)
 
     def connect(self, windowing: Windowing, framing: Framing, *, keep_sources: bool, seconds: float) -> StreamInfo:
-        """Waits for the first frame, no longer than `seconds`."""
+        """Waits for the first frame, no longer than `seconds` and what a start takes."""
+        usual, self._limits = self._limits, replace(self._limits, seconds=seconds + _CONNECT_GRACE)
+        try:
+            return self._connected(windowing, framing, keep_sources=keep_sources, seconds=seconds)
+        except DecoderError as error:
+            if self._child is not None or "took longer" not in str(error):
+                raise
+            raise problem(self._source.name, f"nothing came for {seconds:g} seconds") from None
+        finally:
+            self._limits = usual
+
+    def _connected(self, windowing: Windowing, framing: Framing, *, keep_sources: bool, seconds: float) -> StreamInfo:
         source, more = asdict(self._source), {"seconds": seconds, "silent": SILENT_SECONDS}
         how = {"windowing": asdict(windowing), "framing": asdict(framing), "keep_sources": keep_sources}
         if self._source.kind != "stdin":

@@ -115,14 +115,17 @@ def test_looks_into_the_source_are_those_of_the_file(family: str, clip: Path) ->
 
 @needs_ffmpeg
 def test_windows_over_rtsp_are_those_of_the_file(tagger: Any, clip: Path) -> None:
+    """Those that there was time for."""
     with rtsp_served(clip) as address:
-        results = windows_of(results_before_loss(address, tagger))
-    expected = of_file(clip, tagger).to_dict()["windows"]
-    assert len(results) == len(expected)
-    assert [(each["labels"], each["cost"]) for each in results] == [(e["labels"], e["cost"]) for e in expected]
+        results = results_before_loss(address, tagger)
+    expected = {window["start"]: window for window in of_file(clip, tagger).to_dict()["windows"]}
+    found = windows_of(list(results))
+    assert [each["labels"] for each in found] == [expected[each["start"]]["labels"] for each in found]
+    assert len(found) + sum(each.live.windows_dropped for each in results) == len(expected)
+    assert len(found) > 1
 
 
-def results_before_loss(address: str, tagger: Any, **more: Any) -> list[LiveResult]:
+def results_before_loss(address: str, tagger: Any, **more: Any) -> list[TaggedWindow]:
     """Of a stream that ends without saying so."""
     live = LiveRequest(source=LiveSource.of(address), windows=WINDOWS, patience=0.5, **more)
     results = []
@@ -138,24 +141,26 @@ def results_before_loss(address: str, tagger: Any, **more: Any) -> list[LiveResu
 def test_windows_over_udp_come_while_it_is_sent(tagger: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "SILENT_SECONDS", 1.0)
     with udp_sent(clip, rate=2) as address:
-        results = windows_of(results_before_loss(address, tagger))
-    assert [each["start"] for each in results[:3]] == [0.0, 1.0, 2.0]
+        results = results_before_loss(address, tagger)
+    assert len(results) > 1
+    assert results[0].window.start == 0.0
 
 
 def test_a_stream_that_breaks_off_goes_on(tagger: Any, clip: Path) -> None:
     content, said = clip.read_bytes(), []
-    answers = [(content, "close"), None, None, (content, "hang")]
-    with streamed(*answers) as (address, server):
-        results = tagged(address, tagger, patience=30, say=said.append, end=time.monotonic() + 8)
-        assert server.connections == 4
-    failures = [place for place, each in enumerate(results) if isinstance(each, Failure)]
+    results: list[LiveResult] = []
+    with streamed((content, "close"), None, (content, "close"), None) as (address, server):
+        live = LiveRequest(source=LiveSource.of(address), windows=WINDOWS, patience=3)
+        with pytest.raises(StreamLostError):
+            results.extend(iter(tag_stream(live, tagger, TagRequest(windows=WINDOWS), say=said.append)))
+        assert server.connections >= 3
     expected = of_file(clip, tagger).to_dict()["windows"]
-    assert windows_of(results[: failures[0]]) == expected
-    assert windows_of(results[failures[0] + 1 :]) == expected[: len(results) - failures[0] - 1]
-    silence = results[failures[0]]
+    first, second = (place for place, each in enumerate(results) if isinstance(each, Failure))
+    assert windows_of(results[:first]) == windows_of(results[first + 1 : second]) == expected
+    silence = results[first]
     assert isinstance(silence, Failure)
     assert silence.live is not None
-    assert 1.0 < silence.live.until - silence.live.since < 6
+    assert silence.live.until - silence.live.since > 1.0
     assert said[0] == f"{address}: it ended; trying again"
 
 
