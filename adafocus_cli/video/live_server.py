@@ -8,6 +8,7 @@ which are kept as far back as a window reaches. All that is kept is bounded.
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 import time
@@ -228,6 +229,8 @@ def _reason(error: Exception) -> str:
         return "nothing came from it for too long"
     if isinstance(error, av.error.InvalidDataError):
         return "what comes from it is not a video that can be read"
+    if getattr(error, "errno", None) == errno.EIO:
+        return "the connection broke off"
     return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
@@ -428,6 +431,9 @@ class StreamReader:
                 continue
             except IndexError:  # PyAV's where more streams turned up on the way
                 pass
+            except av.FFmpegError:
+                yield None  # what the decoder still has came before it
+                raise
             yield None
             return
 

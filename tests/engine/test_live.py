@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -148,20 +150,20 @@ def test_windows_over_udp_come_while_it_is_sent(tagger: Any, clip: Path, monkeyp
 
 def test_a_stream_that_breaks_off_goes_on(tagger: Any, clip: Path) -> None:
     content, said = clip.read_bytes(), []
-    results: list[LiveResult] = []
-    with streamed((content, "close"), None, (content, "close"), None) as (address, server):
-        live = LiveRequest(source=LiveSource.of(address), windows=WINDOWS, patience=3)
-        with pytest.raises(StreamLostError):
-            results.extend(iter(tag_stream(live, tagger, TagRequest(windows=WINDOWS), say=said.append)))
-        assert server.connections >= 3
     expected = of_file(clip, tagger).to_dict()["windows"]
-    first, second = (place for place, each in enumerate(results) if isinstance(each, Failure))
-    assert windows_of(results[:first]) == windows_of(results[first + 1 : second]) == expected
+    with streamed((content, "close"), None, (content, "hang")) as (address, server):
+        live = LiveRequest(source=LiveSource.of(address), windows=WINDOWS, patience=60)
+        with closing(tag_stream(live, tagger, TagRequest(windows=WINDOWS), say=said.append)) as stream:
+            results = list(islice(stream, len(expected) + 3))
+        assert server.connections == 3
+    (first,) = (place for place, each in enumerate(results) if isinstance(each, Failure))
+    assert windows_of(results[:first]) == expected
+    assert windows_of(results[first + 1 :]) == expected[:2]
     silence = results[first]
     assert isinstance(silence, Failure)
     assert silence.live is not None
     assert silence.live.until - silence.live.since > 1.0
-    assert said[0] == f"{address}: it ended; trying again"
+    assert said[0] == f"{address}: the connection broke off; trying again"
 
 
 def test_a_stream_that_says_nothing_more_breaks_off(tagger: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +181,7 @@ def test_a_stream_that_never_comes_is_one_error(tagger: Any) -> None:
         tagged(address, tagger, patience=1, say=said.append)
     assert time.monotonic() - began < 20
     assert str(caught.value).startswith(f"{address}: Server returned 5XX Server Error reply; tried for 1 s")
-    assert len(said) == 1
+    assert len(said) <= 1
 
 
 def test_a_decoder_that_crashes_costs_a_connection(tagger: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
