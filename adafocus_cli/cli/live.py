@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adafocus_cli.engine.live import LiveResult
     from adafocus_cli.output.live import LiveTable, Snapshots, StreamRecords
     from adafocus_cli.output.records import Mode
-    from adafocus_cli.output.writers import JsonLinesWriter
+    from adafocus_cli.output.writers import Writer
     from adafocus_cli.tagger import ClipTagger
     from adafocus_cli.video.live import LiveSource
 
@@ -232,7 +232,7 @@ class LiveOutput:
         stack.enter_context(terminal.drawn_around(table))
         return table
 
-    def lines(self, stack: ExitStack) -> JsonLinesWriter | None:
+    def lines(self, stack: ExitStack) -> Writer | None:
         if self.format == "table" or (self.format is None and (_can_redraw() or self.output is not None)):
             return None
         from adafocus_cli.output.writers import JsonLinesWriter, Sink, WriterOptions
@@ -303,7 +303,7 @@ class _Watch:
     def __init__(
         self,
         records: StreamRecords | None,
-        lines: JsonLinesWriter | None,
+        lines: Writer | None,
         table: LiveTable | None,
         snapshots: Snapshots | None,
         terminal: Terminal,

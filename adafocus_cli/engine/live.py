@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -109,7 +110,7 @@ class _Tries:
     def results(self) -> Generator[LiveResult]:
         while self._seconds_left > 0:
             began = time.monotonic()
-            with LiveProcess(self._live.source, self._request.limits) as process:
+            with closing(LiveProcess(self._live.source, self._request.limits)) as process:
                 try:
                     stream = self._connected(process)
                     if self._reason:

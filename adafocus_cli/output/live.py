@@ -48,7 +48,7 @@ class StreamRecords:
         longest: float,
     ) -> None:
         self._journal = journal
-        self._join = lambda parts: joined(parts, labels, top_k=top_k, min_score=min_score)
+        self._labels, self._top_k, self._min_score = labels, top_k, min_score
         self._longest = longest
         self._parts: list[Part] = []
         self._spans: list[LiveSpan] = []
@@ -87,7 +87,8 @@ class StreamRecords:
     def _stretch(self, parts: list[Part], spans: list[LiveSpan]) -> VideoResult:
         """Times and numbers of frames count from its first window."""
         first = parts[0].window
-        result = self._join([_moved(part, first.start, first.frames.start) for part in parts])
+        moved = [_moved(part, first.start, first.frames.start) for part in parts]
+        result = joined(moved, self._labels, top_k=self._top_k, min_score=self._min_score)
         video = parts[-1].result.video
         frames = max(part.window.frames.stop for part in parts) - first.frames.start
         live = LiveSpan(

@@ -107,7 +107,7 @@ class PacketRing:
         self.nbytes -= sum(packet.size for packet in self._groups.popleft().packets)
 
 
-class Pace:
+class StreamPace:
     """How the clock of a stream goes beside that of the machine, and whether the reader keeps up with it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -240,7 +240,7 @@ class StreamReader:
     def __init__(self, request: _Request, name: str, limits: Limits) -> None:
         self._request, self._name, self._limits = request, name, limits
         self._pictures, self._again = FramePictures(name, limits), FramePictures(name, limits)
-        self._pace = Pace()
+        self._pace = StreamPace()
         self._heard = time.monotonic()  # when the thread that reads last came on
         self._asks_source = True
         self._skipping = False

@@ -9,7 +9,7 @@ import pytest
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.video.live import LiveSource
-from adafocus_cli.video.live_server import Pace, PacketRing
+from adafocus_cli.video.live_server import StreamPace, PacketRing
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,9 @@ class _Clock:
         return self.now
 
 
-def run(pace: Pace, clock: _Clock, *, frames: int, stream: float, busy: float, waited: float, at: float = 0.0) -> float:
+def run(
+    pace: StreamPace, clock: _Clock, *, frames: int, stream: float, busy: float, waited: float, at: float = 0.0
+) -> float:
     """Frames that last so long in the stream, and take the reader so long; where the stream is afterwards."""
     for _ in range(frames):
         at += stream
@@ -111,7 +113,7 @@ def run(pace: Pace, clock: _Clock, *, frames: int, stream: float, busy: float, w
 
 def test_a_reader_that_waits_for_its_source_is_not_behind() -> None:
     clock = _Clock()
-    pace = Pace(clock)
+    pace = StreamPace(clock)
     run(pace, clock, frames=500, stream=0.04, busy=0.01, waited=0.07)  # a source that is slower than it says
     assert pace.behind == 0.0
     assert not pace.is_ahead
@@ -119,7 +121,7 @@ def test_a_reader_that_waits_for_its_source_is_not_behind() -> None:
 
 def test_a_reader_that_has_too_much_to_do_falls_behind_and_catches_up() -> None:
     clock = _Clock()
-    pace = Pace(clock)
+    pace = StreamPace(clock)
     at = run(pace, clock, frames=500, stream=0.04, busy=0.05, waited=0.0)
     assert pace.behind == pytest.approx(5.0, abs=0.1)
     run(pace, clock, frames=200, stream=0.04, busy=0.0, waited=0.01, at=at)
@@ -128,7 +130,7 @@ def test_a_reader_that_has_too_much_to_do_falls_behind_and_catches_up() -> None:
 
 def test_a_source_that_gives_more_than_passes_is_ahead() -> None:
     clock = _Clock()
-    pace = Pace(clock)
+    pace = StreamPace(clock)
     run(pace, clock, frames=500, stream=0.04, busy=0.004, waited=0.0)
     assert pace.is_ahead
     assert pace.behind == pytest.approx(0.0, abs=0.1)
