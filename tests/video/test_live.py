@@ -9,7 +9,7 @@ import pytest
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.video.live import LiveSource
-from adafocus_cli.video.live_server import StreamPace, PacketRing
+from adafocus_cli.video.live_server import PacketRing, StreamPace
 
 
 @pytest.mark.parametrize(
