@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -275,6 +276,56 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiveSpan:
+    """The part of a stream that a record is about.
+
+    `since` and `until` are when it came, in seconds from 1970; `start` and `end` the same by the clock of the stream,
+    in seconds from the first frame of the connection, which a time without a stream has not. What was dropped in it, or
+    before it, is counted.
+    """
+
+    since: float
+    until: float
+    start: float | None = None
+    end: float | None = None
+    windows_dropped: int = 0
+    frames_dropped: int = 0
+
+    @classmethod
+    def from_dict(cls, live: Mapping[str, Any]) -> LiveSpan:
+        def seconds(name: str) -> float | None:
+            return None if live.get(name) is None else float(live[name])
+
+        return cls(
+            since=_seconds_from_1970(live["since"]),
+            until=_seconds_from_1970(live["until"]),
+            start=seconds("start"),
+            end=seconds("end"),
+            windows_dropped=int(live.get("windows_dropped", 0)),
+            frames_dropped=int(live.get("frames_dropped", 0)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        live: dict[str, Any] = {"since": utc_text(self.since), "until": utc_text(self.until)}
+        if self.start is not None and self.end is not None:
+            live |= {"start": round(self.start, 3), "end": round(self.end, 3)}
+            live |= {"windows_dropped": self.windows_dropped, "frames_dropped": self.frames_dropped}
+        return live
+
+
+def utc_text(seconds: float) -> str:
+    """
+    >>> utc_text(1_700_000_000.25)
+    '2023-11-14T22:13:20.250Z'
+    """
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds_from_1970(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunInfo:
     """What it ran on and how long that took: the only part of a record that may differ between runs."""
 
@@ -310,6 +361,8 @@ class VideoResult:
     segments: tuple[Segment, ...] = ()
     best_guess: Tag | None = None
     """The label with the highest score, where that is too low for it to be told."""
+    live: LiveSpan | None = None
+    """Where it is of a part of a stream."""
 
     status: Literal["ok"] = "ok"
 
@@ -335,6 +388,7 @@ class VideoResult:
                 windows=tuple(map(WindowResult.from_dict, record.get("windows") or ())),
                 segments=tuple(map(Segment.from_dict, record.get("segments") or ())),
                 best_guess=Tag.from_dict(record["best_guess"]) if record.get("best_guess") else None,
+                live=LiveSpan.from_dict(record["live"]) if record.get("live") else None,
             )
 
     def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
@@ -358,6 +412,8 @@ class VideoResult:
         }
         if self.best_guess is not None:
             record["best_guess"] = self.best_guess.to_dict()
+        if self.live is not None:
+            record["live"] = self.live.to_dict()
         if self.windows:
             record["windows"] = windows = [window.to_dict() for window in self.windows]
             # They are the same looks; of a long film, there is no room for them twice.
@@ -378,6 +434,8 @@ class Failure:
     stage: Stage
     type: str
     message: str
+    live: LiveSpan | None = None
+    """When there was nothing, where it is of a stream."""
 
     status: Literal["error"] = "error"
 
@@ -388,7 +446,8 @@ class Failure:
                 raise ValueError
             error = {name: str(record["error"][name]) for name in ("stage", "type", "message")}
             stage = cast("Stage", error["stage"])
-            return cls(path=path_of(record), stage=stage, type=error["type"], message=error["message"])
+            live = LiveSpan.from_dict(record["live"]) if record.get("live") else None
+            return cls(path=path_of(record), stage=stage, type=error["type"], message=error["message"], live=live)
 
     def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
         return {
@@ -396,6 +455,7 @@ class Failure:
             "status": self.status,
             "video": path_fields(self.path),
             "error": {"stage": self.stage, "type": self.type, "message": self.message},
+            **({} if self.live is None else {"live": self.live.to_dict()}),
         }
 
 

@@ -28,7 +28,6 @@ from adafocus_cli.requests import ModelRequest, Precision, RuntimeName, TagReque
 from adafocus_cli.runtime import Runtime, runtime_for
 from adafocus_cli.schema import Exit, ModelInfo, RunInfo, VideoInfo, VideoResult
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.pictures import cut_looks, preprocess
 from adafocus_cli.video.sampling import FramePlan, LookRequest
 
 if TYPE_CHECKING:
@@ -218,6 +217,8 @@ def clip_of(frames: np.ndarray, plan: FramePlan) -> Clip:
 
 def source_clip(frames: np.ndarray, family: Family) -> Clip:
     """A clip of whole frames that are at hand, for a family that looks into them: uint8 RGB (frames, h, w, 3)."""
+    from adafocus_cli.video.pictures import cut_looks, preprocess
+
     count, height, width = frames.shape[:3]
     framing, plan = family.spec.framing, family.plan(count)
 

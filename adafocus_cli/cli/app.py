@@ -31,7 +31,7 @@ OUTPUT_CLOSED = 141  # what a shell shows for a program that SIGPIPE ended
 
 # In the order of the help. Each is a module with that function, HELP and EXAMPLES, or with an `app` of commands.
 COMMANDS = (
-    *("classify", "batch", "evaluate", "calibrate", "train", "bench", "flops"),
+    *("classify", "batch", "live", "evaluate", "calibrate", "train", "bench", "flops"),
     *("render", "merge", "find", "report", "schema", "doctor", "models", "completion"),
 )
 

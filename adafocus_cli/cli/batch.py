@@ -79,15 +79,6 @@ Failed = Annotated[
         help="Also write the records of failures to FILE, as jsonl that --files-from can read.",
     ),
 ]
-Append = Annotated[
-    bool,
-    typer.Option(
-        "--append",
-        metavar="",
-        rich_help_panel=options.OUTPUT,
-        help="Add to FILE even if it was made with other settings.",
-    ),
-]
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -168,24 +159,19 @@ def batch(
     failed: Failed = None,
     segments: options.SegmentsFile = None,
     overwrite: options.Overwrite = False,
-    append: Append = False,
+    append: options.Append = False,
     prune: Prune = False,
 ) -> None:
     videos = BatchVideos(sources, Shard.named(shard or "1/1"), settle if watch else None)
     pruned = PruneScope.of(sources) if prune else None
     beside = sidecars.open(output, request)
-    target = BatchOutput(output, failed, segments, _mode(overwrite, append), logits, beside, pruned)
+    mode = options.records_mode(overwrite, append)
+    target = BatchOutput(output, failed, segments, mode, logits, beside, pruned)
     target.check(options.files_read(sources, model, request))
     chosen = Engine(name=engine, address=address, workers=workers)
     request = replace(request, workers=workers or cores())
     if code := _run(videos, model, chosen, request, target, terminal):
         raise typer.Exit(code)
-
-
-def _mode(overwrite: bool, append: bool) -> Mode:
-    if overwrite and append:
-        raise UsageError("--overwrite and --append exclude each other; give one of them, or none to go on")
-    return "overwrite" if overwrite else "append" if append else "resume"
 
 
 def _run(

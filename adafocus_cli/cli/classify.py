@@ -83,7 +83,7 @@ Trajectories = Annotated[
 
 @options.with_shared_options
 def classify(
-    sources: options.SourceOptions,
+    sources: options.ClassifySourceOptions,
     model: options.ModelOptions,
     request: options.TagOptions,
     sidecars: options.SidecarOptions,

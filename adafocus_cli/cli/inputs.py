@@ -22,7 +22,7 @@ from typing import Protocol
 
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError, VideoError
-from adafocus_cli.video.remote import StorageError, is_remote, listed
+from adafocus_cli.video.remote import STDIN, StorageError, is_remote, listed
 
 VIDEO_EXTENSIONS = frozenset(
     (
@@ -129,7 +129,7 @@ def read_list(source: str, *, null: bool, warn: Warn) -> Iterator[str]:
     if source == "-":
         # Unbuffered: Python cannot end while another thread waits in its buffered standard input.
         stdin = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-        return expand_listed(split_list(stdin, null=null), warn=warn)
+        return expand_listed(split_list(stdin, null=null, name="the list on standard input"), warn=warn)
     try:
         stream = Path(source).open("rb", buffering=0)  # noqa: SIM115 — closed by the generator below
     except OSError as error:
@@ -137,22 +137,32 @@ def read_list(source: str, *, null: bool, warn: Warn) -> Iterator[str]:
             f"cannot read the list {source}: {error.strerror}; give a text file with one path a line, or - for "
             "standard input"
         ) from error
-    return expand_listed(_closing(stream, null=null), warn=warn)
+    return expand_listed(_closing(stream, null=null, name=f"the list {source}"), warn=warn)
 
 
-def _closing(stream: FileIO, *, null: bool) -> Iterator[str]:
+def _closing(stream: FileIO, *, null: bool, name: str) -> Iterator[str]:
     with stream:
-        yield from split_list(stream, null=null)
+        yield from split_list(stream, null=null, name=name)
 
 
-def split_list(stream: _Readable, *, null: bool) -> Iterator[str]:
-    """One path a line or up to a NUL; blank lines are skipped, bytes that are no text survive.
+# What files of videos begin with, after so many bytes.
+_BEGINNINGS = ((b"ftyp", 4), (b"\x1aE\xdf\xa3", 0), (b"RIFF", 0), (b"FLV\x01", 0), (b"OggS", 0), (b"\0\0\x01", 0))
 
-    From an unbuffered stream each path comes out as soon as it is there.
+
+def split_list(stream: _Readable, *, null: bool, name: str = "the list") -> Iterator[str]:
+    """One path a line or up to a NUL; blank lines are skipped, bytes of names that are not UTF-8 survive.
+
+    From an unbuffered stream each path comes out as soon as it is there. What is no list, such as a video, is refused.
     """
     separator = b"\0" if null else b"\n"
-    rest = b""
+    rest, is_first = b"", True
     while chunk := stream.read(_CHUNK):
+        if (not null and b"\0" in chunk) or (is_first and any(chunk.startswith(b, at) for b, at in _BEGINNINGS)):
+            raise UsageError(
+                f"{name} is not text with one path a line; a video on standard input needs adafocus classify --stdin, "
+                "paths that end with NUL need -0"
+            )
+        is_first = False
         *whole, rest = (rest + chunk).split(separator)
         yield from filter(None, (_decoded(entry, null=null) for entry in whole))
     if last := _decoded(rest, null=null):
@@ -205,8 +215,13 @@ class Sources:
     inputs: tuple[str, ...]
     files_from: str | None
     null: bool
+    stdin: bool = False
+    """Whether the one video is on standard input."""
 
     def __post_init__(self) -> None:
+        if self.stdin:
+            self._check_stdin()
+            return
         if not self.inputs and self.files_from is None:
             raise UsageError("no videos were given; name files or folders, or - to read a list of paths from stdin")
         lists = [entry for entry in (*self.inputs, self.files_from) if entry == "-"]
@@ -215,12 +230,20 @@ class Sources:
         if self.null and self.files_from is None and not lists:
             raise UsageError("--null is about a list of paths; add - or --files-from FILE")
 
+    def _check_stdin(self) -> None:
+        if self.inputs or self.files_from is not None or self.null:
+            raise UsageError("--stdin is for one video, that on standard input; leave out the other inputs")
+        if sys.stdin.isatty():
+            raise UsageError("--stdin needs a video on standard input, as in adafocus classify --stdin < clip.mp4")
+
     @property
     def has_list(self) -> bool:
         return self.files_from is not None or "-" in self.inputs
 
     def each(self, terminal: Terminal) -> Iterator[str]:
         """Only now is a list opened, and it is read as the paths are asked for."""
+        if self.stdin:
+            return iter([STDIN])
         if "-" in (*self.inputs, self.files_from) and sys.stdin.isatty():
             terminal.typing = True
             terminal.note("reading paths from the terminal, one a line; Ctrl-D ends the list")

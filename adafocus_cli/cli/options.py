@@ -26,6 +26,7 @@ from adafocus_cli.video import Decode, Decoder
 from adafocus_cli.video.limits import Limits
 
 if TYPE_CHECKING:
+    from adafocus_cli.output.records import Mode
     from adafocus_cli.output.sidecars import Sidecars
 
 # The exit status when some videos failed and the rest is done.
@@ -40,6 +41,7 @@ ANSWER = "Answer"
 EXITS = "Leaving early"
 INPUT = "Videos"
 BATCH = "Batch"
+LIVE = "How long"
 ENGINE = "Engine"
 OUTPUT = "Output"
 SIDECARS = "Files for players and media libraries"
@@ -51,7 +53,7 @@ TRAIN_METHOD = "How it learns"
 TRAIN_RUN = "The run"
 PANELS = (
     *(TRAIN_DATA, TRAIN_MODEL, TRAIN_METHOD, TRAIN_RUN),
-    *(MODEL, ANSWER, EXITS, INPUT, BATCH, ENGINE, FILTERS, OUTPUT, CLIPS, SIDECARS),
+    *(MODEL, ANSWER, EXITS, INPUT, BATCH, LIVE, ENGINE, FILTERS, OUTPUT, CLIPS, SIDECARS),
 )
 
 
@@ -92,6 +94,10 @@ FilesFrom = Annotated[
 Null = Annotated[
     bool,
     typer.Option("--null", "-0", metavar="", rich_help_panel=INPUT, help="Paths in the list end with NUL."),
+]
+Stdin = Annotated[
+    bool,
+    typer.Option("--stdin", metavar="", rich_help_panel=INPUT, help="Tag the one video on standard input."),
 ]
 Data = Annotated[
     str,
@@ -331,6 +337,15 @@ SegmentsFile = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", rich_help_panel=OUTPUT, help="Replace existing output files.")
 ]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append",
+        metavar="",
+        rich_help_panel=OUTPUT,
+        help="Add to FILE even if it was made with other settings.",
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", metavar="", rich_help_panel=OUTPUT, help="Print nothing but errors."),
@@ -464,6 +479,7 @@ _SHARED: dict[str, Any] = {
     "inputs": Inputs,
     "files_from": FilesFrom,
     "null": Null,
+    "stdin": Stdin,
     "model": ModelName,
     "weights": Weights,
     "labels": Labels,
@@ -499,8 +515,8 @@ _SHARED: dict[str, Any] = {
 _GIB = 1 << 30
 _DEFAULTS = {
     **{each.name: each.default for each in (*fields(ModelRequest), *fields(TagRequest)) if each.default is not MISSING},
-    **dict.fromkeys(("null", "subtitle_scores", "chapters", "xmp", "nfo", "write_tags", "quiet", "verbose"), False),
-    **{"workers": None, "subtitle_min_score": 0.3},
+    **dict.fromkeys(("null", "stdin", "subtitle_scores", "chapters", "xmp", "nfo", "write_tags"), False),
+    **{"quiet": False, "verbose": False, "workers": None, "subtitle_min_score": 0.3},
     **{"decode_timeout": Limits.seconds, "decode_memory": Limits.memory_bytes / _GIB},
 }
 
@@ -588,7 +604,7 @@ def _tag_request(given: Mapping[str, Any]) -> TagRequest:
 
 
 def _sources(given: Mapping[str, Any]) -> Sources:
-    return Sources(tuple(given["inputs"] or ()), given["files_from"], given["null"])
+    return Sources(tuple(given["inputs"] or ()), given["files_from"], given["null"], given.get("stdin", False))
 
 
 def _sidecars(given: Mapping[str, Any]) -> SidecarRequest:
@@ -620,13 +636,16 @@ BenchModelOptions = Annotated[
 
 TagOptions = Annotated[TagRequest, Group((*_ANSWER, "decoder", "decode", *_LIMITS, "workers"), _tag_request)]
 BatchTagOptions = Annotated[TagRequest, Group((*_ANSWER, "decoder", "decode", *_LIMITS), _tag_request)]
+LiveTagOptions = Annotated[TagRequest, Group((*_ANSWER, *_LIMITS), _tag_request)]
 EvaluateTagOptions = Annotated[
     TagRequest, Group((*_LEAVE, "decoder", "decode", "decode_timeout", "workers"), _tag_request)
 ]
 CalibrateTagOptions = Annotated[TagRequest, Group(("decoder", "decode_timeout", "workers"), _tag_request)]
 RenderTagOptions = Annotated[TagRequest, Group((*_LEAVE, *_LIMITS), _tag_request)]
 
-SourceOptions = Annotated[Sources, Group(("inputs", "files_from", "null"), _sources)]
+_SOURCES = ("inputs", "files_from", "null")
+SourceOptions = Annotated[Sources, Group(_SOURCES, _sources)]
+ClassifySourceOptions = Annotated[Sources, Group((*_SOURCES, "stdin"), _sources)]
 SidecarOptions = Annotated[SidecarRequest, Group((*_BESIDE, "sidecars_", "map_"), _sidecars)]
 TerminalOptions = Annotated[Terminal, Group(("quiet", "verbose"), _terminal)]
 VerboseOption = Annotated[Terminal, Group(("verbose",), _terminal)]
@@ -654,3 +673,10 @@ def check_weights(weights: Path) -> Path:
             "run, with --weights"
         )
     return model
+
+
+def records_mode(overwrite: bool, append: bool) -> Mode:
+    """What becomes of the records that a file has already."""
+    if overwrite and append:
+        raise UsageError("--overwrite and --append exclude each other; give one of them, or none to go on")
+    return "overwrite" if overwrite else "append" if append else "resume"

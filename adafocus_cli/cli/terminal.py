@@ -13,11 +13,11 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from adafocus_cli.errors import printable
 from adafocus_cli.output.texts import clock
@@ -32,13 +32,19 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Drawn(Protocol):
+    """What is drawn over itself, and in the way of messages."""
+
+    def hidden(self) -> AbstractContextManager[None]: ...
+
+
 @dataclass
 class Terminal:
     quiet: bool = False
     verbose: bool = False
     typing: bool = False
     """Whether paths are typed at this terminal."""
-    _bar: ProgressBar | None = None
+    _bar: Drawn | None = None
 
     def error(self, message: str) -> None:
         self._say(f"adafocus: error: {_one_line(message)}")
@@ -65,11 +71,20 @@ class Terminal:
         into what is being typed or into what the other end of a pipe writes to the same terminal.
         """
         in_the_way = self.typing or (into_stdout and _stdout_is_pipe())
-        self._bar = ProgressBar(visible=not (self.quiet or in_the_way) and _can_redraw())
+        bar = self._bar = ProgressBar(visible=not (self.quiet or in_the_way) and _can_redraw())
         try:
-            yield self._bar
+            yield bar
         finally:
-            self._bar.stop()
+            bar.stop()
+            self._bar = None
+
+    @contextmanager
+    def drawn_around(self, drawn: Drawn) -> Iterator[None]:
+        """Messages hide what is drawn, for the time of the block."""
+        self._bar = drawn
+        try:
+            yield
+        finally:
             self._bar = None
 
     @contextmanager

@@ -87,7 +87,7 @@ def _failure_block(failure: Failure, width: int) -> RenderableType:
     # As a rule the message opens with the path, which stands above it already.
     message = printable(failure.message).removeprefix(f"{printable(failure.path)}: ")
     return Group(
-        _heading(failure.path, Text(f"✗ {FAILED_IN[failure.stage]}", style="bold red"), width),
+        heading(failure.path, Text(f"✗ {FAILED_IN[failure.stage]}", style="bold red"), width),
         _indented(Text(message, style="red")),
     )
 
@@ -95,14 +95,14 @@ def _failure_block(failure: Failure, width: int) -> RenderableType:
 def _result_block(result: VideoResult, view: WriterOptions, width: int) -> RenderableType:
     video = result.video
     return Group(
-        _heading(video.path, Text(_about(video), style="dim"), width),
-        _indented(_scores(result, view, bar_width=width // 3)),
+        heading(video.path, Text(video_facts(video), style="dim"), width),
+        _indented(scores_grid(result, view, bar_width=width // 3)),
         _indented(_details(result, bar_width=width // 6)),
         *([_indented(steps_table(result))] if view.steps and result.trajectory else []),
     )
 
 
-def _heading(path: str, about: Text, width: int) -> RenderableType:
+def heading(path: str, about: Text, width: int) -> RenderableType:
     """The name on the left and what it is on the right; below each other where that is too narrow."""
     name = Text(printable(path), style="bold", overflow="fold")
     gap = width - name.cell_len - about.cell_len
@@ -111,7 +111,7 @@ def _heading(path: str, about: Text, width: int) -> RenderableType:
     return Text.assemble(name, " " * gap, about)
 
 
-def _scores(result: VideoResult, view: WriterOptions, *, bar_width: int) -> RenderableType:
+def scores_grid(result: VideoResult, view: WriterOptions, *, bar_width: int) -> RenderableType:
     if not result.labels:
         return _no_label(result, view)
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -181,7 +181,7 @@ def _frames(result: VideoResult) -> Text:
     return text
 
 
-def _about(video: VideoInfo) -> str:
+def video_facts(video: VideoInfo) -> str:
     facts = [f"{video.width}×{video.height}"]
     if video.fps is not None:
         facts.append(f"{video.fps:.4g} fps")

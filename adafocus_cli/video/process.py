@@ -79,6 +79,7 @@ class VideoProcess:
         self._limits = limits or Limits()
         self._child: subprocess.Popen[bytes] | None = None
         self._greeted = False
+        self._inherited: tuple[int, ...] = ()  # descriptors that a child gets at its start
 
     def __enter__(self) -> VideoProcess:
         return self
@@ -101,6 +102,7 @@ class VideoProcess:
             stderr=log,
             env=_environment(),
             cwd=_home(),  # `-m` looks there first: never among the user's files
+            pass_fds=self._inherited,
         )
         self._greeted = False
 
@@ -153,7 +155,7 @@ class VideoProcess:
         how = {"framing": asdict(framing), "later": list(later), "keep_source": keep_source}
         more = {"indices": wanted, **how, **_in_place(video.copy)}
         header, payload = self._ask("frames", path, video.decoder, more, payload_bytes)
-        return self._understand("frames", path, lambda: _frames(header, payload, shape))
+        return self._understand("frames", path, lambda: frames_of(header, payload, shape))
 
     def cuts(self, video: OpenVideo, looks: Sequence[Look]) -> tuple[np.ndarray, float]:
         """What looks with boxes of one size see: uint8 (looks, size, size, 3), cut out of the source; and the seconds
@@ -320,7 +322,8 @@ def _times(payload: bytes, count: int) -> np.ndarray:
     return np.maximum.accumulate(times - times[0])
 
 
-def _frames(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> DecodedFrames:
+def frames_of(header: dict[str, Any], payload: bytes, shape: tuple[int, ...]) -> DecodedFrames:
+    """What an answer says of frames."""
     times = tuple(float(time) for time in header["times"])
     if len(times) != shape[0]:
         raise ValueError("one time for each frame")

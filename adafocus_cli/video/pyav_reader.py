@@ -188,6 +188,28 @@ def open_container(path: str, name: str, limits: Limits, deadline: Deadline) -> 
         raise problem(name, NOT_A_VIDEO) from error
 
 
+def video_stream(container: Any, name: str, limits: Limits) -> Any:
+    """The stream to decode, ready for that; no other is read."""
+    stream: Any = container.streams.best("video")
+    if stream is None or int(getattr(stream, "disposition", 0)) & ATTACHED_PICTURE:
+        raise problem(name, NO_VIDEO)
+    if stream.codec_context is None:
+        raise problem(name, "no decoder here knows its video codec; re-encode it, for instance as H.264")
+    if stream.codec_context.width:
+        check_picture(stream.codec_context.width, stream.codec_context.height, name, limits)
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = av.stream.Discard.all
+    prepare_decoder(stream.codec_context, limits)
+    return stream
+
+
+def prepare_decoder(context: Any, limits: Limits) -> None:
+    context.thread_type = "NONE"  # several videos are decoded at once instead
+    context.thread_count = 1
+    context.options = {"max_pixels": str(limits.max_pixels)}
+
+
 class Cursor:
     """Decodes one stream from `position`, the place of the next packet in the file.
 
@@ -231,8 +253,7 @@ class Cursor:
         self.close()
         deadline.check()
         self.container = open_container(self._path, self._name, self._limits, deadline)
-        self.stream = self._best_stream()
-        self._prepare_decoder()
+        self.stream = video_stream(self.container, self._name, self._limits)
         self._start(0, packets(self.container, self.stream))
 
     def seek(self, key: int, number: int) -> bool:
@@ -278,25 +299,6 @@ class Cursor:
     def put_back(self, number: int, frame: Any) -> None:
         self.ready.appendleft((number, frame))
         self.inside.add(number)
-
-    def _best_stream(self) -> Any:
-        stream: Any = self.container.streams.best("video")
-        if stream is None or int(getattr(stream, "disposition", 0)) & ATTACHED_PICTURE:
-            raise problem(self._name, NO_VIDEO)
-        if stream.codec_context is None:
-            raise problem(self._name, "no decoder here knows its video codec; re-encode it, for instance as H.264")
-        if stream.codec_context.width:
-            check_picture(stream.codec_context.width, stream.codec_context.height, self._name, self._limits)
-        return stream
-
-    def _prepare_decoder(self) -> None:
-        for other in self.container.streams:
-            if other.index != self.stream.index:
-                other.discard = av.stream.Discard.all
-        context = self.stream.codec_context
-        context.thread_type = "NONE"  # several videos are decoded at once instead
-        context.thread_count = 1
-        context.options = {"max_pixels": str(self._limits.max_pixels)}
 
     def _start(self, position: int, source: Iterator[Any], first: Any = None) -> None:
         self.position = self._started = position
@@ -362,6 +364,47 @@ class Cursor:
         return self.index
 
 
+class FramePictures:
+    """Makes upright pictures of decoded frames, as large as the stream has them."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self._name, self._limits = name, limits
+        self._reformatter: Any = VideoReformatter()
+        self.rotation = Rotation()
+
+    def learn(self, frame: Any) -> tuple[int, int]:
+        """Which way is up, from the first frame; the width and height of that, upright."""
+        check_picture(frame.width, frame.height, self._name, self._limits)
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        if matrix is not None:
+            self.rotation = Rotation.from_matrix(bytes(matrix))
+        return self.rotation.size(frame.width, frame.height)
+
+    def upright(self, frame: Any) -> np.ndarray:
+        check_picture(frame.width, frame.height, self._name, self._limits, "decode")
+        try:
+            rgb = self._to_rgb(frame)
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            try:  # the file names colours that FFmpeg does not know
+                rgb = self._to_rgb(frame, src_colorspace="DEFAULT", dst_colorspace="DEFAULT")
+            except av.FFmpegError as error:
+                text = "its colours cannot be converted; re-encode it, for instance as H.264"
+                raise problem(self._name, text, "decode") from error
+        return self.rotation.apply(rgb)
+
+    def _to_rgb(self, frame: Any, **colours: str) -> np.ndarray:
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
+        return np.asarray(rgb.to_ndarray())
+
+
+def codec_of(stream: Any) -> str:
+    """As FFmpeg calls it."""
+    codec = stream.codec_context.codec
+    return str(getattr(codec, "canonical_name", codec.name))
+
+
 # Only in these does a seek land on the packet that it names.
 SEEKABLE = ("mov", "matroska")
 # These store no presentation times; what FFmpeg makes up for them is wrong where frames are reordered.
@@ -393,8 +436,7 @@ class PyAVReader:
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = USUAL
         self._keep: Keep | None = None
-        self._rotation = Rotation()
-        self._reformatter: Any = VideoReformatter()
+        self._pictures = FramePictures(name, limits)
         self.warnings: tuple[str, ...] = ()
         try:
             self.index = self._build_index(deadline)
@@ -446,7 +488,7 @@ class PyAVReader:
     @property
     def rotation(self) -> Rotation:
         """What makes its decoded frames upright."""
-        return self._rotation
+        return self._pictures.rotation
 
     def frame(self, number: int, deadline: Deadline) -> Any:
         """One frame as it is decoded, not turned, or the nearest to it that can be had."""
@@ -509,13 +551,8 @@ class PyAVReader:
         raise problem(self._name, UNDECODABLE)
 
     def _describe(self, frame: Any) -> VideoInfo:
-        check_picture(frame.width, frame.height, self._name, self._limits)
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-        if matrix is not None:
-            self._rotation = Rotation.from_matrix(bytes(matrix))
-        width, height = self._rotation.size(frame.width, frame.height)
+        width, height = self._pictures.learn(frame)
         fps = self._average_rate()
-        codec = self._cursor.stream.codec_context.codec
         return VideoInfo(
             path=self._name,
             width=width,
@@ -523,8 +560,8 @@ class PyAVReader:
             fps=fps,
             frames=self.index.frames,
             duration=self.index.frames / fps if fps else None,
-            codec=str(getattr(codec, "canonical_name", codec.name)),
-            rotation=self._rotation.degrees,
+            codec=codec_of(self._cursor.stream),
+            rotation=self.rotation.degrees,
             decoder=self.decoder,
         )
 
@@ -544,26 +581,8 @@ class PyAVReader:
         found = (self.index.frames - 1) / span
         return float(said) if said and abs(said - found) <= found / 200 else float(found)
 
-    def _upright(self, frame: Any) -> np.ndarray:
-        check_picture(frame.width, frame.height, self._name, self._limits, "decode")
-        try:
-            rgb = self._to_rgb(frame)
-        except MemoryError:
-            raise
-        except av.FFmpegError:
-            try:  # the file names colours that FFmpeg does not know
-                rgb = self._to_rgb(frame, src_colorspace="DEFAULT", dst_colorspace="DEFAULT")
-            except av.FFmpegError as error:
-                text = "its colours cannot be converted; re-encode it, for instance as H.264"
-                raise problem(self._name, text, "decode") from error
-        return self._rotation.apply(rgb)
-
-    def _to_rgb(self, frame: Any, **colours: str) -> np.ndarray:
-        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1, **colours)
-        return np.asarray(rgb.to_ndarray())
-
     def _picture(self, wanted: int, number: int, frame: Any) -> Picture:
-        picture = self._upright(frame)
+        picture = self._pictures.upright(frame)
         if self._keep is not None:
             self._keep(wanted, picture)
         return Picture(number=number, pixels=preprocess(picture, self._framing))

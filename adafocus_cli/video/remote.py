@@ -1,4 +1,5 @@
 """Videos on other storage, by whatever fsspec knows: which there are, what tells that one changed, copies to decode.
+The one on standard input counts as such, too.
 
 A decoder sees a copy on this machine, which lasts until its video is done. Every wait has an end. Knows nothing of
 decoding. fsspec is loaded when the first such path comes.
@@ -7,7 +8,10 @@ decoding. fsspec is loaded when the first such path comes.
 from __future__ import annotations
 
 import itertools
+import math
+import os
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -35,6 +39,10 @@ _ASK_SECONDS = 60.0
 _MARKS = ("ETag", "md5Hash", "content_md5", "Content-MD5", "Digest", "etag", "generation")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified", "created")
 
+
+STDIN = "stdin://"
+"""The path of the video on standard input."""
+_PIECE = 1 << 20
 
 _SHARED: dict[tuple[type, str], Any] = {}
 
@@ -93,18 +101,20 @@ class Copies:
         self._names = itertools.count()
 
     def fetch(self, path: str) -> Path:
-        """A copy of a video on other storage."""
+        """A copy of a video on other storage; of standard input only where it cannot be opened again."""
+        if path == STDIN and (opened := _regular_stdin()):
+            return opened
         file = self._new_file(path)
+        if path == STDIN:
+            _asked(path, lambda: _spool(file, self._limits), seconds=math.inf, closing=self._closing)
+            return file
         _fetch(path, file, self._limits, self._closing)
         return file
 
-    @staticmethod
-    def drop(file: Path) -> None:
-        """Its room is free at once, also while a decoder still has it open."""
-        with suppress(OSError):
-            if file.exists():
-                file.open("wb").close()
-                file.unlink()
+    def drop(self, file: Path) -> None:
+        """Its room is free at once, also while a decoder still has it open. What is no copy stays."""
+        if self._folder is not None and file.parent == Path(self._folder.name):
+            _remove(file)
 
     def close(self) -> None:
         if self._folder is not None:
@@ -147,8 +157,43 @@ def _fetch(path: str, file: Path, limits: Limits, closing: threading.Event) -> N
     try:
         _asked(path, fetch, seconds=limits.seconds, closing=closing)
     except BaseException:
-        Copies.drop(file)
+        _remove(file)
         raise
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        if file.exists():
+            file.open("wb").close()
+            file.unlink()
+
+
+def _regular_stdin() -> Path | None:
+    """The file that standard input is, where the system has a name for it that others can open."""
+    opened = Path(f"/proc/{os.getpid()}/fd/0")
+    return opened if stat.S_ISREG(os.fstat(0).st_mode) and opened.exists() else None
+
+
+def _spool(file: Path, limits: Limits) -> None:
+    """Writes all of standard input into a file, or leaves nothing."""
+    written = 0
+    try:
+        with file.open("wb") as copy:
+            while piece := os.read(0, _PIECE):
+                written += len(piece)
+                if written > limits.max_bytes:
+                    raise LimitError(
+                        f"{STDIN}: more than the {limits.max_bytes >> 30} GiB that are taken of one video; write it "
+                        "into a file, or tag it as it comes with adafocus live -"
+                    )
+                copy.write(piece)
+    except BaseException as error:
+        _remove(file)
+        if isinstance(error, OSError):
+            raise problem(STDIN, f"it cannot be copied ({_one_line(error)}); make room, or name a file") from None
+        raise
+    if not written:
+        raise problem(STDIN, "nothing came; pipe a video into it, as in adafocus classify --stdin < clip.mp4")
 
 
 def _storage(path: str) -> tuple[Any, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,36 @@ def test_two_hours_take_as_little_memory_as_two_minutes(tmp_path: Path) -> None:
         peaks[minutes] = peak
     print(f"peak memory: {peaks[2]} KiB for 2 minutes, {peaks[120]} KiB for 120")
     assert peaks[120] < 1.15 * peaks[2]
+
+
+def test_an_hour_of_a_fast_stream_takes_no_more_memory_than_its_first_minute(tmp_path: Path) -> None:
+    film = _film(tmp_path / "hour.ts", minutes=60)
+    output, records = tmp_path / "windows.jsonl", tmp_path / "tags.jsonl"
+    command = [sys.executable, "-m", "adafocus_cli", "live", "-", "-m", "motion", "--window", "4", "--stride", "2"]
+    with film.open("rb") as content, output.open("wb") as lines:
+        pipe = subprocess.Popen(["cat"], stdin=content, stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [*command, "-f", "jsonl", "-o", str(records)],
+            cwd=batches.ROOT,
+            stdin=pipe.stdout,
+            stdout=lines,
+            start_new_session=True,
+        )
+        assert pipe.stdout is not None
+        pipe.stdout.close()
+        began, sizes = time.monotonic(), {"minute": 0, "hour": 0}
+        while process.poll() is None:
+            done = output.read_bytes().count(b"\n")
+            part = "minute" if done < 30 else "hour"  # of the stream
+            sizes[part] = max(sizes[part], resident_kib(process))
+            time.sleep(0.1)
+        pipe.wait()
+    assert process.returncode == 0
+    starts = [json.loads(line)["live"]["start"] for line in output.read_text().splitlines()]
+    assert starts == [2.0 * number for number in range(1799)]
+    print(f"peak memory: {sizes['minute']} KiB in a minute, {sizes['hour']} KiB in the hour")
+    print(f"{3600 / (time.monotonic() - began):.1f} times as fast as it is shown")
+    assert sizes["hour"] <= 1.1 * sizes["minute"]
 
 
 def _film(path: Path, *, minutes: int, fps: int = 5) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.video.limits import LimitError
-from adafocus_cli.video.windows import Windowing
+from adafocus_cli.video.windows import PassingWindows, Windowing
 
 
 def cut(seconds, window, stride=None, *, fps=10):
@@ -68,3 +68,28 @@ def test_a_stride_without_a_window_says_what_is_missing():
 def test_a_video_that_says_it_lasts_for_years_is_refused():
     with pytest.raises(LimitError, match="give a longer --stride"):
         Windowing.of(4, 2).cut(np.array([0.0, 1e9]), "clip.mp4")
+
+
+def passed(times, windowing):
+    passing = PassingWindows(windowing)
+    over = [window for time in times for window in passing.add(float(time))] + passing.end()
+    return [(each.start, each.end, each.frames) for each in over]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_windows_of_a_stream_are_those_of_the_file_that_it_makes(seed):
+    chance = np.random.default_rng(seed)
+    steps = chance.choice([0.04, 0.04, 0.05, 0.4], size=chance.integers(1, 400))
+    steps[chance.integers(len(steps))] += chance.choice([0, 0, 3, 50])  # a gap
+    times = np.cumsum(steps) - steps[0]
+    windowing = Windowing.of(chance.choice([0.5, 2, 4, 4.1]), chance.choice([0.3, 1, 2, 7]))
+    cut = [(each.start, each.end, each.frames) for each in windowing.cut(times, "clip.mp4")]
+    found = passed(times, windowing)
+    if len(found) == len(cut) and found[-1] != cut[-1]:
+        assert found.pop()[2].start <= cut.pop()[2].start  # the last frames are in the window before
+    assert found == cut
+
+
+def test_a_gap_of_years_in_a_stream_costs_nothing():
+    starts = [round(start) for start, *_ in passed([0.0, 1.0, 2e9, 2e9 + 4], Windowing(4, 2))]
+    assert starts[:3] == [0, 1999999998, 2000000000]
