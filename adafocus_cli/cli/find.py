@@ -142,12 +142,6 @@ Pad = Annotated[
         help="Time before and after each hit in clips and playlists.",
     ),
 ]
-Videos = Annotated[
-    Path | None,
-    typer.Option(
-        "--videos", metavar="FOLDER", rich_help_panel=options.CLIPS, help="Folder of the videos, if they have moved."
-    ),
-]
 
 
 @options.with_shared_options
@@ -166,7 +160,7 @@ def find(
     overwrite: options.Overwrite = False,
     cut: Cut = None,
     pad: Pad = 1.0,
-    videos: Videos = None,
+    videos: options.MovedVideos = None,
 ) -> None:
     from adafocus_cli.output.search import Query, Search
 

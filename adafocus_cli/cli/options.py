@@ -325,6 +325,10 @@ RecordsOutput = Annotated[
         help="Write to FILE, as its ending says: .jsonl, .csv (each also .gz or .zst), .json, .parquet, .sqlite, .db.",
     ),
 ]
+MovedVideos = Annotated[
+    Path | None,
+    typer.Option("--videos", metavar="FOLDER", rich_help_panel=INPUT, help="Folder of the videos, if they have moved."),
+]
 SegmentsFile = Annotated[
     Path | None,
     typer.Option(

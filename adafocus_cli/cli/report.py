@@ -55,12 +55,6 @@ Thumbnails = Annotated[
         help="Number of thumbnails per video; 0: none.",
     ),
 ]
-Videos = Annotated[
-    Path | None,
-    typer.Option(
-        "--videos", metavar="FOLDER", rich_help_panel=options.INPUT, help="Folder of the videos, if they have moved."
-    ),
-]
 
 
 @options.with_shared_options
@@ -70,7 +64,7 @@ def report(
     terminal: options.TerminalOptions,
     overwrite: options.Overwrite = False,
     title: Title = None,
-    videos: Videos = None,
+    videos: options.MovedVideos = None,
     thumbnails: Thumbnails = 4,
 ) -> None:
     if not results.is_file():

@@ -119,10 +119,10 @@ def test_a_page_has_what_was_found_only(library: Path, adafocus: Adafocus) -> No
     [
         (["voleyball", "tags.jsonl"], 1, "nothing of 'voleyball' was found in tags.jsonl; the nearest name is 'volley"),
         (["x", "gone.jsonl"], 2, "there is no file gone.jsonl"),
-        (["x", "videos/beach.mp4"], 2, "no format is known by this ending"),
+        (["x", "videos/beach.mp4"], 2, "has no known format; give a name that ends in .jsonl"),
         (["x", "tags.jsonl", "-o", "tags.jsonl"], 2, "tags.jsonl is what is searched"),
         (["x", "tags.jsonl", "-o", "notes.csv"], 2, "notes.csv exists; give another file, or --overwrite"),
-        (["x", "tags.jsonl", "-o", "found.pdf"], 2, "no format is known by this ending; .jsonl"),
+        (["x", "tags.jsonl", "-o", "found.pdf"], 2, "found.pdf has no known format"),
         (["x", "tags.jsonl", "-0", "-f", "csv"], 2, "--null is for paths"),
         (["x", "tags.jsonl", "--videos", "gone"], 2, "--videos gone is not a folder"),
         (["x", "tags.jsonl", "--min-score", "2"], 2, "--min-score"),

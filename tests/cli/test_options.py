@@ -16,11 +16,13 @@ SOURCES = sorted(Path(options.__file__).parent.glob("*.py"))
 # Options whose meaning differs between commands, each with the number of its declarations.
 DIFFERENT = {
     "--batch-size": 2,  # videos at a time; of train, clips in a gradient
-    "--format": 3,  # results; a report; of live, with a table in place
+    "--format": 4,  # results; a report; of live, with a table in place; of find, also paths
     "--frames": 3,  # of flops and train, a size of the model; of render, a folder
     "--labels": 2,  # names of the model's classes; of train, of numbered classes in the data
+    "--min-score": 2,  # of labels that are given; of those that are found
     "--name": 2,  # of models add, required; of models convert, stored in the file
-    "--output": 9,  # results, records, those beside a stream, numbers, thresholds, a run, a model, a video, a page
+    "--null": 2,  # of a list that is read; of paths that are written
+    "--output": 10,  # results, records, a stream's, hits, numbers, thresholds, a run, a model, a video, a page
     "--precision": 3,  # one; of bench, several; of train, auto is not fp32
     "--runtime": 2,  # one; of bench, several
     "--seed": 2,  # of a pass over videos; of train, a whole run
