@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup test soak check lint types format man clean
+.PHONY: help setup browser test soak check lint types format man clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,11 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	echo 'There is no Chromium for the tests of the page; `make browser` gets one.'
+
+browser: setup  ## Chromium for the tests of the page that `report` makes, where there is none
+	$(BIN)/python -m playwright install --with-deps chromium
 
 # A file of tests stays in one process, which makes its models and clips once.
 test: setup check  ## lint, types and all tests

@@ -19,6 +19,17 @@ from tests import oracle
 from tests.oracle import synth
 
 
+NO_BROWSER = "no Chromium can be started here"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A page that nobody looked at is worth a loud line."""
+    missed = [each for each in terminalreporter.stats.get("skipped", ()) if NO_BROWSER in str(each.longrepr)]
+    if missed:
+        text = f"{len(missed)} tests of the page of `report` did not run: {NO_BROWSER}; `make browser` gets one"
+        terminalreporter.section(text, red=True, bold=True)
+
+
 @cache
 def has_bf16() -> bool:
     """Whether OpenVINO calculates in bf16 on this processor."""

@@ -202,7 +202,7 @@ def _format(given: HitFormat | None, output: Path | None, *, null: bool) -> HitF
     if ending in (".html", ".htm"):
         return "html"
     if ending not in FORMAT_OF:
-        raise UsageError(f"{output}: no format is known by this ending; {', '.join(FORMAT_OF)} and .html are")
+        raise UsageError(f"{output} has no known format; give a name that ends in {', '.join(FORMAT_OF)} or .html")
     return FORMAT_OF[ending]
 
 

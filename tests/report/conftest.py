@@ -11,6 +11,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.conftest import NO_BROWSER
+
 SIZE, FPS, SECONDS = (160, 96), 10, 4
 
 
@@ -24,7 +26,7 @@ def browser() -> Iterator[Any]:
         try:
             running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         except Error as error:
-            pytest.skip(f"no Chromium can be started here: {error.message.splitlines()[0]}")
+            pytest.skip(f"{NO_BROWSER}: {error.message.splitlines()[0]}")
         yield running
         running.close()
 
