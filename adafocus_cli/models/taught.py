@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adafocus_cli.errors import ModelError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame
 from adafocus_cli.nn.backbones import EfficientNetLite
-from adafocus_cli.nn.movement import Movement
+from adafocus_cli.nn.movement import Movement, anywhere
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import OF_LITE, ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, same_frames, spread
@@ -60,7 +60,12 @@ class Taught(Family):
         """The kinds of evidence, and how many numbers each has, in their order."""
         cells = _GRID**2 * self.glance_net.widths[-1]
         seen = self.glance_net.channels + cells
-        return {"things": seen, "changes": self.spec.focus_frames * seen, **Movement.sizes}
+        return {
+            "things": seen,
+            "changes": self.spec.focus_frames * seen,
+            **Movement.sizes,
+            "anywhere": Movement.anywhere_size,
+        }
 
     # Frames: pairs of neighbours.
 
@@ -76,8 +81,13 @@ class Taught(Family):
     # Stages.
 
     def glance(self, frames: Tensor) -> Tensor:
-        """(b, t, 3, h, w) → all evidence (b, numbers)."""
+        """(b, t, 3, h, w) → the evidence that is not made of other kinds (b, numbers)."""
         return torch.cat((*self._seen(frames), *self.movement(self._grey(frames))), dim=1)
+
+    def all_evidence(self, seen: Tensor) -> Tensor:
+        """What was seen at a glance, and what follows from it: (b, numbers) → (b, more numbers)."""
+        shares, _, ways = seen[:, -sum(Movement.sizes.values()) :].split([*Movement.sizes.values()], dim=1)
+        return torch.cat((seen, anywhere(shares, ways)), dim=1)
 
     def _seen(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What is there, and what changes: of whole frames, first of their pairs."""
@@ -102,7 +112,7 @@ class Taught(Family):
         raise NotImplementedError  # its one turn has no looks
 
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
-        logits: Tensor = self.answer(glance_maps)
+        logits: Tensor = self.answer(self.all_evidence(glance_maps))
         return logits[:, None]
 
     # Nothing was published.

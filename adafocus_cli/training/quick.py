@@ -9,7 +9,6 @@ so are the scale of the scores and the score below which there is no answer.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from collections import defaultdict
@@ -59,12 +58,17 @@ FOLDS = 5
 _INNER_FOLDS = 4
 _ENOUGH = 300  # clips to choose a mixture by
 
-# What is chosen among: how much each kind of evidence counts; the first is taken unless another is clearly better.
-_MOVEMENTS = ({"shares": 1.0, "centred": 1.0, "ways": 1.0}, {"centred": 1.0, "ways": 1.0}, {})
+# What is chosen among: how much each kind of evidence counts. The first is taken unless another is clearly better: what
+# changes and moves, for what a clip shows all the time is its scene.
+_MOVEMENTS = (
+    {"centred": 1.0, "ways": 1.0},
+    {"shares": 1.0, "centred": 1.0, "ways": 1.0, "anywhere": 0.5},
+    {"shares": 0.2, "ways": 0.2, "anywhere": 1.0},
+    {},
+)
 _MIXTURES = tuple(
     {name: weight for name, weight in {"things": things, "changes": changes, **movement}.items() if weight}
-    for movement, changes, things in product(_MOVEMENTS, (1.5, 0.5, 0.0), (0.1, 0.5, 2.0, 0.0))
-    if movement or changes or things
+    for movement, changes, things in product(_MOVEMENTS, (1.0, 0.3, 0.0), (0.1, 0.5, 2.0))
 )
 _PENALTIES = (0.1, 0.03, 0.3, 1.0)
 
@@ -74,6 +78,14 @@ def spec_for(classes: int) -> ModelSpec:
     published = Taught.published
     network = replace(published.glance, package_sha256=PACKAGES[published.glance.arch].sha256)
     return replace(published, classes=classes, glance=network)
+
+
+def empty_model(spec: ModelSpec) -> Taught:
+    """Without weights, for its sizes."""
+    with torch.device("meta"):
+        model = build(spec)
+    assert isinstance(model, Taught), "the recipe's family"
+    return model
 
 
 # What is seen of the clips, kept by their hashes.
@@ -197,6 +209,27 @@ class Seeing:
     def see(self, split: Split, labels: Sequence[str], *, training: bool) -> SeenClips:
         """All clips of a split; what is kept of earlier runs is not decoded again."""
         job, targets, groups, names = self._job(split, labels, training)
+        failed = self.do(job)
+        left = [index for index, clip in enumerate(job.hashes) if clip not in failed]
+        if not left:
+            first = next(iter(failed.values()))
+            raise AdaFocusError(f"none of the {len(targets)} videos can be read; such as: {first}")
+        return SeenClips(
+            evidence=self.evidence([job.hashes[index] for index in left]),
+            targets=torch.tensor([targets[index] for index in left]),
+            groups=tuple(groups[index] for index in left),
+            names=tuple(names[index] for index in left),
+            unreadable={names[i]: failed[clip] for i, clip in enumerate(job.hashes) if clip in failed},
+        )
+
+    def evidence(self, clips: Sequence[str]) -> np.ndarray:
+        """All of it, of clips by their hashes: half precision (clips, views, numbers)."""
+        model = empty_model(self.spec)
+        kept = (torch.from_numpy(self.cache.get(clip)).float() for clip in clips)
+        return np.stack([model.all_evidence(views).half().numpy() for views in kept])
+
+    def do(self, job: EvidenceJob) -> dict[str, str]:
+        """Sees the clips of which nothing is kept; those that cannot be read, by their hashes, and why."""
         due = [index for index, clip in enumerate(job.hashes) if not self.cache.has(clip)]
         due = list({job.hashes[index]: index for index in reversed(due)}.values())[::-1]  # a copy is the same clip
         failed: dict[str, str] = {}
@@ -204,18 +237,7 @@ class Seeing:
             if reason is not None:
                 failed[job.hashes[index]] = reason
             self.observer.clip_seen(done, len(due))
-        left = [index for index, clip in enumerate(job.hashes) if clip not in failed]
-        if not left:
-            raise AdaFocusError(
-                f"none of the {len(targets)} videos can be read; such as: {next(iter(failed.values()))}"
-            )
-        return SeenClips(
-            evidence=np.stack([self.cache.get(job.hashes[index]) for index in left]),
-            targets=torch.tensor([targets[index] for index in left]),
-            groups=tuple(groups[index] for index in left),
-            names=tuple(names[index] for index in left),
-            unreadable={names[i]: failed[clip] for i, clip in enumerate(job.hashes) if clip in failed},
-        )
+        return failed
 
     def _job(
         self, split: Split, labels: Sequence[str], training: bool
@@ -360,15 +382,20 @@ def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: boo
     right = answers.argmax(dim=1) == few.targets
     temperature = _temperature(answers, few.targets)
     scores = (answers * temperature).softmax(dim=1).amax(dim=1)
+    weights, bias = layer(clips, kinds, classes, choice)
+    return Answers(
+        weights * temperature, bias * temperature, choice, _least_score(scores, right), float(right.double().mean())
+    )
+
+
+def layer(clips: SeenClips, kinds: Mapping[str, int], classes: int, choice: Choice) -> tuple[Tensor, Tensor]:
+    """Weights (numbers, classes) and bias (classes) of the layer that such a choice learns from all clips."""
     likenesses = _Likenesses(clips, kinds, mirrored=choice.mirrored)
     wanted = F.one_hot(clips.targets, classes).double().repeat(likenesses.views, 1)
     middle = wanted.mean(dim=0)
     duals = _solved(_mixed(likenesses.matrices, choice.mixture), wanted - middle, (choice.penalty,))[0]
     weights = likenesses.weights(choice.mixture, duals)
-    bias = middle - likenesses.middle @ weights
-    return Answers(
-        weights * temperature, bias * temperature, choice, _least_score(scores, right), float(right.double().mean())
-    )
+    return weights, middle - likenesses.middle @ weights
 
 
 def _chosen(
@@ -540,10 +567,7 @@ class QuickRun:
         clips = seeing.see(self.data.training, labels, training=True)
         self.data.check(clips.unreadable)
         held_out = seeing.see(self.data.validation, labels, training=False) if len(self.data.validation) else None
-        with torch.device("meta"):
-            model = build(spec)
-        assert isinstance(model, Taught), "the recipe's family"
-        kinds = model.kinds
+        kinds = empty_model(spec).kinds
         crossed = self._cross_validate(clips, kinds)
         answers = learn(clips, kinds, len(labels), flip=settings.flip, seed=settings.seed)
         facts: dict[str, Any] = {
@@ -597,8 +621,3 @@ def about_time(clips: int) -> str:
     """How long a run takes, if nothing is kept of an earlier one."""
     minutes = clips * SECONDS_A_CLIP / cores() / 60
     return "less than a minute" if minutes < 1 else f"about {math.ceil(minutes)} minutes"
-
-
-def facts_of(text: str | None) -> Mapping[str, Any]:
-    """What a file says of how it was taught."""
-    return dict(json.loads(text)) if text else {}

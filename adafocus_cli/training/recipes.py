@@ -289,7 +289,17 @@ class TrainingSettings:
 
 
 _WITH_EPOCHS = (
-    *("init", "glance_weights", "focus_weights", "glance", "focus", "frames", "focus_frames", "frame_size"),
+    *(
+        "val_share",
+        "init",
+        "glance_weights",
+        "focus_weights",
+        "glance",
+        "focus",
+        "frames",
+        "focus_frames",
+        "frame_size",
+    ),
     *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
     *("epochs", "lr", "policy_lr", "optimizer", "weight_decay", "dropout", "batch_size", "accumulate", "precision"),
 )
