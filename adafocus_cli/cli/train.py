@@ -361,7 +361,7 @@ def _train(
                 outcome = runs.resume({name: values[name] for name in given}, run_context)
         except KeyboardInterrupt:
             if (folder / "last.pt").exists():
-                terminal.note(f"interrupted; resume after the last whole epoch with: adafocus train --resume {folder}")
+                terminal.note(f"interrupted; resume the run with: adafocus train --resume {folder}")
             raise
     best = outcome.progress
     epoch = f"validation accuracy (epoch {best.best_epoch})" if best.best_epoch else "accuracy on clips it had not seen"
