@@ -102,7 +102,7 @@ class Backwards:
 
 def with_backwards(seeing: Seeing, split: Split, labels: Sequence[str], clips: SeenClips) -> SeenClips:
     """All clips forwards and backwards, as twice the classes."""
-    job: EvidenceJob = seeing._job(split, labels, training=True)[0]
+    job: EvidenceJob = seeing.job(split, labels, training=True)[0]
     job = replace(job, clips=Backwards(job.clips), hashes=[f"backwards-{each}"[:40] for each in job.hashes])
     seeing.do(job)
     evidence = seeing.evidence(job.hashes)

@@ -53,7 +53,7 @@ from adafocus_cli.video.limits import Limits
 from adafocus_cli.weights_packages import PACKAGES, installed
 
 _EVIDENCE = 1  # of which version what is kept is; another is calculated anew
-SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
+_SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
 FOLDS = 5
 _INNER_FOLDS = 4
 _ENOUGH = 300  # clips to choose a mixture by
@@ -109,8 +109,13 @@ class EvidenceCache:
         return self.path(clip).is_file()
 
     def put(self, clip: str, evidence: np.ndarray) -> None:
-        with replacing(self.path(clip)) as file:
-            np.save(file, evidence)
+        try:
+            with replacing(self.path(clip)) as file:
+                np.save(file, evidence)
+        except OSError as error:
+            raise AdaFocusError(
+                f"cannot write {self.path(clip)}: {error.strerror or error}; make room, then resume the run"
+            ) from error
 
     def get(self, clip: str) -> np.ndarray:
         evidence: np.ndarray = np.load(self.path(clip))
@@ -208,7 +213,7 @@ class Seeing:
 
     def see(self, split: Split, labels: Sequence[str], *, training: bool) -> SeenClips:
         """All clips of a split; what is kept of earlier runs is not decoded again."""
-        job, targets, groups, names = self._job(split, labels, training)
+        job, targets, groups, names = self.job(split, labels, training)
         failed = self.do(job)
         left = [index for index, clip in enumerate(job.hashes) if clip not in failed]
         if not left:
@@ -239,9 +244,10 @@ class Seeing:
             self.observer.clip_seen(done, len(due))
         return failed
 
-    def _job(
+    def job(
         self, split: Split, labels: Sequence[str], training: bool
     ) -> tuple[EvidenceJob, list[int], Sequence[str], list[str]]:
+        """What is to be seen of a split, and of each clip its class, group and name."""
         planned, moment = PlannedFrames(self.spec), (0, 0) if training else ()
         if split.dataset is None:
             name, count = split.source.removeprefix(WORLD), split.scenes
@@ -619,5 +625,5 @@ class QuickRun:
 
 def about_time(clips: int) -> str:
     """How long a run takes, if nothing is kept of an earlier one."""
-    minutes = clips * SECONDS_A_CLIP / cores() / 60
+    minutes = clips * _SECONDS_A_CLIP / cores() / 60
     return "less than a minute" if minutes < 1 else f"about {math.ceil(minutes)} minutes"
