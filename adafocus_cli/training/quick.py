@@ -411,7 +411,8 @@ def _chosen(
 
     The first that was listed stays unless another is better by more than what chance does to the difference.
     """
-    held_out = folds_of(clips.groups, clips.targets.tolist(), _INNER_FOLDS, seed)
+    groups = clips.groups if len(set(clips.groups)) > 1 else clips.names  # of a single group, each clip by itself
+    held_out = folds_of(groups, clips.targets.tolist(), _INNER_FOLDS, seed)
     likenesses = _Likenesses(clips, kinds, mirrored=flip)
     best: tuple[Choice, Tensor, Tensor] | None = None
     first: tuple[Choice, Tensor, Tensor] | None = None
