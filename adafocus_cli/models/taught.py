@@ -92,7 +92,7 @@ class Taught(Family):
     def _seen(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What is there, and what changes: of whole frames, first of their pairs."""
         pairs, whole = self.spec.glance_frames // 2, self.spec.focus_frames
-        chosen = frames[:, [2 * place for place in spread(pairs, whole)]]
+        chosen = torch.stack([frames[:, 2 * place] for place in spread(pairs, whole)], dim=1)
         body = frame_by_frame(self.glance_net, chosen, self.glance_net.body)
         head = frame_by_frame(self.glance_net, body, self.glance_net.head).float()
         cells = F.adaptive_avg_pool2d(body.flatten(0, 1).float(), _GRID).flatten(1).unflatten(0, body.shape[:2])
