@@ -40,6 +40,7 @@ class Taught(Family):
         mean=OF_LITE.mean,
         std=OF_LITE.std,
     )
+    glance_net: EfficientNetLite
     cuts_patches = False
     whole_pixels = True
 
@@ -86,7 +87,8 @@ class Taught(Family):
 
     def all_evidence(self, seen: Tensor) -> Tensor:
         """What was seen at a glance, and what follows from it: (b, numbers) → (b, more numbers)."""
-        shares, _, ways = seen[:, -sum(Movement.sizes.values()) :].split([*Movement.sizes.values()], dim=1)
+        sizes = [*Movement.sizes.values()]
+        shares, _, ways = torch.split(seen[:, -sum(sizes) :], sizes, dim=1)
         return torch.cat((seen, anywhere(shares, ways)), dim=1)
 
     def _seen(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +97,7 @@ class Taught(Family):
         chosen = torch.stack([frames[:, 2 * place] for place in spread(pairs, whole)], dim=1)
         body = frame_by_frame(self.glance_net, chosen, self.glance_net.body)
         head = frame_by_frame(self.glance_net, body, self.glance_net.head).float()
-        cells = F.adaptive_avg_pool2d(body.flatten(0, 1).float(), _GRID).flatten(1).unflatten(0, body.shape[:2])
+        cells = F.adaptive_avg_pool2d(body.flatten(0, 1).float(), _GRID).reshape(*body.shape[:2], -1)
         seen = torch.cat((_even(head.mean(dim=(-2, -1))), _even(cells)), dim=-1)
         mean = seen.mean(dim=1, keepdim=True)
         return mean[:, 0], (seen - mean).flatten(1)
@@ -103,7 +105,8 @@ class Taught(Family):
     def _grey(self, frames: Tensor) -> Tensor:
         """Brightness of pairs (b, p, 2, h, w), 0…1."""
         spread_, middle = (sum(values) / 3 for values in (self.spec.std, self.spec.mean))
-        return (frames.float().mean(dim=2) * spread_ + middle).unflatten(1, (-1, 2))
+        grey: Tensor = frames.float().mean(dim=2) * spread_ + middle
+        return grey.view(len(grey), -1, 2, *grey.shape[2:])
 
     def on_whole_frames(self, frames: Tensor) -> Tensor:
         return frame_by_frame(self.glance_net, frames)

@@ -42,18 +42,18 @@ class Movement(nn.Module):
         self.levels = nn.ModuleList(Likeness(level) for level in _LEVELS)
 
     def forward(self, pairs: Tensor) -> tuple[Tensor, ...]:
-        clips, count = pairs.shape[:2]
+        clips = len(pairs)
         # Three colours that are all the same: likenesses are those of brightness.
         pictures = pairs.flatten(0, 1)[:, :, None].expand(-1, -1, 3, -1, -1)
         found: list[tuple[Tensor, ...]] = []
         for level in self.levels:
             shares = (_SHARPNESS * level(pictures)[:, 0]).softmax(dim=1)
-            by_time = _summed_up(shares.view(clips, count, *shares.shape[1:]), *_CENTRED).sqrt()
+            by_time = _summed_up(_by_clip(shares, clips), *_CENTRED).sqrt()
             found.append(
                 (
-                    _summed_up(shares.view(clips, count, *shares.shape[1:]), *_SHARES).sqrt().flatten(1),
+                    _summed_up(_by_clip(shares, clips), *_SHARES).sqrt().flatten(1),
                     (by_time - by_time.mean(dim=1, keepdim=True)).flatten(1),
-                    _summed_up(_ways(shares).unflatten(0, (clips, count)), *_WAYS).sqrt().flatten(1),
+                    _summed_up(_by_clip(_ways(shares), clips), *_WAYS).sqrt().flatten(1),
                 )
             )
         return tuple(torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
@@ -63,7 +63,7 @@ def anywhere(shares: Tensor, ways: Tensor) -> Tensor:
     """From these two kinds (b, …) what does not depend on the place: how far places move at all, what the camera does
     (it pans, tilts, zooms, rolls), and the strongest movement in each direction: (b, `Movement.anywhere_size`)."""
     cells, parts = _SHARES
-    found = shares.square().unflatten(1, (len(_LEVELS), parts, Likeness.channels, cells, cells))
+    found = shares.square().view(-1, len(_LEVELS), parts, Likeness.channels, cells, cells)
     moved = torch.einsum("blpohw,co->blpchw", found, _offsets(shares.device))
     centre = (torch.arange(cells, device=shares.device) - (cells - 1) / 2) / cells
     x, y = moved[:, :, :, 0], moved[:, :, :, 1]
@@ -71,7 +71,7 @@ def anywhere(shares: Tensor, ways: Tensor) -> Tensor:
     around = y * centre - x * centre[:, None]
     camera = torch.stack([each.mean(dim=(-2, -1)) for each in (x, y, outwards, around)], dim=-1)
     both_ways = torch.cat((camera.clamp(min=0), (-camera).clamp(min=0)), dim=-1).sqrt()
-    along = ways.square().unflatten(1, (len(_LEVELS), _WAYS[1], _DIRECTIONS, _WAYS[0] ** 2))
+    along = ways.square().view(-1, len(_LEVELS), _WAYS[1], _DIRECTIONS, _WAYS[0] ** 2)
     strongest = torch.stack((along.amax(dim=-1), along.mean(dim=-1)), dim=-1).sqrt()
     return torch.cat([some.flatten(1) for some in (found.mean(dim=(-2, -1)).sqrt(), both_ways, strongest)], dim=1)
 
@@ -90,10 +90,16 @@ def _ways(shares: Tensor) -> Tensor:
     angle = torch.arange(_DIRECTIONS, device=shares.device) * (2 * pi / _DIRECTIONS)
     along = torch.einsum("nchw,cd->ndhw", moved, torch.stack((angle.cos(), angle.sin())))
     far = moved.norm(dim=1, keepdim=True)
-    return (along / (far + 1e-6)).clamp(min=0) ** 4 * far
+    weights: Tensor = (along / (far + 1e-6)).clamp(min=0) ** 4 * far
+    return weights
+
+
+def _by_clip(maps: Tensor, clips: int) -> Tensor:
+    """Maps of all pairs (b · p, …) → (b, p, …)."""
+    return maps.view(clips, -1, *maps.shape[1:])
 
 
 def _summed_up(maps: Tensor, cells: int, parts: int) -> Tensor:
     """Means over a grid of cells and parts of the clip: (b, t, c, h, w) → (b, parts, c · cells²)."""
-    pooled = F.adaptive_avg_pool2d(maps.flatten(0, 1), cells).flatten(1).unflatten(0, maps.shape[:2])
+    pooled = F.adaptive_avg_pool2d(maps.flatten(0, 1), cells).reshape(*maps.shape[:2], -1)
     return F.adaptive_avg_pool1d(pooled.transpose(1, 2), parts).transpose(1, 2)

@@ -56,11 +56,12 @@ _EVIDENCE = 1  # of which version what is kept is; another is calculated anew
 _SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
 FOLDS = 5
 _INNER_FOLDS = 4
+_CLEARLY = 2.0  # standard errors
 _ENOUGH = 300  # clips to choose a mixture by
 
 # What is chosen among: how much each kind of evidence counts. The first is taken unless another is clearly better: what
 # changes and moves, for what a clip shows all the time is its scene.
-_MOVEMENTS = (
+_MOVEMENTS: tuple[Mapping[str, float], ...] = (
     {"centred": 1.0, "ways": 1.0},
     {"shares": 1.0, "centred": 1.0, "ways": 1.0, "anywhere": 0.5},
     {"shares": 0.2, "ways": 0.2, "anywhere": 1.0},
@@ -311,7 +312,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Answers:
+class LearntLayer:
     """The layer that was learnt: logits = evidence @ weights + bias; and what is known of them."""
 
     weights: Tensor
@@ -324,7 +325,7 @@ class Answers:
     def __call__(self, clips: SeenClips) -> Tensor:
         """Logits (clips, classes)."""
         first = torch.from_numpy(clips.evidence[:, 0])
-        return torch.cat([part.double() @ self.weights + self.bias for part in first.split(256)])
+        return torch.cat([part.double() @ self.weights + self.bias for part in torch.split(first, 256)])
 
 
 class _Likenesses:
@@ -381,7 +382,7 @@ def _standardised(rows: Tensor, middle: Tensor, scale: Tensor) -> Iterator[Tenso
         yield (rows[:, some].double() - middle[some]) / scale[some]
 
 
-def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: bool, seed: int) -> Answers:
+def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: bool, seed: int) -> LearntLayer:
     """Chooses by cross-validation within these clips, then learns from all of them."""
     few = clips if len(clips) <= _ENOUGH else clips.subset(_spread_over_classes(clips, _ENOUGH, seed))
     choice, answers = _chosen(few, kinds, classes, flip=flip, seed=seed)
@@ -389,7 +390,7 @@ def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: boo
     temperature = _temperature(answers, few.targets)
     scores = (answers * temperature).softmax(dim=1).amax(dim=1)
     weights, bias = layer(clips, kinds, classes, choice)
-    return Answers(
+    return LearntLayer(
         weights * temperature, bias * temperature, choice, _least_score(scores, right), float(right.double().mean())
     )
 
@@ -429,7 +430,7 @@ def _chosen(
     assert best is not None, "there are choices"
     assert first is not None, "so there is a first one"
     gain = first[2] - best[2]
-    clearly = gain.mean() > gain.std() / math.sqrt(len(gain))
+    clearly = gain.mean() > _CLEARLY * gain.std() / math.sqrt(len(gain))
     choice, answers, _ = best if clearly else first
     return choice, answers
 
@@ -530,7 +531,7 @@ def _spread_over_classes(clips: SeenClips, count: int, seed: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossValidation:
-    """Answers of each clip by a model that was made without its fold."""
+    """LearntLayer of each clip by a model that was made without its fold."""
 
     clips: SeenClips
     folds: Sequence[Sequence[int]]
