@@ -51,7 +51,7 @@ def scores_are_independent(family: str) -> bool:
 
 def sees_whole_frames(family: str) -> bool:
     """What the families say by `cuts_patches`, by their names alone, for those who need not load torch."""
-    return family == "sfc" or family.replace("-", "_") in get_args(ClipArch)
+    return family in ("sfc", "taught") or family.replace("-", "_") in get_args(ClipArch)
 
 
 @dataclass(frozen=True)

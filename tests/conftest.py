@@ -18,7 +18,6 @@ import pytest
 from tests import oracle
 from tests.oracle import synth
 
-
 NO_BROWSER = "no Chromium can be started here"
 
 

@@ -31,7 +31,11 @@ DATA is a folder with one folder of videos per class, a list of path,label rows,
 
 EXAMPLES = """[bold]Examples[/bold]
 
-Videos sorted into folders by class, a fifth of them for validation:
+A few clips in a folder of each class: minutes on a laptop:
+  [cyan]adafocus train clips/ -o mine[/cyan]
+Clips of a recording (seq03 in their names) tested together:
+  [cyan]adafocus train clips/ -o mine --group 'seq\\d+'[/cyan]
+A published recipe, for thousands of videos and a GPU:
   [cyan]adafocus train videos/ --recipe v2 -o run[/cyan]
 From a pretrained model:
   [cyan]adafocus train train.csv --val val.csv -o run \\
@@ -81,10 +85,34 @@ Flip = Annotated[
     ),
 ]
 
+Folds = Annotated[
+    int | None,
+    _data_option(
+        "--folds",
+        metavar="N",
+        min=2,
+        help="With quick: cross-validate in so many parts before the model of all clips is made.",
+        show_default="5",
+    ),
+]
+Group = Annotated[
+    str | None,
+    _data_option(
+        "--group",
+        metavar="RULE",
+        help="What belongs together (a recording, a person) and is never both learnt from and tested on: a column of "
+        "the list, folder, or a regular expression for paths.",
+    ),
+]
+
 RecipeName = Annotated[
-    Literal["v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm", "sfc"],
+    Literal["auto", "quick", "v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm", "sfc"],
     _model_option(
-        "--recipe", "-r", metavar="NAME", help="v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm or sfc."
+        "--recipe",
+        "-r",
+        metavar="NAME",
+        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm or sfc; auto is quick, unless there is a GPU "
+        "and 100 clips of every class, or an option that quick does not have.",
     ),
 ]
 Init = Annotated[
@@ -259,7 +287,9 @@ def train(
     clips_per_epoch: ClipsPerEpoch = 4096,
     val_clips: ValClips = 512,
     flip: Flip = True,
-    recipe: RecipeName = "v2-tsm",
+    folds: Folds = None,
+    group: Group = None,
+    recipe: RecipeName = "auto",
     init: Init = "imagenet",
     glance_weights: GlanceWeights = None,
     focus_weights: FocusWeights = None,
@@ -342,13 +372,11 @@ def _train(
                 outcome = runs.resume({name: values[name] for name in given}, run_context)
         except KeyboardInterrupt:
             if (folder / "last.pt").exists():
-                terminal.note(f"interrupted; resume after the last whole epoch with: adafocus train --resume {folder}")
+                terminal.note(f"interrupted; resume the run with: adafocus train --resume {folder}")
             raise
     best = outcome.progress
-    terminal.note(
-        f"{outcome.model}: {best.best:.1%} validation accuracy (epoch {best.best_epoch}); "
-        f"use it with adafocus classify VIDEO --weights {folder}"
-    )
+    epoch = f"validation accuracy (epoch {best.best_epoch})" if best.best_epoch else "accuracy on clips it had not seen"
+    terminal.note(f"{outcome.model}: {best.best:.1%} {epoch}; use it with adafocus classify VIDEO --weights {folder}")
     if best.unreadable:
         for reason in best.unreadable.values():
             terminal.warn(reason)
@@ -380,6 +408,14 @@ class EpochLines:
         self._epoch = self._best = ""
         self._steps = self._left = 0
         self._started = self._shown = 0.0
+
+    def clip_seen(self, done: int, clips: int) -> None:
+        self._started = self._started or time.monotonic()
+        left = duration((time.monotonic() - self._started) / done * (clips - done))
+        self._bar.show(f"looking at clips · {left} left", done=done, total=clips)
+
+    def fold_done(self, fold: int, accuracy: float, clips: int) -> None:
+        self._terminal.note(f"fold {fold}: accuracy {accuracy:.1%} of {clips} clips")
 
     def epoch_started(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
         self._epoch = f"{stage} {epoch}/{epochs}"

@@ -12,7 +12,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,8 @@ _SPACED = re.compile(r"(.+?)(?<![,;])(?:\s+(\d+))?\s+(\d+)")
 _DELIMITERS = "\t,;"
 _PATH_COLUMNS = ("path", "video_path", "video", "file", "filename", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "label_name", "class_name", "label_id")
+FOLDER = "folder"
+"""As a rule of groups: the folder that a video is in."""
 _FORMS = "`path,label` rows or `name frames label` lines"
 
 
@@ -37,6 +39,8 @@ class Sample:
     label: str
     also: tuple[str, ...] = ()
     frames: int | None = None
+    cells: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    """What the further columns of its list say, by their headings."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -72,6 +76,29 @@ class Dataset:
         """The classes of each sample as places in a model's `names`; of each the first is its label."""
         index_of = self._by_number(len(names)) if self._means_numbers(names) else self._by_name(names)
         return [tuple(dict.fromkeys(index_of[label] for label in sample.labels)) for sample in self.samples]
+
+    def groups(self, rule: str) -> tuple[str, ...]:
+        """Which samples belong together: by a column of the list, by `folder`, the one a video is in, or by what a
+        regular expression finds in its path."""
+        columns = {heading for sample in self.samples for heading, _ in sample.cells}
+        if rule.casefold() in columns:
+            return tuple(dict(sample.cells).get(rule.casefold(), "") for sample in self.samples)
+        if rule == FOLDER:
+            return tuple(Path(sample.path).parent.name for sample in self.samples)
+        try:
+            pattern = re.compile(rule)
+        except re.error as error:
+            raise UsageError(
+                f"--group {rule} is not a regular expression ({error}); give one, such as 'seq(\\d+)'"
+            ) from error
+        found = [pattern.search(sample.path) for sample in self.samples]
+        for sample, match in zip(self.samples, found, strict=True):
+            if match is None:
+                raise UsageError(
+                    f"--group {rule} finds nothing in {sample.path}; give the heading of a column of {self.source}, "
+                    f"{FOLDER!r}, or a regular expression that finds the group in every path, such as 'seq(\\d+)'"
+                )
+        return tuple(match[match.re.groups and 1] for match in found if match is not None)
 
     def limited(self, count: int, seed: int) -> Dataset:
         """A sample of `count`, in which every class has its share, to one video; in the old order."""
@@ -214,8 +241,10 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
         raise UsageError(f"list {path} has a heading, but no videos below it; it must have {_FORMS}")
     if unknown := _unknown_column(heading, path_at, label_at):
         raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of {unknown}")
+    more: tuple[tuple[str, str], ...] = ()
     for (number, line), cells in list(zip(lines, cells_of, strict=False))[headed:]:
         if path_at is not None and label_at is not None:
+            more = tuple((name, cell) for name, cell in zip(heading, cells, strict=False))
             cells = [cells[at] if at < len(cells) else "" for at in (path_at, label_at)]
         elif len(cells) > 2 and all(cell.isdecimal() for cell in cells[1:]):
             label, *also = sorted(set(cells[2:]), key=int)
@@ -223,7 +252,7 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
             continue
         if len(cells) != 2 or not all(cells):
             raise _no_row(path, number, line)
-        yield Sample(cells[0], cells[1])
+        yield Sample(cells[0], cells[1], cells=more)
 
 
 def _unknown_column(heading: Sequence[str], path_at: int | None, label_at: int | None) -> str:

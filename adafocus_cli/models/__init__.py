@@ -48,6 +48,7 @@ FAMILIES = LazyFamilies(
         "s3d": "dense.S3D",
         "sfc": "sfc.SFC",
         "evidence": "evidence.EvidenceGuided",
+        "taught": "taught.Taught",
     }
 )
 

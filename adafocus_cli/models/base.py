@@ -12,7 +12,7 @@ sees a file, a device, or another clip; what it must remember of a clip between 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import ClassVar
@@ -184,12 +184,15 @@ def in_groups(steps: int, group: int | None) -> list[range]:
     return [range(start, min(start + size, steps)) for start in range(0, steps, size)]
 
 
-def frame_by_frame(network: Backbone, frames: Tensor) -> Tensor:
-    """Runs a network on all frames of all clips as one batch, or in pieces of it: (b, t, …) → (b, t, …)."""
-    pictures = frames.flatten(0, 1)
+def frame_by_frame(network: Backbone, frames: Tensor, see: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Runs a network on all frames of all clips as one batch, or in pieces of it: (b, t, …) → (b, t, …).
+
+    `see` is what of the network runs, if not all.
+    """
+    pictures, see = frames.flatten(0, 1), see or network
     if network.pixels_at_once is None:
-        out = network(pictures)
+        out = see(pictures)
     else:
         most = max(1, network.pixels_at_once // prod(frames.shape[-2:]))
-        out = torch.cat([network(some) for some in torch.chunk(pictures, ceil(len(pictures) / most))])
+        out = torch.cat([see(some) for some in torch.chunk(pictures, ceil(len(pictures) / most))])
     return out.view(*frames.shape[:2], *out.shape[1:])

@@ -226,20 +226,30 @@ class EfficientNetLite(Backbone):
         self._conv_stem = _lite_conv(3, channels, 3, stride=2)
         self._bn0 = _lite_norm(channels)
         self._blocks = nn.ModuleList()
+        self.widths: list[int] = []
+        """Channels after each stage."""
         for stage, (kernel, expansion, base, usual, first_stride) in enumerate(_LITE_STAGES):
             outputs = divisible(base * width)
             for i in range(usual if stage in (0, len(_LITE_STAGES) - 1) else ceil(usual * depth)):
                 stride = first_stride if i == 0 else 1
                 self._blocks.append(LiteBlock(channels, outputs, kernel, stride, expansion, shift_over))
                 channels = outputs
+            self.widths.append(outputs)
         self._conv_head = _lite_conv(channels, _LITE_HEAD, 1)
         self._bn1 = _lite_norm(_LITE_HEAD)
         self.relu = nn.ReLU6(inplace=True)
 
     def forward(self, frames: Tensor) -> Tensor:
+        return self.head(self.body(frames))
+
+    def body(self, frames: Tensor) -> Tensor:
+        """The maps of the last block: less than the head's what ImageNet's classes need."""
         maps: Tensor = self.relu(self._bn0(self._conv_stem(frames)))
         for block in self._blocks:
             maps = block(maps)
+        return maps
+
+    def head(self, maps: Tensor) -> Tensor:
         head: Tensor = self.relu(self._bn1(self._conv_head(maps)))
         return head
 

@@ -93,6 +93,8 @@ class SceneClips:
     count: int
     planned: PlannedFrames
     seed: int
+    balanced: bool = False
+    """Whether every class has its share in training too, and not by chance."""
 
     def __len__(self) -> int:
         return self.count
@@ -102,7 +104,7 @@ class SceneClips:
         return world(self.name, unseen=self.unseen)
 
     def read(self, index: int, moment: Moment) -> TrainingClip:
-        label = None if moment else index % len(self._world.labels)
+        label = None if moment and not self.balanced else index % len(self._world.labels)
         scene = self._world.scene(seed_for("scene", self.seed, moment, index), label=label)
         numbers = self.planned.numbers(scene.count)
         distinct = sorted(set(numbers))
@@ -284,7 +286,7 @@ class Loader:
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
-            worker_init_fn=_limit_threads,
+            worker_init_fn=limit_threads,
             # A forked process would hold locks of threads that it does not have.
             multiprocessing_context="spawn" if workers else None,
             persistent_workers=workers > 0,
@@ -321,13 +323,13 @@ class Loader:
 
     def _read(self, batches: Iterable[np.ndarray], moment: Moment) -> Iterator[TrainingBatch]:
         self._batches[:] = [[(int(index), moment) for index in batch] for batch in batches]
-        with _without_interrupts():
+        with without_interrupts():
             read = iter(self._workers)
         yield from read
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Processes that start in this block ignore Ctrl-C, which reaches all processes of a terminal at once; this process
     gets it at the end of the block.
     """
@@ -351,6 +353,6 @@ def _collate(clips: Sequence[TrainingClip]) -> TrainingBatch:
     return TrainingBatch(frames, torch.tensor([target for _, target in there], dtype=torch.int64), unreadable)
 
 
-def _limit_threads(number: int) -> None:
+def limit_threads(number: int) -> None:
     """In a worker process: all of them share the processor."""
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.clips import Augmentation, ClipSet, FileClips, FrameCache, PlannedFrames, SceneClips
-from adafocus_cli.training.recipes import Resources, TrainingSettings
+from adafocus_cli.training.recipes import QUICK, Resources, TrainingSettings
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.worlds import world
 
@@ -29,9 +29,19 @@ class Split:
     source: str
     scenes: int = 0
     dataset: Dataset | None = None
+    groups: tuple[str, ...] = ()
+    """Of each video what it was filmed with: a recording, a person; empty if nothing is known."""
 
     def __len__(self) -> int:
         return self.scenes if self.dataset is None else len(self.dataset)
+
+    def subset(self, wanted: Callable[[int], bool]) -> Split:
+        """The videos whose indices are wanted."""
+        assert self.dataset is not None, "scenes are not chosen"
+        left = [index for index in range(len(self.dataset)) if wanted(index)]
+        samples = tuple(self.dataset.samples[index] for index in left)
+        groups = tuple(self.groups[index] for index in left) if self.groups else ()
+        return replace(self, dataset=replace(self.dataset, samples=samples), groups=groups)
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,11 @@ class TrainingData:
     @property
     def clips(self) -> dict[str, int]:
         return {"training": len(self.training), "validation": len(self.validation)}
+
+    @property
+    def in_both(self) -> tuple[str, ...]:
+        """Groups of which there are videos in training and in validation."""
+        return tuple(sorted(set(self.training.groups) & set(self.validation.groups)))
 
     def check(self, unreadable: Mapping[str, str]) -> None:
         """Raises if no video of a class can be read."""
@@ -60,14 +75,16 @@ class TrainingData:
 def find_data(settings: TrainingSettings, read: ReadDataset) -> TrainingData:
     """Reads the lists of videos; without --val, holds out a share of DATA."""
     root = None if settings.root is None else Path(settings.root)
-    training = _split_from(settings.data, settings.clips_per_epoch, read, root)
+    training = _split_from(settings.data, settings.clips_per_epoch, read, root, settings.group)
     labels = _labels(training, settings.labels)
     if len(labels) < 2:
         raise UsageError(f"{settings.data} has only one class, {labels[0]!r}; at least two are needed")
     if settings.val is not None:
-        validation = _split_from(settings.val, settings.val_clips, read, root)
+        validation = _split_from(settings.val, settings.val_clips, read, root, settings.group)
     elif training.dataset is None:
         validation = replace(training, scenes=settings.val_clips)
+    elif settings.recipe == QUICK:  # it cross-validates
+        validation = training.subset(lambda index: False)
     else:
         training, validation = _held_out(training, training.dataset, settings.val_share, settings.seed)
     _check_known(training, validation, labels)
@@ -106,8 +123,10 @@ def clip_sets(
     return clips(data.training, training=True), clips(data.validation, training=False), caches
 
 
-def _split_from(source: str, scenes: int, read: ReadDataset, root: Path | None) -> Split:
+def _split_from(source: str, scenes: int, read: ReadDataset, root: Path | None, group: str | None) -> Split:
     if source.startswith(WORLD):
+        if group is not None:
+            raise UsageError(f"--group is for videos, and {source} is a synthetic world; leave it out")
         world(source.removeprefix(WORLD))  # raises for an unknown name
         return Split(source, scenes=scenes)
     dataset = read(source, root)
@@ -116,7 +135,7 @@ def _split_from(source: str, scenes: int, read: ReadDataset, root: Path | None) 
         empty = [folder for folder in folders if folder not in dataset.labels]
         if empty:
             raise UsageError(f"class folder {Path(source) / empty[0]} has no videos; put some in, or remove it")
-    return Split(source, dataset=dataset)
+    return Split(source, dataset=dataset, groups=() if group is None else dataset.groups(group))
 
 
 def _labels(split: Split, given: str | None) -> tuple[str, ...]:
@@ -144,11 +163,7 @@ def _held_out(split: Split, dataset: Dataset, share: float, seed: int) -> tuple[
         count = min(len(indices) - 1, max(1, round(share * len(indices))))
         chosen.update(rng.sample(indices, count))
 
-    def subset(wanted: bool) -> Split:
-        samples = tuple(s for index, s in enumerate(dataset.samples) if (index in chosen) is wanted)
-        return replace(split, dataset=replace(dataset, samples=samples))
-
-    return subset(False), subset(True)
+    return split.subset(lambda index: index not in chosen), split.subset(lambda index: index in chosen)
 
 
 def _check_known(training: Split, validation: Split, labels: Sequence[str]) -> None:

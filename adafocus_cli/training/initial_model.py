@@ -63,9 +63,9 @@ def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -
     for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
         network: Network = getattr(spec, name)
         if file is not None:
-            _load_network(model, name, Path(file))
+            load_network(model, name, Path(file))
         elif settings.init == IMAGENET:
-            _load_network(model, name, imagenet_file(network.arch, notify))
+            load_network(model, name, imagenet_file(network.arch, notify))
     return model
 
 
@@ -185,7 +185,7 @@ def _answers(spec: ModelSpec) -> set[str]:
     return {name for name, tensor in these.items() if tensor.shape != others[name].shape}
 
 
-def _load_network(model: Family, name: str, path: Path) -> None:
+def load_network(model: Family, name: str, path: Path) -> None:
     """Loads a whole network from a file that names and normalises as its public ImageNet weights do."""
     network = model.get_submodule(f"{name}_net")
     tensors, wanted = _tensors(path), network.state_dict()

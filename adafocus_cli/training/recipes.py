@@ -122,6 +122,11 @@ def _one_stage(lr: float, weight_decay: float, rates: Rates, learner: type[EndTo
     return (Stage(name="end to end", learner=learner, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
 
 
+QUICK = "quick"
+"""The recipe without epochs (`training/quick.py`)."""
+AUTO = "auto"
+"""As `recipe`: the quick one, unless what is asked for or there is suits a published one better."""
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -168,6 +173,7 @@ RECIPES: dict[str, Recipe] = {
             flips=False,
         ),
         Recipe(name="sfc", family="sfc", usual=_compress(lr=0.002), dropout=0.0, flips=False),
+        Recipe(name=QUICK, family="taught", usual=(), dropout=0.0, flips=True),
     )
 }
 
@@ -189,9 +195,11 @@ class TrainingSettings:
     clips_per_epoch: int = 4096
     val_clips: int = 512
     flip: bool = True
+    folds: int | None = None
+    group: str | None = None
 
     # The model.
-    recipe: str = "v2-tsm"
+    recipe: str = AUTO
     init: str = "imagenet"
     glance_weights: str | None = None
     focus_weights: str | None = None
@@ -236,6 +244,21 @@ class TrainingSettings:
                     "out to resume the run, or start another one with -o"
                 )
 
+    def check_options(self) -> None:
+        """Raises where an option does not belong to the recipe."""
+        if self.recipe != QUICK and self.folds is not None:
+            raise UsageError(
+                f"--folds is for recipe quick, not {self.recipe}; leave it out, or hold clips out with --val"
+            )
+        for name in self.of_published_recipes if self.recipe == QUICK else ():
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} does not apply to recipe quick, whose networks do not change; leave it out")
+
+    @property
+    def of_published_recipes(self) -> tuple[str, ...]:
+        """The options that were given and that only recipes with epochs have."""
+        return tuple(f.name for f in fields(self) if f.name in _WITH_EPOCHS and getattr(self, f.name) != f.default)
+
     @property
     def the_recipe(self) -> Recipe:
         if self.recipe not in RECIPES:
@@ -263,6 +286,23 @@ class TrainingSettings:
                 f"--batch-size {self.batch_size} is not a multiple of the {processes} processes; give one that is"
             )
         return replace(self, processes=processes)
+
+
+_WITH_EPOCHS = (
+    *(
+        "val_share",
+        "init",
+        "glance_weights",
+        "focus_weights",
+        "glance",
+        "focus",
+        "frames",
+        "focus_frames",
+        "frame_size",
+    ),
+    *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
+    *("epochs", "lr", "policy_lr", "optimizer", "weight_decay", "dropout", "batch_size", "accumulate", "precision"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,19 @@ that of a whole epoch. Later lines of the journal are dropped when the run is re
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from adafocus_cli import weights_file
 from adafocus_cli.errors import AdaFocusError, UsageError
@@ -24,7 +27,7 @@ from adafocus_cli.files import replacing, sha256_of
 from adafocus_cli.library.store import RUN_BEST, RUN_MODEL, find_model
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.training.recipes import TrainingSettings
+from adafocus_cli.training.recipes import QUICK, TrainingSettings
 from adafocus_cli.weights_file import About
 
 CHECKPOINT, JOURNAL, VALIDATION = "last.pt", "log.jsonl", "validation.csv"
@@ -89,7 +92,7 @@ class RunFolder:
 
     def begin(self, run: TrainingRun, validation: Dataset | None) -> None:
         """Writes the settings, and the list of the validation clips; a synthetic world has none."""
-        if (self.path / CHECKPOINT).exists():
+        if (self.path / CHECKPOINT).exists() and not self._may_begin_again(run):
             raise UsageError(
                 f"{self.path} has a run already; resume it with --resume {self.path}, or give another folder"
             )
@@ -101,6 +104,10 @@ class RunFolder:
                     validation.write(file)
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}; give another folder after -o") from error
+
+    def _may_begin_again(self, run: TrainingRun) -> bool:
+        """The quick recipe may, with more clips or fewer: what it has seen of them is kept."""
+        return run.settings.recipe == QUICK and self.read()[0].settings.recipe == QUICK
 
     def copy_backbone(self, settings: TrainingSettings, spec: ModelSpec) -> None:
         """Puts the file of the network beside the small one that the run will write; linked, where that is possible."""
@@ -147,8 +154,12 @@ class RunFolder:
     # After every epoch.
 
     def log_epoch(self, epoch: Epoch) -> None:
+        self.log(asdict(epoch))
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Adds a line to the journal."""
         with (self.path / JOURNAL).open("a", encoding="utf-8") as file:
-            file.write(_line(asdict(epoch)))
+            file.write(_line(values))
 
     def save_checkpoint(self, run: TrainingRun, progress: RunProgress, learning: Mapping[str, Any]) -> None:
         content = {"format": _FORMAT, "run": _plain(run), "position": _plain(progress), "learning": dict(learning)}
@@ -156,15 +167,23 @@ class RunFolder:
 
     def write_model(self, name: str, run: TrainingRun, model: Family, progress: RunProgress, epoch: Epoch) -> None:
         """A file for --weights that says how it was trained."""
+        tensors = model.state_dict()
+        if run.spec.backbone is not None:
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
+        facts = {"stage": epoch.stage, "epochs": progress.epochs, "accuracy": epoch.val_accuracy}
+        self.write_weights(name, run, tensors, facts)
+
+    def write_weights(
+        self, name: str, run: TrainingRun, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> None:
+        """A file of these tensors that says how they were learnt, and `facts` of how well."""
         settings = run.settings
         provenance = {
             "command": run.command,
             "recipe": settings.recipe,
             "seed": settings.seed,
             "data": {"source": settings.data, "classes": len(run.labels), **run.clips},
-            "stage": epoch.stage,
-            "epochs": progress.epochs,
-            "accuracy": epoch.val_accuracy,
+            **facts,
         }
         about = About(
             spec=run.spec,
@@ -173,10 +192,13 @@ class RunFolder:
             labels_source="training",
             training=json.dumps(provenance),
         )
-        tensors = model.state_dict()
-        if run.spec.backbone is not None:
-            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
         self._write(name, lambda file: weights_file.write(file, about, tensors))
+
+    def write_table(self, name: str, heading: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A CSV file."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([heading, *rows])
+        self._write(name, lambda file: file.write(text.getvalue().encode()))
 
     def finish(self) -> Path:
         """Copies the best model of the last stage to the final name."""

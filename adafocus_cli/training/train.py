@@ -5,6 +5,7 @@ Knows nothing of terminals; the caller's observer shows the progress.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,17 +15,22 @@ from typing import Any
 import torch
 
 from adafocus_cli.errors import UsageError
+from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.models.base import Family
 from adafocus_cli.requests import default_workers
 from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_precision
-from adafocus_cli.training import initial_model
+from adafocus_cli.training import initial_model, quick
 from adafocus_cli.training.clips import FrameCache, Loader
 from adafocus_cli.training.data import ReadDataset, TrainingData, clip_sets, find_data
 from adafocus_cli.training.fit import Fit, ProcessGroup, TrainingObserver
 from adafocus_cli.training.initial_model import Notify
 from adafocus_cli.training.memory import Fitting, Room
-from adafocus_cli.training.recipes import Resources, TrainingSettings
+from adafocus_cli.training.recipes import AUTO, QUICK, Resources, TrainingSettings
 from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, TrainingRun
+
+PUBLISHED = "v2-tsm"
+"""The recipe where the quick one is not taken and none is named."""
+_MANY = 100  # clips of every class, from which on training networks is worth its time on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +54,13 @@ class RunContext:
 def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> TrainingOutcome:
     """Starts a new run in a folder."""
     processes = ProcessGroup.from_environment()
+    settings = _with_recipe(settings, context)
+    if settings.recipe == QUICK:
+        return _begin_quick(settings, context, processes, command)
     settings = settings.on(processes.size)
     epochs = ", ".join(f"{stage.epochs} × {stage.name}" for stage in settings.stages)
     data = find_data(settings, context.read)
+    _warn_of_groups(data, context)
     with _device_of_run(settings, context.resources, processes) as device:
         with processes.first_before_others():  # the others find what it has downloaded
             model = initial_model.begin(settings, data.labels, context.notify)
@@ -77,12 +87,68 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
         raise UsageError(
             f"{run.settings.data} has changed since the run in {context.folder} was started; start another one with -o"
         )
+    if run.settings.recipe == QUICK:
+        RunFolder(context.folder).truncate_journal(RunProgress())
+        return _teach(run, data, context)
     with _device_of_run(run.settings, context.resources, processes) as device:
         if processes.first:
             RunFolder(context.folder).truncate_journal(progress)
         model = initial_model.empty(run.spec, run.settings)
         run = replace(run, pieces=_pieces(model, run.settings, context, processes, device, run.pieces))
         return _fit(run, model, data, context, processes, device, progress, learning)
+
+
+def _with_recipe(settings: TrainingSettings, context: RunContext) -> TrainingSettings:
+    """Without a recipe: the quick one, unless a GPU and 100 clips a class are there, or its options are not its own."""
+    if settings.recipe == AUTO:
+        clips = 0
+        if not settings.data.startswith(WORLD):
+            dataset = context.read(settings.data, None if settings.root is None else Path(settings.root))
+            clips = min(Counter(sample.label for sample in dataset.samples).values())
+        many = clips >= _MANY and resolve_device(context.resources.device).type == "cuda"
+        published = bool(settings.of_published_recipes) or not clips or many
+        settings = replace(settings, recipe=PUBLISHED if published and settings.folds is None else QUICK)
+    settings.check_options()
+    return settings
+
+
+def _begin_quick(
+    settings: TrainingSettings, context: RunContext, processes: ProcessGroup, command: str
+) -> TrainingOutcome:
+    if processes.size > 1:
+        raise UsageError("recipe quick runs in one process; start it without torchrun")
+    data = find_data(settings, context.read)
+    _warn_of_groups(data, context)
+    spec = quick.spec_for(len(data.labels))
+    run = TrainingRun(settings=settings, spec=spec, labels=data.labels, clips=data.clips, command=command)
+    folder = RunFolder(context.folder)
+    folder.begin(run, data.validation.dataset if len(data.validation) else None)
+    folder.save_checkpoint(run, RunProgress(), {})
+    clips = len(data.training) + len(data.validation)
+    context.notify(
+        f"recipe quick: {len(data.labels)} classes, {len(data.training)} clips; networks that stay as they are, "
+        f"{quick.about_time(clips)} for clips not seen before"
+    )
+    return _teach(run, data, context)
+
+
+def _teach(run: TrainingRun, data: TrainingData, context: RunContext) -> TrainingOutcome:
+    taught = quick.QuickRun(
+        run=run,
+        data=data,
+        folder=RunFolder(context.folder),
+        resources=context.resources,
+        observer=context.observer,
+    )
+    return TrainingOutcome(model=context.folder / FINAL, progress=taught.teach())
+
+
+def _warn_of_groups(data: TrainingData, context: RunContext) -> None:
+    if data.in_both:
+        context.notify(
+            f"warning: clips of {data.in_both[0]!r} ({len(data.in_both)} groups in all) are in both training and "
+            "validation, which makes the accuracy look better than it is; separate them with --val, or take --folds"
+        )
 
 
 def _fit(

@@ -18,6 +18,7 @@ DIFFERENT = {
     "--batch-size": 2,  # videos at a time; of train, clips in a gradient
     "--format": 4,  # results; a report; of live, with a table in place; of find, also paths
     "--frames": 3,  # of flops and train, a size of the model; of render, a folder
+    "--group": 2,  # of calibrate, looks between exits; of train, what belongs together
     "--labels": 2,  # names of the model's classes; of train, of numbered classes in the data
     "--min-score": 2,  # of labels that are given; of those that are found
     "--name": 2,  # of models add, required; of models convert, stored in the file

@@ -84,7 +84,7 @@ def test_ctrl_c_says_how_to_go_on_also_between_stages(stage, epoch, train, video
     with monkeypatch.context() as patch:
         Interrupted(patch, stage, epoch)
         assert train(*given) == 130
-    assert "interrupted; resume after the last whole epoch with: adafocus train --resume run" in capsys.readouterr().err
+    assert "interrupted; resume the run with: adafocus train --resume run" in capsys.readouterr().err
     with Path("run/log.jsonl").open("a") as log:  # as an epoch that was noted, but not kept
         log.write('{"stage": "policy", "epo')
     assert run(["train", "--resume", "run", "--workers", "0"]) == 0

@@ -1,0 +1,631 @@
+"""The quick recipe: own classes from a few clips, in minutes, by networks that stay as they are.
+
+All that is expensive is what they see of each clip. It is calculated once and kept in the run's folder, by the hash of
+the clip; a linear layer over it is then learnt in seconds (ridge regression). How the kinds of evidence are mixed, how
+much the layer is held back and whether mirrored clips help is chosen by cross-validation on the training clips alone;
+so are the scale of the scores and the score below which there is no answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.evaluation.data import Sample
+from adafocus_cli.evaluation.frames import WORLD
+from adafocus_cli.files import replacing, sha256_of
+from adafocus_cli.models import build
+from adafocus_cli.models.taught import Taught
+from adafocus_cli.requests import cores
+from adafocus_cli.runtime import pytorch
+from adafocus_cli.spec import ModelSpec
+from adafocus_cli.training.clips import (
+    ClipSet,
+    FileClips,
+    PlannedFrames,
+    SceneClips,
+    limit_threads,
+    seed_for,
+    without_interrupts,
+)
+from adafocus_cli.training.data import Split, TrainingData
+from adafocus_cli.training.fit import TrainingObserver
+from adafocus_cli.training.initial_model import load_network
+from adafocus_cli.training.recipes import Resources, TrainingSettings
+from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, TrainingRun
+from adafocus_cli.video.limits import Limits
+from adafocus_cli.weights_packages import PACKAGES, installed
+
+_EVIDENCE = 1  # of which version what is kept is; another is calculated anew
+_SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
+FOLDS = 5
+_INNER_FOLDS = 4
+_CLEARLY = 2.0  # standard errors
+_ENOUGH = 300  # clips to choose a mixture by
+
+# What is chosen among: how much each kind of evidence counts. The first is taken unless another is clearly better: what
+# changes and moves, for what a clip shows all the time is its scene.
+_MOVEMENTS: tuple[Mapping[str, float], ...] = (
+    {"centred": 1.0, "ways": 1.0},
+    {"shares": 1.0, "centred": 1.0, "ways": 1.0, "anywhere": 0.5},
+    {"shares": 0.2, "ways": 0.2, "anywhere": 1.0},
+    {},
+)
+_MIXTURES = tuple(
+    {name: weight for name, weight in {"things": things, "changes": changes, **movement}.items() if weight}
+    for movement, changes, things in product(_MOVEMENTS, (1.0, 0.3, 0.0), (0.1, 0.5, 2.0))
+)
+_PENALTIES = (0.1, 0.03, 0.3, 1.0)
+
+
+def spec_for(classes: int) -> ModelSpec:
+    """The sizes of the model; its network comes from a package."""
+    published = Taught.published
+    network = replace(published.glance, package_sha256=PACKAGES[published.glance.arch].sha256)
+    return replace(published, classes=classes, glance=network)
+
+
+def empty_model(spec: ModelSpec) -> Taught:
+    """Without weights, for its sizes."""
+    with torch.device("meta"):
+        model = build(spec)
+    assert isinstance(model, Taught), "the recipe's family"
+    return model
+
+
+# What is seen of the clips, kept by their hashes.
+
+
+class EvidenceCache:
+    """Files of what the networks see of a clip and of the mirrored clip: half precision (views, numbers)."""
+
+    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+        self._folder = folder
+        seen = {**asdict(spec), "classes": 0, "min_score": 0.0}
+        self._version = hashlib.sha256(repr((_EVIDENCE, sorted(seen.items()))).encode()).hexdigest()[:8]
+
+    def path(self, clip: str) -> Path:
+        return self._folder / f"{clip[:40]}-{self._version}.npy"
+
+    def create(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, clip: str) -> bool:
+        return self.path(clip).is_file()
+
+    def put(self, clip: str, evidence: np.ndarray) -> None:
+        try:
+            with replacing(self.path(clip)) as file:
+                np.save(file, evidence)
+        except OSError as error:
+            raise AdaFocusError(
+                f"cannot write {self.path(clip)}: {error.strerror or error}; make room, then resume the run"
+            ) from error
+
+    def get(self, clip: str) -> np.ndarray:
+        evidence: np.ndarray = np.load(self.path(clip))
+        return evidence
+
+
+def hash_of(sample: Sample) -> str:
+    """Of a video's file, or of all images of a folder."""
+    path = Path(sample.path)
+    if not path.is_dir():
+        return sha256_of(path)
+    images = sorted(entry for entry in path.iterdir() if entry.is_file())
+    digest = hashlib.sha256(repr(sample.frames).encode())
+    for image in images:
+        digest.update(f"{image.name} {sha256_of(image)}".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class EvidenceJob:
+    """Sees clips, in worker processes, and keeps what it has seen."""
+
+    clips: ClipSet
+    hashes: Sequence[str]
+    spec: ModelSpec
+    cache: EvidenceCache
+    moment: tuple[int, ...]
+
+    @cached_property
+    def _model(self) -> Taught:
+        model = build(self.spec)
+        assert isinstance(model, Taught), "the recipe's family"
+        load_network(model, "glance", installed(self.spec.glance.arch))
+        pytorch.fold(model.eval().glance_net)
+        return model
+
+    @torch.inference_mode()
+    def see(self, index: int) -> str | None:
+        """Why the clip cannot be read; None if it is done."""
+        clip = self.clips.read(index, self.moment)
+        if clip.pixels is None:
+            return next(iter(clip.unreadable.values()))
+        pixels = torch.from_numpy(np.ascontiguousarray(clip.pixels))[None]
+        self._model.glance_net.pixels_at_once = 1  # frame by frame, as a processor likes it
+        views = [self._model.glance(self._model.normalised(some)) for some in (pixels, pixels.flip(3).contiguous())]
+        self.cache.put(self.hashes[index], torch.cat(views).half().numpy())
+        return None
+
+
+class _Jobs(TorchDataset[tuple[int, str | None]]):
+    def __init__(self, job: EvidenceJob, indices: Sequence[int]) -> None:
+        self._job, self._indices = job, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, place: int) -> tuple[int, str | None]:
+        index = self._indices[place]
+        return index, self._job.see(index)
+
+
+@dataclass(frozen=True)
+class SeenClips:
+    """Labelled clips and what the networks have seen of them; those that cannot be read are left out."""
+
+    evidence: np.ndarray
+    """Half precision (clips, views, numbers); the second view is the mirrored clip."""
+    targets: Tensor
+    groups: tuple[str, ...]
+    names: tuple[str, ...]
+    unreadable: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def subset(self, indices: Sequence[int]) -> SeenClips:
+        return replace(
+            self,
+            evidence=self.evidence[list(indices)],
+            targets=self.targets[list(indices)],
+            groups=tuple(self.groups[index] for index in indices),
+            names=tuple(self.names[index] for index in indices),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeing:
+    """How clips are seen: by which model, and on what machine."""
+
+    spec: ModelSpec
+    settings: TrainingSettings
+    resources: Resources
+    cache: EvidenceCache
+    observer: TrainingObserver
+
+    def see(self, split: Split, labels: Sequence[str], *, training: bool) -> SeenClips:
+        """All clips of a split; what is kept of earlier runs is not decoded again."""
+        job, targets, groups, names = self.job(split, labels, training)
+        failed = self.do(job)
+        left = [index for index, clip in enumerate(job.hashes) if clip not in failed]
+        if not left:
+            first = next(iter(failed.values()))
+            raise AdaFocusError(f"none of the {len(targets)} videos can be read; such as: {first}")
+        return SeenClips(
+            evidence=self.evidence([job.hashes[index] for index in left]),
+            targets=torch.tensor([targets[index] for index in left]),
+            groups=tuple(groups[index] for index in left),
+            names=tuple(names[index] for index in left),
+            unreadable={names[i]: failed[clip] for i, clip in enumerate(job.hashes) if clip in failed},
+        )
+
+    def evidence(self, clips: Sequence[str]) -> np.ndarray:
+        """All of it, of clips by their hashes: half precision (clips, views, numbers)."""
+        model = empty_model(self.spec)
+        kept = (torch.from_numpy(self.cache.get(clip)).float() for clip in clips)
+        return np.stack([model.all_evidence(views).half().numpy() for views in kept])
+
+    def do(self, job: EvidenceJob) -> dict[str, str]:
+        """Sees the clips of which nothing is kept; those that cannot be read, by their hashes, and why."""
+        due = [index for index, clip in enumerate(job.hashes) if not self.cache.has(clip)]
+        due = list({job.hashes[index]: index for index in reversed(due)}.values())[::-1]  # a copy is the same clip
+        failed: dict[str, str] = {}
+        for done, (index, reason) in enumerate(self._seen(job, due), 1):
+            if reason is not None:
+                failed[job.hashes[index]] = reason
+            self.observer.clip_seen(done, len(due))
+        return failed
+
+    def job(
+        self, split: Split, labels: Sequence[str], training: bool
+    ) -> tuple[EvidenceJob, list[int], Sequence[str], list[str]]:
+        """What is to be seen of a split, and of each clip its class, group and name."""
+        planned, moment = PlannedFrames(self.spec), (0, 0) if training else ()
+        if split.dataset is None:
+            name, count = split.source.removeprefix(WORLD), split.scenes
+            clips = SceneClips(name, not training, count, planned, self.settings.seed, balanced=True)
+            targets = [index % len(labels) for index in range(count)]
+            names = [f"{split.source}#{index}" for index in range(count)]
+            hashes = [hashlib.sha256(repr((scene, moment, self.settings.seed)).encode()).hexdigest() for scene in names]
+            return EvidenceJob(clips, hashes, self.spec, self.cache, moment), targets, names, names
+        samples = split.dataset.samples
+        targets = [target[0] for target in split.dataset.indices(labels)]
+        files = FileClips(
+            samples,
+            targets,
+            planned,
+            decoder=self.resources.decoder,
+            limits=Limits(seconds=self.resources.decode_timeout),
+        )
+        job = EvidenceJob(files, [_hash_or_path(sample) for sample in samples], self.spec, self.cache, ())
+        return job, targets, split.groups or [sample.path for sample in samples], [s.path for s in samples]
+
+    def _seen(self, job: EvidenceJob, due: Sequence[int]) -> Iterator[tuple[int, str | None]]:
+        workers = cores() if self.resources.workers is None else self.resources.workers
+        workers = min(workers, len(due) // 4)  # one that starts costs as much as a few clips
+        loader = DataLoader(
+            _Jobs(job, due),
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=limit_threads,
+            multiprocessing_context="spawn" if workers else None,
+            generator=torch.Generator(),
+        )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker, so that the last bit is the same
+        try:
+            with without_interrupts():
+                seen = iter(loader)
+            yield from seen
+        finally:
+            torch.set_num_threads(threads)
+            job.clips.close()
+
+
+def _hash_or_path(sample: Sample) -> str:
+    """What cannot be read has no hash; whoever decodes it says why."""
+    try:
+        return hash_of(sample)
+    except OSError:
+        return hashlib.sha256(f"unreadable {sample.path}".encode()).hexdigest()
+
+
+# What is learnt.
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What cross-validation decides."""
+
+    mixture: Mapping[str, float]
+    penalty: float
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class LearntLayer:
+    """The layer that was learnt: logits = evidence @ weights + bias; and what is known of them."""
+
+    weights: Tensor
+    bias: Tensor
+    choice: Choice
+    min_score: float
+    accuracy: float
+    """Of the answers to clips that the layer had not seen, by the inner cross-validation."""
+
+    def __call__(self, clips: SeenClips) -> Tensor:
+        """Logits (clips, classes)."""
+        first = torch.from_numpy(clips.evidence[:, 0])
+        return torch.cat([part.double() @ self.weights + self.bias for part in torch.split(first, 256)])
+
+
+class _Likenesses:
+    """How alike clips are in each kind of evidence: matrices of training rows, and of others with them.
+
+    Rows are all training clips, then all mirrored ones.
+    """
+
+    def __init__(self, clips: SeenClips, kinds: Mapping[str, int], *, mirrored: bool) -> None:
+        views = clips.evidence.shape[1] if mirrored else 1
+        self._evidence = np.concatenate([clips.evidence[:, view] for view in range(views)])
+        self._kinds = kinds
+        self.views = views
+        self.middle, self.scale = torch.zeros(sum(kinds.values())).double(), torch.ones(sum(kinds.values())).double()
+        self.matrices = {name: self._likeness(name) for name in kinds}
+
+    def _likeness(self, name: str) -> Tensor:
+        where = self.slice(name)
+        rows = torch.from_numpy(self._evidence[:, where])
+        middle = rows.double().mean(dim=0)
+        spread = rows.double().std(dim=0)
+        spread = spread + 1e-3 * spread.square().mean().sqrt() + 1e-8
+        likeness = sum(part @ part.T for part in _standardised(rows, middle, spread))
+        assert isinstance(likeness, Tensor), "every kind has numbers"
+        size = likeness.diagonal().mean().clamp(min=1e-12)
+        self.middle[where], self.scale[where] = middle, spread * size.sqrt()
+        return likeness / size
+
+    def slice(self, name: str) -> slice:
+        start = 0
+        for kind, count in self._kinds.items():
+            if kind == name:
+                return slice(start, start + count)
+            start += count
+        raise KeyError(name)
+
+    def weights(self, mixture: Mapping[str, float], duals: Tensor) -> Tensor:
+        """What each number of the evidence counts for each class (numbers, classes), from what each row does."""
+        weights = torch.zeros(len(self.scale), duals.shape[1], dtype=torch.double)
+        total = sum(mixture.values())
+        for name, share in mixture.items():
+            where = self.slice(name)
+            rows = torch.from_numpy(self._evidence[:, where])
+            parts = _standardised(rows, self.middle[where], self.scale[where])
+            weights[where] = torch.cat([part.T @ duals for part in parts]) * (share / total)
+        return weights / self.scale[:, None]
+
+
+def _standardised(rows: Tensor, middle: Tensor, scale: Tensor) -> Iterator[Tensor]:
+    """Some columns at a time, in double precision."""
+    at_once = max(1, (1 << 22) // len(rows))
+    for start in range(0, rows.shape[1], at_once):
+        some = slice(start, start + at_once)
+        yield (rows[:, some].double() - middle[some]) / scale[some]
+
+
+def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: bool, seed: int) -> LearntLayer:
+    """Chooses by cross-validation within these clips, then learns from all of them."""
+    few = clips if len(clips) <= _ENOUGH else clips.subset(_spread_over_classes(clips, _ENOUGH, seed))
+    choice, answers = _chosen(few, kinds, classes, flip=flip, seed=seed)
+    right = answers.argmax(dim=1) == few.targets
+    temperature = _temperature(answers, few.targets)
+    scores = (answers * temperature).softmax(dim=1).amax(dim=1)
+    weights, bias = layer(clips, kinds, classes, choice)
+    return LearntLayer(
+        weights * temperature, bias * temperature, choice, _least_score(scores, right), float(right.double().mean())
+    )
+
+
+def layer(clips: SeenClips, kinds: Mapping[str, int], classes: int, choice: Choice) -> tuple[Tensor, Tensor]:
+    """Weights (numbers, classes) and bias (classes) of the layer that such a choice learns from all clips."""
+    likenesses = _Likenesses(clips, kinds, mirrored=choice.mirrored)
+    wanted = F.one_hot(clips.targets, classes).double().repeat(likenesses.views, 1)
+    middle = wanted.mean(dim=0)
+    duals = _solved(_mixed(likenesses.matrices, choice.mixture), wanted - middle, (choice.penalty,))[0]
+    weights = likenesses.weights(choice.mixture, duals)
+    return weights, middle - likenesses.middle @ weights
+
+
+def _chosen(
+    clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: bool, seed: int
+) -> tuple[Choice, Tensor]:
+    """The choice with the best answers to clips that were held out, and these answers (clips, classes).
+
+    The first that was listed stays unless another is better by more than what chance does to the difference.
+    """
+    groups = clips.groups if len(set(clips.groups)) > 1 else clips.names  # of a single group, each clip by itself
+    held_out = folds_of(groups, clips.targets.tolist(), _INNER_FOLDS, seed)
+    likenesses = _Likenesses(clips, kinds, mirrored=flip)
+    best: tuple[Choice, Tensor, Tensor] | None = None
+    first: tuple[Choice, Tensor, Tensor] | None = None
+    for mirrored, mixture in product((True, False) if flip else (False,), _MIXTURES):
+        rows = len(clips) * (2 if mirrored else 1)
+        matrix = _mixed({name: m[:rows, :rows] for name, m in likenesses.matrices.items()}, mixture)
+        for penalty, answers in zip(_PENALTIES, _held_out_answers(matrix, clips, classes, held_out), strict=True):
+            logits = answers * _temperature(answers, clips.targets)
+            losses = F.cross_entropy(logits, clips.targets, reduction="none")
+            found = Choice(mixture, penalty, mirrored), answers, losses
+            first = first or found
+            if best is None or losses.mean() < best[2].mean():
+                best = found
+    assert best is not None, "there are choices"
+    assert first is not None, "so there is a first one"
+    gain = first[2] - best[2]
+    clearly = gain.mean() > _CLEARLY * gain.std() / math.sqrt(len(gain))
+    choice, answers, _ = best if clearly else first
+    return choice, answers
+
+
+def _held_out_answers(
+    matrix: Tensor, clips: SeenClips, classes: int, held_out: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """For each penalty the answers to every clip (clips, classes), by what was learnt without its fold."""
+    count = len(clips)
+    views = len(matrix) // count
+    answers = [torch.zeros(count, classes, dtype=torch.double) for _ in _PENALTIES]
+    wanted = F.one_hot(clips.targets, classes).double().repeat(views, 1)
+    for fold_clips in held_out:
+        out = set(fold_clips)
+        rows = [view * count + index for view in range(views) for index in range(count) if index not in out]
+        middle = wanted[rows].mean(dim=0)
+        learnt = _solved(matrix[rows][:, rows], wanted[rows] - middle, _PENALTIES)
+        for answer, duals in zip(answers, learnt, strict=True):
+            answer[list(fold_clips)] = matrix[list(fold_clips)][:, rows] @ duals + middle
+    return answers
+
+
+def _mixed(matrices: Mapping[str, Tensor], mixture: Mapping[str, float]) -> Tensor:
+    mixed = sum(matrices[name] * share for name, share in mixture.items())
+    assert isinstance(mixed, Tensor), "a mixture is of something"
+    return mixed / sum(mixture.values())
+
+
+def _solved(matrix: Tensor, wanted: Tensor, penalties: Sequence[float]) -> list[Tensor]:
+    """Ridge regression for each penalty, in the dual form."""
+    unit = torch.eye(len(matrix), dtype=matrix.dtype)
+    return [torch.linalg.solve(matrix + penalty * unit, wanted) for penalty in penalties]
+
+
+def _temperature(answers: Tensor, targets: Tensor) -> float:
+    """By what answers are multiplied so that the softmax is right as often as it says."""
+    candidates = torch.logspace(-1, 2, 61, dtype=torch.double).tolist()
+    losses = [float(F.cross_entropy(answers * candidate, targets)) for candidate in candidates]
+    return float(candidates[losses.index(min(losses))])
+
+
+def _least_score(scores: Tensor, right: Tensor) -> float:
+    """The score below which answers are wrong more often than right; 0 if they never are.
+
+    >>> _least_score(torch.tensor([0.2, 0.3, 0.6, 0.9]), torch.tensor([False, False, True, True]))
+    0.45
+    """
+    order = scores.argsort()
+    worth = (right[order].double() - 0.5).cumsum(dim=0)
+    least, place = (float(worth.min()), int(worth.argmin()))
+    if least >= 0 or place + 1 == len(order):
+        return 0.0
+    return round(float(scores[order[place]] + scores[order[place + 1]]) / 2, 4)
+
+
+# Folds.
+
+
+def folds_of(groups: Sequence[str], targets: Sequence[int], count: int, seed: int) -> list[list[int]]:
+    """Clips in `count` folds; those of a group stay together, and every fold gets its share of each class."""
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    if len(members) < 2:
+        raise UsageError(f"all clips are of the group {groups[0]!r}; cross-validation needs two groups at least")
+    order = sorted(members)
+    random.Random(seed_for("folds", seed)).shuffle(order)
+    order.sort(key=lambda group: -len(members[group]))
+    folds: list[list[int]] = [[] for _ in range(min(count, len(members)))]
+    have = [defaultdict[int, int](int) for _ in folds]
+
+    def crowded(fold: int, group: str) -> tuple[int, int]:
+        return sum(have[fold][targets[index]] for index in members[group]), len(folds[fold])
+
+    for group in order:
+        fold = min(range(len(folds)), key=lambda number: crowded(number, group))
+        folds[fold] += members[group]
+        for index in members[group]:
+            have[fold][targets[index]] += 1
+    return [sorted(fold) for fold in folds]
+
+
+def _spread_over_classes(clips: SeenClips, count: int, seed: int) -> list[int]:
+    """So many clips, the same share of each class."""
+    order = list(range(len(clips)))
+    random.Random(seed_for("few", seed)).shuffle(order)
+    seen: defaultdict[int, int] = defaultdict(int)
+    rank = {}
+    for index in order:
+        target = int(clips.targets[index])
+        rank[index] = seen[target]
+        seen[target] += 1
+    return sorted(sorted(order, key=lambda index: (rank[index], index))[:count])
+
+
+# The run.
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """LearntLayer of each clip by a model that was made without its fold."""
+
+    clips: SeenClips
+    folds: Sequence[Sequence[int]]
+    logits: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.logits.argmax(dim=1) == self.clips.targets).double().mean())
+
+
+def cross_validate(
+    clips: SeenClips, kinds: Mapping[str, int], classes: int, count: int, *, flip: bool, seed: int
+) -> Iterator[tuple[int, CrossValidation]]:
+    """After every fold what is known so far; each chooses its own mixture."""
+    folds = folds_of(clips.groups, clips.targets.tolist(), count, seed)
+    logits = torch.zeros(len(clips), classes, dtype=torch.double)
+    for number, held_out in enumerate(folds, 1):
+        out = set(held_out)
+        answers = learn(
+            clips.subset([i for i in range(len(clips)) if i not in out]), kinds, classes, flip=flip, seed=seed
+        )
+        logits[held_out] = answers(clips.subset(held_out))
+        yield number, CrossValidation(clips=clips, folds=folds[:number], logits=logits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickRun:
+    """A run from clips to the file of a model."""
+
+    run: TrainingRun
+    data: TrainingData
+    folder: RunFolder
+    resources: Resources
+    observer: TrainingObserver
+
+    def teach(self) -> RunProgress:
+        settings, spec, labels = self.run.settings, self.run.spec, self.run.labels
+        cache = EvidenceCache(self.folder.path / "evidence", spec)
+        cache.create()
+        seeing = Seeing(spec=spec, settings=settings, resources=self.resources, cache=cache, observer=self.observer)
+        clips = seeing.see(self.data.training, labels, training=True)
+        self.data.check(clips.unreadable)
+        held_out = seeing.see(self.data.validation, labels, training=False) if len(self.data.validation) else None
+        kinds = empty_model(spec).kinds
+        crossed = self._cross_validate(clips, kinds)
+        answers = learn(clips, kinds, len(labels), flip=settings.flip, seed=settings.seed)
+        facts: dict[str, Any] = {
+            "clips": len(clips),
+            "cross-validation": {"folds": len(crossed.folds), "groups": settings.group, "accuracy": crossed.accuracy},
+            "mixture": dict(answers.choice.mixture),
+            "penalty": answers.choice.penalty,
+            "mirrored": answers.choice.mirrored,
+        }
+        accuracy, unreadable = crossed.accuracy, dict(clips.unreadable)
+        if held_out is not None:
+            right = answers(held_out).argmax(dim=1) == held_out.targets
+            accuracy = facts["accuracy"] = float(right.double().mean())
+            unreadable |= held_out.unreadable
+        progress = RunProgress(best=accuracy, unreadable=unreadable)
+        self.folder.log(facts)
+        tensors = {"answer.weight": answers.weights.T.float().contiguous(), "answer.bias": answers.bias.float()}
+        run = replace(self.run, spec=replace(spec, min_score=answers.min_score))
+        self.folder.write_weights(FINAL, run, tensors, facts)
+        self.folder.save_checkpoint(self.run, progress, {})
+        return progress
+
+    def _cross_validate(self, clips: SeenClips, kinds: Mapping[str, int]) -> CrossValidation:
+        settings, labels = self.run.settings, self.run.labels
+        crossed = None
+        steps = cross_validate(
+            clips, kinds, len(labels), settings.folds or FOLDS, flip=settings.flip, seed=settings.seed
+        )
+        for number, crossed in steps:
+            fold = list(crossed.folds[-1])
+            right = crossed.logits[fold].argmax(dim=1) == clips.targets[fold]
+            self.folder.log({"fold": number, "clips": len(fold), "accuracy": float(right.double().mean())})
+            self.observer.fold_done(number, float(right.double().mean()), len(fold))
+        assert crossed is not None, "there are two folds at least"
+        self._write_answers(crossed)
+        return crossed
+
+    def _write_answers(self, crossed: CrossValidation) -> None:
+        """`folds.csv`: what each clip was taken for by the model that had not seen it."""
+        labels, scores = self.run.labels, crossed.logits.softmax(dim=1)
+        rows = []
+        for number, fold in enumerate(crossed.folds, 1):
+            for index in fold:
+                answer = int(scores[index].argmax())
+                label = labels[int(crossed.clips.targets[index])]
+                rows.append((crossed.clips.names[index], number, label, labels[answer], f"{scores[index].max():.3f}"))
+        self.folder.write_table("folds.csv", ("path", "fold", "label", "answer", "score"), sorted(rows))
+
+
+def about_time(clips: int) -> str:
+    """How long a run takes, if nothing is kept of an earlier one."""
+    minutes = clips * _SECONDS_A_CLIP / cores() / 60
+    return "less than a minute" if minutes < 1 else f"about {math.ceil(minutes)} minutes"

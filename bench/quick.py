@@ -1,0 +1,161 @@
+"""How right the quick recipe is on real clips: `python bench/quick.py FOLDER --group 'seq(\\d+)' --cache CACHE`.
+
+FOLDER has one folder of clips a class. Everything but the figures beside it is the recipe as `adafocus train` runs it,
+which chooses its mixture anew on the training clips of every split:
+
+folds      five folds, by groups
+halves     the groups in the order of their names, or numbers: learnt from the first half, tested on the other; and back
+order      forwards and backwards, as twice the classes: five folds, by groups
+
+Beside it the same linear layer with one kind of evidence: what is there, what changes, what moves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from adafocus_cli.cli.inputs import expand_listed, is_video_name
+from adafocus_cli.evaluation.data import Finder, read
+from adafocus_cli.flops import cost_of
+from adafocus_cli.training import quick
+from adafocus_cli.training.clips import ClipSet, TrainingClip
+from adafocus_cli.training.data import Split
+from adafocus_cli.training.quick import Choice, EvidenceCache, EvidenceJob, Seeing, SeenClips
+from adafocus_cli.training.recipes import QUICK, Resources, TrainingSettings
+
+MOVEMENT = {"shares": 1.0, "centred": 1.0, "ways": 1.0, "anywhere": 0.5}
+BASELINES: Mapping[str, Mapping[str, float]] = {
+    "what is there": {"things": 1.0},
+    "what changes, in order": {"changes": 1.0},
+    "what moves": MOVEMENT,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--group", required=True, help="what belongs together, as for `adafocus train`")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for what the networks see of the clips")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=None)
+    arguments = parser.parse_args()
+    warn = partial(print, flush=True)
+    finder = Finder(walk=lambda folder: expand_listed([folder], warn=warn), is_video=is_video_name)
+    dataset = read(arguments.folder, finder=finder)
+    spec = quick.spec_for(len(dataset.classes))
+    cache = EvidenceCache(arguments.cache, spec)
+    cache.create()
+    settings = TrainingSettings(data=arguments.folder, recipe=QUICK)
+    seeing = Seeing(
+        spec=spec,
+        settings=settings,
+        resources=Resources(workers=arguments.workers),
+        cache=cache,
+        observer=Silent(),
+    )
+    split = Split(arguments.folder, dataset=dataset, groups=dataset.groups(arguments.group))
+    clips = seeing.see(split, dataset.classes, training=True)
+    print(json.dumps({"clips": len(clips), "gmacs of 16:9": round(sum(cost_of(spec).stages.values()), 3)}), flush=True)
+    kinds, classes = quick.empty_model(spec).kinds, len(dataset.classes)
+    ways: dict[str, tuple[int, Any]] = {
+        f"quick, seed {n}": (n, partial(chosen, kinds, n)) for n in range(arguments.seeds)
+    }
+    for name, mixture in BASELINES.items():
+        ways[name] = 0, partial(fixed, kinds, Choice(mixture, 0.1, mirrored=True))
+    for name, (seed, taught) in ways.items():
+        print(json.dumps({name: figures(clips, taught, classes, seed)}), flush=True)
+    both = with_backwards(seeing, split, dataset.classes, clips)
+    for name, (seed, taught) in ways.items():
+        print(json.dumps({f"{name}, order": in_folds(both, taught, 2 * classes, seed)}), flush=True)
+
+
+class Silent:
+    """Shows nothing of how a run goes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: None
+
+
+@dataclass(frozen=True)
+class Backwards:
+    """Clips whose last frame comes first."""
+
+    clips: ClipSet
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def read(self, index: int, moment: tuple[int, ...]) -> TrainingClip:
+        clip = self.clips.read(index, moment)
+        return clip if clip.pixels is None else replace(clip, pixels=np.ascontiguousarray(clip.pixels[::-1]))
+
+    def close(self) -> None:
+        self.clips.close()
+
+
+def with_backwards(seeing: Seeing, split: Split, labels: Sequence[str], clips: SeenClips) -> SeenClips:
+    """All clips forwards and backwards, as twice the classes."""
+    job: EvidenceJob = seeing.job(split, labels, training=True)[0]
+    job = replace(job, clips=Backwards(job.clips), hashes=[f"backwards-{each}"[:40] for each in job.hashes])
+    seeing.do(job)
+    evidence = seeing.evidence(job.hashes)
+    return SeenClips(
+        evidence=np.concatenate((clips.evidence, evidence)),
+        targets=torch.cat((clips.targets, clips.targets + len(labels))),
+        groups=clips.groups * 2,
+        names=clips.names * 2,
+        unreadable={},
+    )
+
+
+def figures(clips: SeenClips, taught: Any, classes: int, seed: int) -> dict[str, Any]:
+    """Shares of right answers, in percent."""
+    first, second = halves(clips)
+    there, back = accuracy(clips, first, taught, classes), accuracy(clips, second, taught, classes)
+    return {
+        "folds": in_folds(clips, taught, classes, seed),
+        "halves": [there, back, round((there + back) / 2, 1)],
+    }
+
+
+def in_folds(clips: SeenClips, taught: Any, classes: int, seed: int) -> float:
+    folds = quick.folds_of(clips.groups, clips.targets.tolist(), quick.FOLDS, seed)
+    return round(sum(accuracy(clips, fold, taught, classes) * len(fold) for fold in folds) / len(clips), 1)
+
+
+def halves(clips: SeenClips) -> tuple[list[int], list[int]]:
+    """Clips of the later groups, and those of the earlier ones: what is tested."""
+    names = sorted(set(clips.groups), key=lambda name: (int(name) if name.isdecimal() else -1, name))
+    early = set(names[: len(names) // 2])
+    indices = range(len(clips))
+    return [i for i in indices if clips.groups[i] not in early], [i for i in indices if clips.groups[i] in early]
+
+
+def accuracy(clips: SeenClips, tested: Sequence[int], taught: Any, classes: int) -> float:
+    """Of a model of all other clips, on these."""
+    out = set(tested)
+    logits = taught(clips.subset([i for i in range(len(clips)) if i not in out]), clips.subset(tested), classes)
+    return round(100 * fmean((logits.argmax(dim=1) == clips.targets[list(tested)]).double().tolist()), 1)
+
+
+def chosen(kinds: Mapping[str, int], seed: int, known: SeenClips, new: SeenClips, classes: int) -> torch.Tensor:
+    return quick.learn(known, kinds, classes, flip=True, seed=seed)(new)
+
+
+def fixed(kinds: Mapping[str, int], choice: Choice, known: SeenClips, new: SeenClips, classes: int) -> torch.Tensor:
+    weights, bias = quick.layer(known, kinds, classes, choice)
+    return torch.from_numpy(new.evidence[:, 0]).double() @ weights + bias
+
+
+if __name__ == "__main__":
+    main()

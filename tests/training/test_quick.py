@@ -1,0 +1,254 @@
+"""The quick recipe: `adafocus train clips/ -o mine`, from a few clips to the file of a model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adafocus_cli import Tagger, weights_file
+from adafocus_cli.cli.app import run
+from adafocus_cli.evaluation.data import Dataset, Sample
+from adafocus_cli.flops import cost_of
+from adafocus_cli.models.taught import Taught
+from adafocus_cli.nn.movement import Movement
+from adafocus_cli.training import quick
+from adafocus_cli.training.quick import SeenClips, folds_of, learn
+from tests.clips import cut_off, numbered_clip
+
+SMALL = replace(Taught.published, frame_area=96 * 96)  # a fifth of the cost
+KINDS = {"things": 6, "changes": 6, "shares": 6, "centred": 6, "ways": 6, "anywhere": 6}
+
+
+def train(*arguments: object) -> int:
+    return run(["train", *map(str, arguments), "--workers", "0", "-q"])
+
+
+@pytest.fixture(scope="session")
+def taught_run(made_videos, tmp_path_factory):
+    """The folder of a run of eight videos, which are beside it."""
+    top = tmp_path_factory.mktemp("quick")
+    shutil.copytree(made_videos, top / "videos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        patch.setattr(Taught, "published", SMALL)
+        assert train("videos", "-o", "mine", "--folds", 2) == 0
+    return top / "mine"
+
+
+@pytest.fixture
+def mine(taught_run, tmp_path, monkeypatch):
+    """A copy of it, in the current folder."""
+    shutil.copytree(taught_run.parent, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr(Taught, "published", SMALL)
+    return tmp_path / "copy" / "mine"
+
+
+@pytest.fixture
+def clips_seen(monkeypatch):
+    """The indices of the clips that are decoded and seen."""
+    seen: list[int] = []
+    see = quick.EvidenceJob.see
+
+    def counted(job, index):
+        seen.append(index)
+        return see(job, index)
+
+    monkeypatch.setattr(quick.EvidenceJob, "see", counted)
+    return seen
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "folds.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def clips_of(evidence: torch.Tensor, targets: torch.Tensor) -> SeenClips:
+    names = tuple(map(str, range(len(targets))))
+    return SeenClips(evidence.half().numpy(), targets, names, names, {})
+
+
+def test_without_options_a_few_clips_become_a_model_that_tags(taught_run):
+    about = weights_file.read_about(taught_run / "model.safetensors")
+    assert (about.spec.family, about.labels, about.name) == ("taught", ("high", "low"), "mine")
+    facts = json.loads(about.training)
+    rows = rows_of(taught_run)
+    right = sum(row["label"] == row["answer"] for row in rows) / len(rows)
+    assert (facts["recipe"], facts["cross-validation"]["accuracy"]) == ("quick", right)
+    assert len(rows) == 8
+    result = Tagger.load(taught_run / "model.safetensors", device="cpu").tag_video(
+        taught_run.parent / "videos/low/0.mp4", min_score=0
+    )
+    assert {tag.label for tag in result.labels} == {"high", "low"}
+    assert (taught_run / "model.safetensors").stat().st_size < 1 << 20
+
+
+def test_it_sees_in_training_what_it_sees_when_it_tags(taught_run):
+    tagger = Tagger.load(taught_run / "model.safetensors", device="cpu")
+    path = taught_run.parent / "videos/low/0.mp4"
+    spec = replace(SMALL, glance=quick.spec_for(2).glance)
+    cache = quick.EvidenceCache(taught_run / "evidence", spec)
+    kept = torch.from_numpy(cache.get(quick.hash_of(Sample(str(path), "low")))).float()[0]
+    logits = tagger.tag_video(path).logits
+    with torch.inference_mode():
+        expected = tagger.family.answer(tagger.family.all_evidence(kept[None]))[0]
+    assert torch.from_numpy(logits).allclose(expected, atol=0.02)
+
+
+def test_with_more_clips_only_these_are_decoded(mine, clips_seen):
+    before = (mine / "model.safetensors").read_bytes()
+    numbered_clip(Path("videos/low/9.mp4"), frames=6, first_number=77, size=(96, 80))
+    assert train("videos", "-o", "mine", "--folds", 2) == 0
+    assert len(clips_seen) == 1
+    assert len(rows_of(mine)) == 9
+    assert (mine / "model.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_run_that_was_killed_is_resumed_to_the_same_file(lost, mine, clips_seen):
+    model, rows = (mine / "model.safetensors").read_bytes(), rows_of(mine)
+    for name in ("model.safetensors", "folds.csv"):
+        (mine / name).unlink()
+    for path in sorted((mine / "evidence").iterdir())[:lost]:
+        path.unlink()
+    assert run(["train", "--resume", "mine", "--workers", "0", "-q"]) == 0
+    assert len(clips_seen) == lost
+    assert ((mine / "model.safetensors").read_bytes(), rows_of(mine)) == (model, rows)
+
+
+def test_clips_of_a_group_are_tested_together(mine):
+    """Videos 0 and 2 of both classes are one group, 1 and 3 the other."""
+    for label in ("high", "low"):
+        for number in range(4):
+            clip = Path(f"videos/{label}/{number}.mp4")
+            clip.rename(clip.with_name(f"{number}_day{number % 2}.mp4"))
+    assert train("videos", "-o", "mine", "--group", r"day(\d)") == 0
+    folds = {row["path"][-5]: set() for row in rows_of(mine)}
+    for row in rows_of(mine):
+        folds[row["path"][-5]].add(row["fold"])
+    assert sorted(map(sorted, folds.values())) == [["1"], ["2"]]
+    about = weights_file.read_about(mine / "model.safetensors")
+    assert json.loads(about.training)["cross-validation"]["groups"] == r"day(\d)"
+
+
+def test_validation_clips_of_ones_own_say_how_right_the_model_is(mine, clips_seen):
+    shutil.copytree("videos", "test")
+    assert train("videos", "--val", "test", "-o", "mine") == 0
+    assert clips_seen == []  # they are the same clips
+    assert json.loads(weights_file.read_about(mine / "model.safetensors").training)["accuracy"] >= 0.5
+
+
+def test_a_group_on_both_sides_of_a_split_is_told_of(mine, capsys):
+    shutil.copytree("videos", "test")
+    assert run(["train", "videos", "--val", "test", "-o", "mine", "--workers", "0", "--group", "folder"]) == 0
+    assert "clips of 'high' (2 groups in all) are in both training and validation" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_read_is_left_out(mine, capsys):
+    cut_off(Path("videos/low/2.mp4"), 0.1)
+    assert run(["train", "videos", "-o", "mine", "--workers", "0"]) == 3
+    assert "1 videos could not be read and were left out" in capsys.readouterr().err
+    assert len(rows_of(mine)) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--recipe", "quick", "--epochs", "3"), "--epochs does not apply to recipe quick"),
+        (("--recipe", "v2", "--folds", "3"), "--folds is for recipe quick, not v2"),
+        (("--group", "day"), "--group day finds nothing in"),
+        (("--group", "(", "--folds", "3"), "--group ( is not a regular expression"),
+        (("--group", "videos"), "all clips are of the group 'videos'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message, mine, capsys):
+    assert run(["train", "videos", "-o", "mine", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_video_costs_less_than_4_gmacs():
+    assert 2 < sum(cost_of(Taught.published).stages.values()) < 4
+
+
+def test_groups_are_told_by_a_column_a_folder_or_the_path():
+    samples = (Sample("a/ann/1_s3.mp4", "wave", cells=(("who", "x"),)), Sample("a/bob/2_s4.mp4", "wave"))
+    dataset = Dataset(samples, "list.csv")
+    assert dataset.groups("who") == ("x", "")
+    assert dataset.groups("folder") == ("ann", "bob")
+    assert dataset.groups(r"s(\d)") == ("3", "4")
+    assert dataset.groups(r"s\d") == ("s3", "s4")
+
+
+def test_folds_keep_groups_together_and_classes_apart():
+    groups = [f"recording {index // 4}" for index in range(40)]
+    targets = [index % 4 for index in range(40)]
+    folds = folds_of(groups, targets, 5, seed=0)
+    assert sorted(index for fold in folds for index in fold) == list(range(40))
+    assert all(len({groups[index] for index in fold}) == 2 for fold in folds)
+    assert all(sorted(targets[index] for index in fold) == [0, 0, 1, 1, 2, 2, 3, 3] for fold in folds)
+
+
+def test_what_cannot_be_learnt_is_not_claimed():
+    """A layer with as many numbers as clips remembers all of them; its scores are of clips that it had not seen."""
+    chance = torch.Generator().manual_seed(0)
+    clips = clips_of(torch.randn(60, 2, 36, generator=chance), torch.arange(60) % 3)
+    answers = learn(clips, KINDS, 3, flip=True, seed=0)
+    assert answers.accuracy < 0.6
+    assert answers(clips).softmax(dim=1).amax(dim=1).mean() < 0.75
+
+
+def test_what_can_be_learnt_is():
+    chance = torch.Generator().manual_seed(0)
+    evidence, targets = torch.randn(60, 2, 36, generator=chance), torch.arange(60) % 3
+    evidence[..., 20:23] += 4 * torch.eye(3)[targets][:, None]
+    answers = learn(clips_of(evidence, targets), KINDS, 3, flip=True, seed=0)
+    fresh = torch.randn(60, 2, 36, generator=chance)
+    fresh[..., 20:23] += 4 * torch.eye(3)[targets][:, None]
+    assert (answers(clips_of(fresh, targets)).argmax(dim=1) == targets).double().mean() > 0.9
+
+
+def test_mirrored_clips_are_left_out_where_left_and_right_are_classes():
+    chance = torch.Generator().manual_seed(0)
+    targets = torch.arange(60) % 2
+    evidence = torch.randn(60, 2, 36, generator=chance) / 2
+    side = (2 * targets - 1).float()[:, None]
+    evidence[:, 0, 18:] += side
+    evidence[:, 1, 18:] -= side
+    answers = learn(clips_of(evidence, targets), KINDS, 2, flip=True, seed=0)
+    assert not answers.choice.mirrored
+    assert answers.accuracy == 1.0
+
+
+@pytest.mark.parametrize(("step", "direction"), [((0, 3), 0), ((3, 0), 2), ((0, -3), 4), ((-3, 0), 6)])
+def test_what_moves_is_told_with_its_direction(step, direction):
+    """A piece of a picture moves over one that stands still; x to the right, y down."""
+    chance = np.random.default_rng(0)
+    scene, thing = chance.random((96, 96)), chance.random((24, 24))
+    pairs = []
+    for number in range(8):
+        first, second = scene.copy(), scene.copy()
+        top, left = 36 + (number - 4) * step[0], 36 + (number - 4) * step[1]
+        first[top : top + 24, left : left + 24] = thing
+        second[top + step[0] : top + step[0] + 24, left + step[1] : left + step[1] + 24] = thing
+        pairs.append(np.stack((first, second)))
+    ways = Movement()(torch.from_numpy(np.stack(pairs)).float()[None])[2]
+    small_level = ways.view(2, 8, 8, 36)[0]  # levels, parts of the clip, directions, cells
+    assert int(small_level.sum(dim=(0, 2)).argmax()) == direction
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16, 100, 5000])
+def test_the_frames_of_pairs_are_in_the_video(count):
+    with torch.device("meta"):
+        frames = Taught(Taught.published).plan(count).frames
+    assert len(frames) == 48
+    assert all(0 <= first <= second < count for first, second in zip(frames[::2], frames[1::2], strict=True))
+    assert all(
+        first < second <= first + 6 for first, second in zip(frames[::2], frames[1::2], strict=True) if count > 1
+    )
