@@ -274,7 +274,7 @@ def assert_no_children(parent):
         (["plain.mp4", "--labels", "jester"], 1, "has 27 names, but the model answers 200 classes"),
         (["plain.mp4", "--labels", "none.txt"], 2, "cannot read label list none.txt"),
         (["plain.mp4", "--device", "cuda:7"], 1, "device cuda:7 is not there"),
-        (["plain.mp4", "--device", "tpu"], 2, "'tpu' is not a device"),
+        (["plain.mp4", "--device", "tpu"], 2, "--device tpu is not a device"),
         (
             ["plain.mp4", "--max-gmacs", "0.001"],
             2,

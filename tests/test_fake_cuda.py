@@ -141,9 +141,9 @@ def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkey
         model = model_of(recipe.family, **sizes).to(DEVICE)
         frames = torch.zeros(3, len(model.plan(100).frames), *model.spec.framing.shape, dtype=torch.uint8)
         batch = TrainingBatch(frames, torch.zeros(3, dtype=torch.int64), {})
-        loader = SimpleNamespace(steps=1, training=lambda stage, epoch: [batch], validation=lambda: [batch])
+        loader = SimpleNamespace(steps=1, training=lambda *_: [batch], validation=lambda *_: [batch])
         fit = Fit(
-            run=SimpleNamespace(settings=TrainingSettings(data="", recipe=recipe.name)),
+            run=SimpleNamespace(settings=TrainingSettings(data="", recipe=recipe.name), pieces_of=lambda number: 1),
             model=model,
             loader=loader,
             folder=None,
@@ -157,7 +157,7 @@ def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkey
         )
         at = fit._begin(number, recipe.usual[number])
         tally, _ = fit._learn(at, 0)
-        fit._validate()
+        fit._validate(1)
     learned = [parameter for group in at.optimizer.param_groups for parameter in group["params"]]
     assert learned
     assert {tensor.device for tensor in (*learned, *tally.sums.values(), *sums)} == {DEVICE}

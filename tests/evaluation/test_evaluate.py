@@ -81,7 +81,7 @@ def test_nothing_that_can_be_tagged_is_an_error(evaluate, tmp_path):
     (tmp_path / "list.csv").write_text("bad.mp4,Futsal\n")
     done = evaluate(tmp_path / "list.csv")
     assert (done.code, done.out) == (1, "")
-    assert "none of the 1 videos could be tagged; the first: " in done.err
+    assert "none of 1 video could be tagged; the first: " in done.err
 
 
 def test_a_split_list_on_extracted_frames(evaluate, tmp_path):
@@ -127,8 +127,8 @@ def test_leaving_early(evaluate, clips, weights_of, tmp_path, monkeypatch):
         (["{clips}", "-o", "out.mp4"], 2, "out.mp4 is an input or has the name of a video, and would be overwritten"),
         (["{other}", "-o", "{other}"], 2, "other.txt is an input or has the name of a video"),
         (["{clips}", "-o", "a.png", "--confusion", "a.png"], 2, "a.png cannot hold both"),
-        (["{clips}", "--policy", "best"], 2, "'best' is not one of"),
-        (["{clips}", "--limit", "0"], 2, "should be greater than or equal to 1"),
+        (["{clips}", "--policy", "best"], 2, "--policy best is not allowed; give learned"),
+        (["{clips}", "--limit", "0"], 2, "--limit 0 is not allowed; give a whole number of at least 1"),
         (["{clips}", "--labels", "jester"], 1, "has 27 names, but the model answers 7 classes"),
         (["{clips}", "--labels", "{other}"], 2, "has the class 'Futsal', which the model does not know"),
     ],

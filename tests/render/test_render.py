@@ -168,7 +168,7 @@ def test_what_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path: Pat
 def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = grey_clip(tmp_path / "a.mp4", frames=5)
     monkeypatch.setattr(process, "_absolute", lambda path: "/dev/full")
-    with pytest.raises(AdaFocusError, match=r"cannot write to .*drawn.webm: No space left"):
+    with pytest.raises(AdaFocusError, match=r"cannot write .*drawn.webm: the disk is full; make room"):
         render(str(source), record_of(source, frames=5), output=tmp_path / "drawn.webm")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 

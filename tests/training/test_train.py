@@ -19,6 +19,7 @@ from adafocus_cli.library import download
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import Network, Normalisation
 from adafocus_cli.training.learner import Learner
+from adafocus_cli.training.memory import Fitting
 from adafocus_cli.training.v2 import EndToEnd
 from tests.clips import cut_off
 
@@ -188,6 +189,7 @@ def test_too_little_memory_says_which_batch_fits(train, videos, capsys, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(EndToEnd, "forward", forward)
+    monkeypatch.setattr(Fitting, "pieces", lambda self, model, at_least: (1,))  # as if the trial had fitted
     assert train(videos, "-r", "v2", "--epochs", 1, "-o", "run") == 1
     assert "--batch-size 4 needs more memory than there is; 2 with --accumulate 2" in capsys.readouterr().err
 
