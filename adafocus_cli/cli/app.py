@@ -240,6 +240,7 @@ def _usage_message(error: Exception, arguments: Sequence[str]) -> str:
     if arguments and is_video_name(arguments[0]):
         return f"{message}; to tag a video: adafocus classify {arguments[0]}"
     context = getattr(error, "ctx", None)
+    message = message.replace(". Did you mean ", "; did you mean ").removesuffix("?")
     return f"{message}; see {context.command_path if context else 'adafocus'} --help"
 
 

@@ -50,7 +50,8 @@ class Command(TyperCommand):
             name = f"{parameter.flags[-1]} {parameter.metavar}" if parameter.is_option else parameter.metavar
             return f"{name} is missing; see {ctx.command_path} --help"
         given, settings = self.typed_values(ctx, typed), ctx.meta[SETTINGS]
-        where = f"{parameter.flags[-1]} {given[name]}" if name in given else settings[name].text
+        typed_name = parameter.flags[-1] if parameter.is_option else parameter.metavar
+        where = f"{typed_name} {given[name]}" if name in given else settings[name].text
         return f"{printable(where)} {refusal_of(parameter, error)}"
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -415,7 +415,7 @@ class EpochLines:
         self._bar.show(f"looking at clips · {left} left", done=done, total=clips)
 
     def fold_done(self, fold: int, accuracy: float, clips: int) -> None:
-        self._terminal.note(f"fold {fold}: accuracy {accuracy:.1%} of {clips} clips")
+        self._terminal.note(f"fold {fold}: accuracy {accuracy:.1%} of {counted(clips, 'clip')}")
 
     def epoch_started(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
         self._epoch = f"{stage} {epoch}/{epochs}"

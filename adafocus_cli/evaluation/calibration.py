@@ -306,7 +306,7 @@ class Calibrator:
         if self.steps == 1:
             raise ModelError(
                 f"{family.name} gives one answer a video, so there is no exit to calibrate; choose a model of a family "
-                "with several, such as one without TSM"
+                "with several, such as adafocus-v2"
             )
         self.group = group
         self._law = law_of(family.name, law)

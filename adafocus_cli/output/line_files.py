@@ -280,7 +280,7 @@ class LineFile:
         first = torn.line if torn and torn.end else b""  # what comes out of half a piece may be wrong
         if not (_is_beginning(start, magic) and _is_beginning(first, self.format.beginning)):
             raise UsageError(
-                f"{self.path} was not written by adafocus batch; give another file, or --overwrite to replace it"
+                f"{self.path} was not written by adafocus batch; give another file (batch --overwrite replaces it)"
             )
 
     def lines(self, offset: int = 0) -> Iterator[_Line]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from adafocus_cli.cli.app import app
+from adafocus_cli.cli.app import app, run
 from adafocus_cli.cli.completion import completions
 from adafocus_cli.cli.config import settings_of, variable_of
 from adafocus_cli.cli.parameters import commands_below, parameters_of
@@ -196,3 +196,17 @@ def test_each_shell_has_a_script(shell: str, adafocus: Adafocus) -> None:
     done = adafocus("completion", shell)
     assert done.code == 0
     assert "_ADAFOCUS_COMPLETE" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["completion", "tcsh"], "SHELL tcsh is not allowed; give bash, zsh or fish"),
+        (["classfy"], "'classfy'; did you mean 'classify'; see adafocus --help"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_those_that_are_allowed(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert message in capsys.readouterr().err
