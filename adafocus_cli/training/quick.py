@@ -467,9 +467,11 @@ def _solved(matrix: Tensor, wanted: Tensor, penalties: Sequence[float]) -> list[
 
 def _temperature(answers: Tensor, targets: Tensor) -> float:
     """By what answers are multiplied so that the softmax is right as often as it says."""
-    candidates = torch.logspace(-1, 2, 61, dtype=torch.double).tolist()
-    losses = [float(F.cross_entropy(answers * candidate, targets)) for candidate in candidates]
-    return float(candidates[losses.index(min(losses))])
+    candidates = torch.logspace(-1, 2, 61, dtype=torch.double)
+    logits = (candidates[:, None, None] * answers).flatten(0, 1)
+    losses = F.cross_entropy(logits, targets.repeat(len(candidates)), reduction="none").view(len(candidates), -1)
+    means = losses.mean(dim=1).tolist()
+    return float(candidates[means.index(min(means))])
 
 
 def _least_score(scores: Tensor, right: Tensor) -> float:
