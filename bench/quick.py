@@ -148,7 +148,7 @@ def with_backwards(seeing: Seeing, split: Split, labels: Sequence[str], clips: S
     job: EvidenceJob = seeing.job(split, labels, training=True)[0]
     job = replace(job, clips=Backwards(job.clips), hashes=[f"backwards-{each}"[:40] for each in job.hashes])
     seeing.do(job)
-    evidence = seeing.evidence(job.hashes)
+    evidence = seeing.evidence(job.hashes, job.views)
     return SeenClips(
         evidence=np.concatenate((clips.evidence, evidence)),
         targets=torch.cat((clips.targets, clips.targets + len(labels))),

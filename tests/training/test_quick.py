@@ -144,6 +144,14 @@ def test_validation_clips_of_ones_own_say_how_right_the_model_is(mine, clips_see
     assert json.loads(weights_file.read_about(mine / "model.safetensors").training)["accuracy"] >= 0.5
 
 
+def test_mirrored_clips_are_seen_only_where_they_are_learnt_from(mine):
+    for label, first in (("high", 3000), ("low", 1000)):
+        Path("test", label).mkdir(parents=True)
+        numbered_clip(f"test/{label}/9.mp4", frames=6, first_number=first, size=(96, 80))
+    assert train("videos", "--val", "test", "-o", "mine", "--folds", 2) == 0
+    assert sorted(len(np.load(path)) for path in (mine / "evidence").iterdir()) == [1] * 2 + [2] * 8
+
+
 def test_a_group_on_both_sides_of_a_split_is_told_of(mine, capsys):
     shutil.copytree("videos", "test")
     assert run(["train", "videos", "--val", "test", "-o", "mine", "--workers", "0", "--group", "folder"]) == 0
@@ -169,6 +177,29 @@ def test_a_video_that_cannot_be_read_is_left_out(mine, capsys):
 )
 def test_what_does_not_fit_is_refused(options, message, mine, capsys):
     assert run(["train", "videos", "-o", "mine", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_its_records_of_a_folder_become_a_report(mine):
+    assert run(["batch", "videos/low", "-o", "tags.jsonl", "-w", "mine", "-q", "--min-score", "0"]) == 0
+    assert run(["report", "tags.jsonl", "-o", "report.html", "-q"]) == 0
+    assert "videos/low/3.mp4" in Path("report.html").read_text()
+
+
+def test_its_evaluation_says_that_it_sees_whole_frames(mine, capsys):
+    assert run(["evaluate", "videos", "-w", "mine", "-q"]) == 0
+    assert "mine on videos, with whole frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("calibrate", "videos", "--budgets", "2"), "gives one answer a video, so there is no exit to calibrate"),
+        (("evaluate", "videos", "--policy", "random"), "uses whole frames and has no policy; leave --policy out"),
+    ],
+)
+def test_a_model_without_looks_has_no_exits_and_no_policy(arguments, message, mine, capsys):
+    assert run([*arguments, "-w", "mine"]) in (1, 2)
     assert message in capsys.readouterr().err
 
 
