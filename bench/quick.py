@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--group", help="what belongs together, as for `adafocus train`; for clips in a folder")
     parser.add_argument("--cache", type=Path, required=True, help="folder for what the networks see of the clips")
     parser.add_argument("--clips", type=int, default=20, help="scenes of each class of a world to learn from")
-    parser.add_argument("--test-clips", type=int, default=8, help="scenes of each class of a world to test")
+    parser.add_argument("--test-clips", type=int, default=6, help="scenes of each class of a world to test")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
