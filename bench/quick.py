@@ -8,6 +8,9 @@ halves     the groups in the order of their names, or numbers: learnt from the f
 order      forwards and backwards, as twice the classes: five folds, by groups
 
 Beside it the same linear layer with one kind of evidence: what is there, what changes, what moves.
+
+With `world:motion` in place of FOLDER, `--clips` scenes of each class are learnt from, and `--test-clips` others are
+tested, with textures and shapes that those do not have.
 """
 
 from __future__ import annotations
@@ -26,12 +29,15 @@ import torch
 
 from adafocus_cli.cli.inputs import expand_listed, is_video_name
 from adafocus_cli.evaluation.data import Finder, read
+from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.flops import cost_of
+from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training import quick
 from adafocus_cli.training.clips import ClipSet, TrainingClip
 from adafocus_cli.training.data import Split
 from adafocus_cli.training.quick import Choice, EvidenceCache, EvidenceJob, Seeing, SeenClips
 from adafocus_cli.training.recipes import QUICK, Resources, TrainingSettings
+from adafocus_cli.worlds import world
 
 MOVEMENT = {"shares": 1.0, "centred": 1.0, "ways": 1.0, "anywhere": 0.5}
 BASELINES: Mapping[str, Mapping[str, float]] = {
@@ -43,40 +49,74 @@ BASELINES: Mapping[str, Mapping[str, float]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--group", required=True, help="what belongs together, as for `adafocus train`")
+    parser.add_argument("source", metavar="FOLDER", help="a folder of labelled clips, or a synthetic world")
+    parser.add_argument("--group", help="what belongs together, as for `adafocus train`; for clips in a folder")
     parser.add_argument("--cache", type=Path, required=True, help="folder for what the networks see of the clips")
+    parser.add_argument("--clips", type=int, default=20, help="scenes of each class of a world to learn from")
+    parser.add_argument("--test-clips", type=int, default=6, help="scenes of each class of a world to test")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
+    if arguments.source.startswith(WORLD):
+        of_world(arguments)
+    elif arguments.group is None:
+        parser.error("give --group: random folds of clips that were filmed together are too good to be true")
+    else:
+        of_folder(arguments)
+
+
+def of_folder(arguments: argparse.Namespace) -> None:
     warn = partial(print, flush=True)
     finder = Finder(walk=lambda folder: expand_listed([folder], warn=warn), is_video=is_video_name)
-    dataset = read(arguments.folder, finder=finder)
-    spec = quick.spec_for(len(dataset.classes))
+    dataset = read(arguments.source, finder=finder)
+    seeing, classes = seeing_for(arguments, len(dataset.classes)), len(dataset.classes)
+    split = Split(arguments.source, dataset=dataset, groups=dataset.groups(arguments.group))
+    clips = seeing.see(split, dataset.classes, training=True)
+    show({"clips": len(clips), "gmacs of 16:9": round(sum(cost_of(seeing.spec).stages.values()), 3)})
+    ways = all_ways(seeing.spec, arguments.seeds)
+    for name, (seed, taught) in ways.items():
+        show({name: figures(clips, taught, classes, seed)})
+    both = with_backwards(seeing, split, dataset.classes, clips)
+    for name, (seed, taught) in ways.items():
+        show({f"{name}, order": in_folds(both, taught, 2 * classes, seed)})
+
+
+def of_world(arguments: argparse.Namespace) -> None:
+    labels = world(arguments.source.removeprefix(WORLD)).labels
+    seeing = seeing_for(arguments, len(labels))
+    known, new = (
+        seeing.see(Split(arguments.source, scenes=count * len(labels)), labels, training=training)
+        for count, training in ((arguments.clips, True), (arguments.test_clips, False))
+    )
+    show({"classes": len(labels), "clips": len(known), "tested": len(new)})
+    for name, (_, taught) in all_ways(seeing.spec, arguments.seeds).items():
+        show({name: percent_right(taught(known, new, len(labels)), new.targets)})
+
+
+def seeing_for(arguments: argparse.Namespace, classes: int) -> Seeing:
+    spec = quick.spec_for(classes)
     cache = EvidenceCache(arguments.cache, spec)
     cache.create()
-    settings = TrainingSettings(data=arguments.folder, recipe=QUICK)
-    seeing = Seeing(
+    return Seeing(
         spec=spec,
-        settings=settings,
+        settings=TrainingSettings(data=arguments.source, recipe=QUICK),
         resources=Resources(workers=arguments.workers),
         cache=cache,
         observer=Silent(),
     )
-    split = Split(arguments.folder, dataset=dataset, groups=dataset.groups(arguments.group))
-    clips = seeing.see(split, dataset.classes, training=True)
-    print(json.dumps({"clips": len(clips), "gmacs of 16:9": round(sum(cost_of(spec).stages.values()), 3)}), flush=True)
-    kinds, classes = quick.empty_model(spec).kinds, len(dataset.classes)
-    ways: dict[str, tuple[int, Any]] = {
-        f"quick, seed {n}": (n, partial(chosen, kinds, n)) for n in range(arguments.seeds)
-    }
+
+
+def all_ways(spec: ModelSpec, seeds: int) -> dict[str, tuple[int, Any]]:
+    """The recipe with each seed, and the baselines: a seed, and what answers for new clips after known ones."""
+    kinds = quick.empty_model(spec).kinds
+    ways: dict[str, tuple[int, Any]] = {f"quick, seed {n}": (n, partial(chosen, kinds, n)) for n in range(seeds)}
     for name, mixture in BASELINES.items():
         ways[name] = 0, partial(fixed, kinds, Choice(mixture, 0.1, mirrored=True))
-    for name, (seed, taught) in ways.items():
-        print(json.dumps({name: figures(clips, taught, classes, seed)}), flush=True)
-    both = with_backwards(seeing, split, dataset.classes, clips)
-    for name, (seed, taught) in ways.items():
-        print(json.dumps({f"{name}, order": in_folds(both, taught, 2 * classes, seed)}), flush=True)
+    return ways
+
+
+def show(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
 
 
 class Silent:
@@ -108,7 +148,7 @@ def with_backwards(seeing: Seeing, split: Split, labels: Sequence[str], clips: S
     job: EvidenceJob = seeing.job(split, labels, training=True)[0]
     job = replace(job, clips=Backwards(job.clips), hashes=[f"backwards-{each}"[:40] for each in job.hashes])
     seeing.do(job)
-    evidence = seeing.evidence(job.hashes)
+    evidence = seeing.evidence(job.hashes, job.views)
     return SeenClips(
         evidence=np.concatenate((clips.evidence, evidence)),
         targets=torch.cat((clips.targets, clips.targets + len(labels))),
@@ -145,7 +185,11 @@ def accuracy(clips: SeenClips, tested: Sequence[int], taught: Any, classes: int)
     """Of a model of all other clips, on these."""
     out = set(tested)
     logits = taught(clips.subset([i for i in range(len(clips)) if i not in out]), clips.subset(tested), classes)
-    return round(100 * fmean((logits.argmax(dim=1) == clips.targets[list(tested)]).double().tolist()), 1)
+    return percent_right(logits, clips.targets[list(tested)])
+
+
+def percent_right(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    return round(100 * fmean((logits.argmax(dim=1) == targets).double().tolist()), 1)
 
 
 def chosen(kinds: Mapping[str, int], seed: int, known: SeenClips, new: SeenClips, classes: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from adafocus_cli.errors import printable
 from adafocus_cli.evaluation.calibration import Calibration, Outcome
 from adafocus_cli.evaluation.report import ClassReport, EvaluationReport, EvaluationSetting, Metric
 from adafocus_cli.schema import Failure
+from adafocus_cli.spec import sees_whole_frames
 
 MOST_CLASSES = 25
 _BAR_WIDTH, _MOST_LINES = 28, 16
@@ -42,7 +43,8 @@ def evaluation_layout(report: EvaluationReport, setting: EvaluationSetting, *, s
 
 def _heading(report: EvaluationReport, setting: EvaluationSetting) -> Text:
     text = Text(printable(setting.model.name), style="bold")
-    text.append(f" on {printable(setting.data)}, {_WHERE[setting.policy]}", style="not bold")
+    where = _WHERE["full" if sees_whole_frames(setting.model.family) else setting.policy]
+    text.append(f" on {printable(setting.data)}, {where}", style="not bold")
     return text
 
 

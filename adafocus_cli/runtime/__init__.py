@@ -81,7 +81,7 @@ def _obstacle(model: Family, device: str) -> str:
     if find_spec("openvino") is None:
         return 'OpenVINO is not there: pip install "adafocus-cli[openvino]"'
     if not model.cuts_patches:
-        return "OpenVINO is not given networks over whole clips: take another model"
+        return f"OpenVINO is not given models of family {model.name}, which see whole frames: take another model"
     spec = model.spec
     for network, arch in ((model.glance_net, spec.glance.arch), (model.focus_net, spec.focus.arch)):
         if not isinstance(network, MobileNetV2 | EfficientNetLite | ResNet):

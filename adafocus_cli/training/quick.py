@@ -93,7 +93,8 @@ def empty_model(spec: ModelSpec) -> Taught:
 
 
 class EvidenceCache:
-    """Files of what the networks see of a clip and of the mirrored clip: half precision (views, numbers)."""
+    """Files of what the networks see of a clip, and of the mirrored clip where it is learnt from: half precision
+    (views, numbers)."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self._folder = folder
@@ -106,8 +107,9 @@ class EvidenceCache:
     def create(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def has(self, clip: str) -> bool:
-        return self.path(clip).is_file()
+    def has(self, clip: str, views: int) -> bool:
+        path = self.path(clip)
+        return path.is_file() and len(np.load(path, mmap_mode="r")) >= views
 
     def put(self, clip: str, evidence: np.ndarray) -> None:
         try:
@@ -144,6 +146,8 @@ class EvidenceJob:
     spec: ModelSpec
     cache: EvidenceCache
     moment: tuple[int, ...]
+    views: int
+    """Two with the mirrored clip."""
 
     @cached_property
     def _model(self) -> Taught:
@@ -161,7 +165,8 @@ class EvidenceJob:
             return next(iter(clip.unreadable.values()))
         pixels = torch.from_numpy(np.ascontiguousarray(clip.pixels))[None]
         self._model.glance_net.pixels_at_once = 1  # frame by frame, as a processor likes it
-        views = [self._model.glance(self._model.normalised(some)) for some in (pixels, pixels.flip(3).contiguous())]
+        wanted = (pixels, pixels.flip(3).contiguous())[: self.views]
+        views = [self._model.glance(self._model.normalised(some)) for some in wanted]
         self.cache.put(self.hashes[index], torch.cat(views).half().numpy())
         return None
 
@@ -221,22 +226,22 @@ class Seeing:
             first = next(iter(failed.values()))
             raise AdaFocusError(f"none of the {len(targets)} videos can be read; such as: {first}")
         return SeenClips(
-            evidence=self.evidence([job.hashes[index] for index in left]),
+            evidence=self.evidence([job.hashes[index] for index in left], job.views),
             targets=torch.tensor([targets[index] for index in left]),
             groups=tuple(groups[index] for index in left),
             names=tuple(names[index] for index in left),
             unreadable={names[i]: failed[clip] for i, clip in enumerate(job.hashes) if clip in failed},
         )
 
-    def evidence(self, clips: Sequence[str]) -> np.ndarray:
+    def evidence(self, clips: Sequence[str], views: int) -> np.ndarray:
         """All of it, of clips by their hashes: half precision (clips, views, numbers)."""
         model = empty_model(self.spec)
-        kept = (torch.from_numpy(self.cache.get(clip)).float() for clip in clips)
-        return np.stack([model.all_evidence(views).half().numpy() for views in kept])
+        kept = (torch.from_numpy(self.cache.get(clip)[:views]).float() for clip in clips)
+        return np.stack([model.all_evidence(seen).half().numpy() for seen in kept])
 
     def do(self, job: EvidenceJob) -> dict[str, str]:
         """Sees the clips of which nothing is kept; those that cannot be read, by their hashes, and why."""
-        due = [index for index, clip in enumerate(job.hashes) if not self.cache.has(clip)]
+        due = [index for index, clip in enumerate(job.hashes) if not self.cache.has(clip, job.views)]
         due = list({job.hashes[index]: index for index in reversed(due)}.values())[::-1]  # a copy is the same clip
         failed: dict[str, str] = {}
         for done, (index, reason) in enumerate(self._seen(job, due), 1):
@@ -250,13 +255,14 @@ class Seeing:
     ) -> tuple[EvidenceJob, list[int], Sequence[str], list[str]]:
         """What is to be seen of a split, and of each clip its class, group and name."""
         planned, moment = PlannedFrames(self.spec), (0, 0) if training else ()
+        views = 2 if training and self.settings.flip else 1
         if split.dataset is None:
             name, count = split.source.removeprefix(WORLD), split.scenes
             clips = SceneClips(name, not training, count, planned, self.settings.seed, balanced=True)
             targets = [index % len(labels) for index in range(count)]
             names = [f"{split.source}#{index}" for index in range(count)]
             hashes = [hashlib.sha256(repr((scene, moment, self.settings.seed)).encode()).hexdigest() for scene in names]
-            return EvidenceJob(clips, hashes, self.spec, self.cache, moment), targets, names, names
+            return EvidenceJob(clips, hashes, self.spec, self.cache, moment, views), targets, names, names
         samples = split.dataset.samples
         targets = [target[0] for target in split.dataset.indices(labels)]
         files = FileClips(
@@ -266,7 +272,7 @@ class Seeing:
             decoder=self.resources.decoder,
             limits=Limits(seconds=self.resources.decode_timeout),
         )
-        job = EvidenceJob(files, [_hash_or_path(sample) for sample in samples], self.spec, self.cache, ())
+        job = EvidenceJob(files, [_hash_or_path(sample) for sample in samples], self.spec, self.cache, (), views)
         return job, targets, split.groups or [sample.path for sample in samples], [s.path for s in samples]
 
     def _seen(self, job: EvidenceJob, due: Sequence[int]) -> Iterator[tuple[int, str | None]]:
@@ -467,9 +473,11 @@ def _solved(matrix: Tensor, wanted: Tensor, penalties: Sequence[float]) -> list[
 
 def _temperature(answers: Tensor, targets: Tensor) -> float:
     """By what answers are multiplied so that the softmax is right as often as it says."""
-    candidates = torch.logspace(-1, 2, 61, dtype=torch.double).tolist()
-    losses = [float(F.cross_entropy(answers * candidate, targets)) for candidate in candidates]
-    return float(candidates[losses.index(min(losses))])
+    candidates = torch.logspace(-1, 2, 61, dtype=torch.double)
+    logits = (candidates[:, None, None] * answers).flatten(0, 1)
+    losses = F.cross_entropy(logits, targets.repeat(len(candidates)), reduction="none").view(len(candidates), -1)
+    means = losses.mean(dim=1).tolist()
+    return float(candidates[means.index(min(means))])
 
 
 def _least_score(scores: Tensor, right: Tensor) -> float:

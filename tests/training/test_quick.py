@@ -22,7 +22,7 @@ from adafocus_cli.training import quick
 from adafocus_cli.training.quick import SeenClips, folds_of, learn
 from tests.clips import cut_off, numbered_clip
 
-SMALL = replace(Taught.published, frame_area=96 * 96)  # a fifth of the cost
+SMALL = replace(Taught.published, glance_frames=16, focus_frames=4, frame_area=64 * 64)  # a fortieth of the cost
 KINDS = {"things": 6, "changes": 6, "shares": 6, "centred": 6, "ways": 6, "anywhere": 6}
 
 
@@ -111,15 +111,14 @@ def test_with_more_clips_only_these_are_decoded(mine, clips_seen):
     assert (mine / "model.safetensors").read_bytes() != before
 
 
-@pytest.mark.parametrize("lost", [0, 3])
-def test_a_run_that_was_killed_is_resumed_to_the_same_file(lost, mine, clips_seen):
+def test_a_run_that_was_killed_is_resumed_to_the_same_file(mine, clips_seen):
     model, rows = (mine / "model.safetensors").read_bytes(), rows_of(mine)
     for name in ("model.safetensors", "folds.csv"):
         (mine / name).unlink()
-    for path in sorted((mine / "evidence").iterdir())[:lost]:
+    for path in sorted((mine / "evidence").iterdir())[:3]:
         path.unlink()
     assert run(["train", "--resume", "mine", "--workers", "0", "-q"]) == 0
-    assert len(clips_seen) == lost
+    assert len(clips_seen) == 3
     assert ((mine / "model.safetensors").read_bytes(), rows_of(mine)) == (model, rows)
 
 
@@ -140,9 +139,17 @@ def test_clips_of_a_group_are_tested_together(mine):
 
 def test_validation_clips_of_ones_own_say_how_right_the_model_is(mine, clips_seen):
     shutil.copytree("videos", "test")
-    assert train("videos", "--val", "test", "-o", "mine") == 0
+    assert train("videos", "--val", "test", "-o", "mine", "--folds", 2) == 0
     assert clips_seen == []  # they are the same clips
     assert json.loads(weights_file.read_about(mine / "model.safetensors").training)["accuracy"] >= 0.5
+
+
+def test_mirrored_clips_are_seen_only_where_they_are_learnt_from(mine):
+    for label, first in (("high", 3000), ("low", 1000)):
+        Path("test", label).mkdir(parents=True)
+        numbered_clip(f"test/{label}/9.mp4", frames=6, first_number=first, size=(96, 80))
+    assert train("videos", "--val", "test", "-o", "mine", "--folds", 2) == 0
+    assert sorted(len(np.load(path)) for path in (mine / "evidence").iterdir()) == [1] * 2 + [2] * 8
 
 
 def test_a_group_on_both_sides_of_a_split_is_told_of(mine, capsys):
@@ -153,8 +160,8 @@ def test_a_group_on_both_sides_of_a_split_is_told_of(mine, capsys):
 
 def test_a_video_that_cannot_be_read_is_left_out(mine, capsys):
     cut_off(Path("videos/low/2.mp4"), 0.1)
-    assert run(["train", "videos", "-o", "mine", "--workers", "0"]) == 3
-    assert "1 videos could not be read and were left out" in capsys.readouterr().err
+    assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "2"]) == 3
+    assert "1 video could not be read and were left out" in capsys.readouterr().err
     assert len(rows_of(mine)) == 7
 
 
@@ -170,6 +177,29 @@ def test_a_video_that_cannot_be_read_is_left_out(mine, capsys):
 )
 def test_what_does_not_fit_is_refused(options, message, mine, capsys):
     assert run(["train", "videos", "-o", "mine", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_its_records_of_a_folder_become_a_report(mine):
+    assert run(["batch", "videos/low", "-o", "tags.jsonl", "-w", "mine", "-q", "--min-score", "0"]) == 0
+    assert run(["report", "tags.jsonl", "-o", "report.html", "-q"]) == 0
+    assert "videos/low/3.mp4" in Path("report.html").read_text()
+
+
+def test_its_evaluation_says_that_it_sees_whole_frames(mine, capsys):
+    assert run(["evaluate", "videos", "-w", "mine", "-q"]) == 0
+    assert "mine on videos, with whole frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("calibrate", "videos", "--budgets", "2"), "gives one answer a video, so there is no exit to calibrate"),
+        (("evaluate", "videos", "--policy", "random"), "uses whole frames and has no policy; leave --policy out"),
+    ],
+)
+def test_a_model_without_looks_has_no_exits_and_no_policy(arguments, message, mine, capsys):
+    assert run([*arguments, "-w", "mine"]) in (1, 2)
     assert message in capsys.readouterr().err
 
 
