@@ -88,7 +88,7 @@ class EvidenceGuided(Family):
         frames, boxes = memory["frames"][:, now], memory["boxes"][:, now]
         spoken = evidence.look_logits(
             self.focus_fc(heads.pooled(focused)),
-            evidence.pooled(glance_maps, frames, boxes, self.rule),
+            evidence.box_logits(glance_maps, frames, boxes, self.rule),
             boxes,
             (glance_maps.shape[2], glance_maps.shape[3]),
             self.rule,

@@ -60,7 +60,7 @@ def choose_looks(logits: Tensor, looks: int, rule: Evidence) -> Looks:
     return Looks(*(torch.stack(parts, dim=1) for parts in zip(*regions, strict=True)))
 
 
-def pooled(logits: Tensor, frames: Tensor, boxes: Tensor, rule: Evidence) -> Tensor:
+def box_logits(logits: Tensor, frames: Tensor, boxes: Tensor, rule: Evidence) -> Tensor:
     """What the glance says of each box, the mean of the cells that look into it: → (b, l, c)."""
     height, width = logits.shape[2:4]
     left, top, right, bottom = boxes.unbind(-1)
@@ -104,7 +104,7 @@ def _middle_square(logits: Tensor, rule: Evidence) -> _Look:
     box = logits.new_tensor((x, y, 1 - x, 1 - y), dtype=torch.float32)
     every = torch.arange(frames, device=logits.device).expand(clips, frames)
     boxes = box.expand(clips, frames, 4)
-    surest = pooled(logits, every, boxes, rule).float().softmax(dim=-1).amax(dim=-1).argmax(dim=1)
+    surest = box_logits(logits, every, boxes, rule).float().softmax(dim=-1).amax(dim=-1).argmax(dim=1)
     return surest, boxes[:, 0]
 
 

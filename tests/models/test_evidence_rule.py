@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adafocus_cli.nn.evidence import Evidence, answers, cell_logits, choose_looks, look_logits, pooled
+from adafocus_cli.nn.evidence import Evidence, answers, box_logits, cell_logits, choose_looks, look_logits
 
 RULE = Evidence(background=0.0, centre=0.5)
 CLASSES = 10
@@ -90,14 +90,14 @@ def test_the_glance_says_of_a_box_what_its_cells_say() -> None:
     logits = torch.randn(1, 2, 8, 12, CLASSES)
     box = torch.tensor([[[3 / 12, 2 / 8, 6 / 12, 4 / 8]]])
     torch.testing.assert_close(
-        pooled(logits, torch.tensor([[1]]), box, RULE)[0, 0], logits[0, 1, 2:4, 3:6].mean(dim=(0, 1))
+        box_logits(logits, torch.tensor([[1]]), box, RULE)[0, 0], logits[0, 1, 2:4, 3:6].mean(dim=(0, 1))
     )
 
 
 def test_a_box_between_cells_hears_the_nearest() -> None:
     logits = torch.randn(1, 1, 2, 2, CLASSES)
     box = torch.tensor([[[0.3, 0.3, 0.4, 0.4]]])
-    torch.testing.assert_close(pooled(logits, torch.tensor([[0]]), box, RULE)[0, 0], logits[0, 0, 0, 0])
+    torch.testing.assert_close(box_logits(logits, torch.tensor([[0]]), box, RULE)[0, 0], logits[0, 0, 0, 0])
 
 
 def test_a_label_has_the_score_of_its_best_look_and_names_it() -> None:
