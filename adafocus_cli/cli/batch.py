@@ -136,7 +136,7 @@ BatchWorkers = Annotated[
         min=1,
         show_default="as many as cores",
         rich_help_panel=options.ENGINE,
-        help="Number of videos that are decoded at a time; with Ray, of workers (default: one per GPU or core).",
+        help="Number of videos that are decoded at a time; with Ray, of workers, usually one per GPU or core.",
     ),
 ]
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 HELP = """Tag a camera or a stream as it passes, window by window.
 
-Keeps up with the source: windows for which there is no time are left out and counted. A source that breaks off is \
+Windows are as long as the model wants them, or 4 seconds; --window and --stride say otherwise. Keeps up with the \
+source: windows for which there is no time are left out and counted. A source that breaks off is \
 tried again."""
 
 EXAMPLES = """[bold]Examples[/bold]

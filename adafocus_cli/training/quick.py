@@ -397,7 +397,11 @@ def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: boo
     scores = (answers * temperature).softmax(dim=1).amax(dim=1)
     weights, bias = layer(clips, kinds, classes, choice)
     return LearntLayer(
-        weights * temperature, bias * temperature, choice, _least_score(scores, right), float(right.double().mean())
+        weights=weights * temperature,
+        bias=bias * temperature,
+        choice=choice,
+        min_score=max(_least_score(scores, right), round(1 / classes, 4)),  # what is no likelier than by chance is none
+        accuracy=float(right.double().mean()),
     )
 
 

@@ -5,6 +5,7 @@ Knows nothing of decoding. Every error names the file as it can safely be shown,
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import time
@@ -101,7 +102,8 @@ def check_file(path: str, name: str) -> None:
     try:
         status = os.stat(path)  # noqa: PTH116  (Path would refuse some of the names that os takes)
     except FileNotFoundError:
-        raise problem(name, "there is no such file; check the path") from None
+        reason = "no file matches this pattern" if glob.has_magic(path) else "there is no such file"
+        raise problem(name, f"{reason}; check the path") from None
     except PermissionError:
         raise problem(name, "no permission to read it; change its permissions or those of its folder") from None
     except (OSError, ValueError) as error:

@@ -64,6 +64,8 @@ class LiveSource:
             return cls._of_stdin()
         scheme, separator, _ = text.partition("://")
         scheme = scheme.lower()
+        if scheme == "udp" and not re.search(r":\d+(\D|$)", text.removeprefix("udp://")):
+            raise UsageError(f"{text} has no port; give udp://:PORT, such as udp://:5000")
         if separator and scheme in _PROTOCOLS:
             options = {"protocol_whitelist": _PROTOCOLS[scheme], **_OPTIONS.get(scheme, {})}
             is_web = scheme in ("http", "https")

@@ -128,6 +128,7 @@ def test_a_source_that_is_lost_is_exit_status_3_and_pictures_stay(
         (("0", "--format", "table"), "needs a terminal"),
         (("0", "-o", "clip.mp4"), "clip.mp4"),
         (("ftp://x", "-q"), "is not a source of live video"),
+        (("udp://foo", "-q"), "udp://foo has no port; give udp://:PORT"),
     ],
 )
 def test_wrong_usage_is_said_before_anything_is_loaded(
