@@ -6,6 +6,7 @@ import os
 
 # One thread for each process: they run side by side. It has to be said before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SVT_LOG", "0")  # read once, when the first clip of AV1 is made
 
 from collections.abc import Callable, Iterator
 from functools import cache

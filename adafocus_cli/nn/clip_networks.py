@@ -85,7 +85,10 @@ class ClipNet(nn.Module):
         """How long the maps of so many frames are after the part of that name."""
         stride = 1 << len(self.halvings.intersection(self._names(last)[0]))
         if frames % stride:
-            raise ModelError(f"the network sees {stride} frames as one after {last}, not a divisor of {frames}")
+            raise ModelError(
+                f"{frames} frames do not fit: the network sees {stride} as one after {last}; "
+                f"give a multiple of {stride}"
+            )
         return frames // stride
 
     def _names(self, last: str) -> tuple[list[str], list[str]]:

@@ -68,10 +68,11 @@ def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> T
         run = TrainingRun(
             settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command, pieces=pieces
         )
-        if processes.first:
-            RunFolder(context.folder).begin(run, data.validation.dataset)
-            if run.spec.backbone is not None:
-                RunFolder(context.folder).copy_backbone(settings, run.spec)
+        with processes.first_before_others():  # which write into its folder
+            if processes.first:
+                RunFolder(context.folder).begin(run, data.validation.dataset)
+                if run.spec.backbone is not None:
+                    RunFolder(context.folder).copy_backbone(settings, run.spec)
         clips = f"{len(data.training)} clips for training, {len(data.validation)} for validation"
         context.notify(f"{model.name} on {device}: {len(data.labels)} classes, {clips}; {epochs}")
         return _fit(run, model, data, context, processes, device)

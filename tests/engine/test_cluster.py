@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -180,16 +181,27 @@ def test_machines_that_join_get_workers_and_those_that_leave_give_their_videos_b
             assert time.monotonic() < end, "no worker has joined"
             time.sleep(0.05)
 
+    joined, left = threading.Event(), threading.Event()
+
     def paths():
         yield from videos[:6]
-        await_workers(1)
-        joined = two_nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
-        await_workers(3)
+        joined.wait(120)
         yield from videos[6:18]
-        two_nodes.remove_node(joined, allow_graceful=False)
+        left.wait(120)
         yield from videos[18:]
 
-    found = list(run(made, paths(), "ray", two_nodes.address, workers=None))
+    with ThreadPoolExecutor() as pool:  # Ray adds machines in the main thread only
+        running = pool.submit(lambda: list(run(made, paths(), "ray", two_nodes.address, workers=None)))
+        try:
+            await_workers(1)
+            machine = two_nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
+            await_workers(3)
+            joined.set()
+            two_nodes.remove_node(machine, allow_graceful=False)
+        finally:
+            joined.set()
+            left.set()
+        found = running.result()
     assert Counter(map(path_in, found)) == Counter(videos)
     assert {result.status for result in found} == {"ok"}
 

@@ -131,7 +131,7 @@ def test_frames_of_another_size_are_whole():
         (["world:ocean"], "there is no world 'ocean'; choose one of motion, "),
         (["world:motion", "--root", "."], "--root is for lists, and world:motion is a synthetic world"),
         (["world:motion"], "world:motion has the class 'camera pans left', which the model does not know"),
-        (["world:motion", "--seed", "-1"], "should be greater than or equal to 0"),
+        (["world:motion", "--seed", "-1"], "--seed -1 is not allowed; give a whole number of at least 0"),
     ],
 )
 def test_mistakes_are_one_line_with_the_next_step(evaluate, arguments, complaint):

@@ -67,5 +67,5 @@ def test_divided_anywhere_and_with_nothing_between_it_is_the_whole_network_bit_b
 def test_a_place_that_is_not_there_is_named():
     with pytest.raises(ModelError, match="'res9' is not a part of the network; give one of stem, res2, res3, res4"):
         build(around(small("slow_r50"), insertion="res9", compression=4.0))
-    with pytest.raises(ModelError, match="sees 4 frames as one after res4, and 18 is no multiple"):
+    with pytest.raises(ModelError, match="18 frames do not fit: the network sees 4 as one after res4; give a mul"):
         build(around(small("r3d_18"), insertion="res4", compression=4.0, frames=18))
