@@ -22,7 +22,13 @@ from adafocus_cli.benchmark.interleaved import OnProgress, SecondsByPart, TimedT
 from adafocus_cli.benchmark.model_only import measure_model_only
 from adafocus_cli.benchmark.report import BenchReport, BenchSetting, Row
 from adafocus_cli.benchmark.videos import make_video
-from adafocus_cli.diagnose.checks import DECODERS, computes_in_bf16, describe_machine, find_accelerators
+from adafocus_cli.diagnose.checks import (
+    DECODER_MODULES,
+    DECODERS,
+    computes_in_bf16,
+    describe_machine,
+    find_accelerators,
+)
 from adafocus_cli.engine.local import tag_as_they_come
 from adafocus_cli.errors import AdaFocusError, DeviceError
 from adafocus_cli.flops import cost_of
@@ -34,7 +40,6 @@ from adafocus_cli.video.process import VideoProcess
 
 _MADE_SECONDS, _MADE_TIMES = 10, 8
 _MOST_DECODED, _MOST_TAGGED = 5, 50
-_MODULES = {"pyav": "av", "decord": "decord"}
 _RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 
@@ -140,7 +145,7 @@ def _describe_setting(model: BenchModel, tagger: ClipTagger, load: float | None,
 
 def readers(paths: Sequence[str], family: Family, stack: ExitStack) -> list[TimedTask]:
     """A task for every installed decoder, in a process that ends with the stack."""
-    there = [decoder for decoder in DECODERS if find_spec(_MODULES[decoder])]
+    there = [decoder for decoder in DECODERS if find_spec(DECODER_MODULES[decoder])]
     return [_reader(stack.enter_context(VideoProcess(decoder=decoder)), decoder, paths, family) for decoder in there]
 
 

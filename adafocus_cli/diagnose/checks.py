@@ -176,7 +176,7 @@ def _torch_kernels() -> str | None:
 
 DecoderName = Literal["pyav", "decord"]
 DECODERS: tuple[DecoderName, ...] = ("pyav", "decord")
-_MODULES = {"pyav": "av", "decord": "decord"}
+DECODER_MODULES = {"pyav": "av", "decord": "decord"}
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def check_codecs() -> tuple[CodecCheck, ...]:
 
 
 def _try(process: VideoProcess, name: str, path: Path) -> str:
-    if find_spec(_MODULES[name]) is None:
+    if find_spec(DECODER_MODULES[name]) is None:
         return "not installed"
     try:
         video = process.open(str(path))

@@ -46,8 +46,8 @@ def draw_confusion(confusion: Confusion) -> Image.Image:
     count = len(confusion.labels)
     cell = _side_of_cell(count)
     size = max(10, min(16, cell - 2))
-    names = {name: font_for(name, size) for name in _names(confusion)}
-    left = math.ceil(max(font.getlength(name) for name, font in names.items())) + 2 * _MARGIN
+    names = [(name, font_for(name, size)) for name in _names(confusion)]
+    left = math.ceil(max(font.getlength(name) for name, font in names)) + 2 * _MARGIN
     font = font_for(_CAPTION, size)
     top = left + _MARGIN
     width = max(left + count * cell + _MARGIN, math.ceil(font.getlength(_CAPTION)) + 2 * _MARGIN)
@@ -55,8 +55,7 @@ def draw_confusion(confusion: Confusion) -> Image.Image:
     pen = ImageDraw.Draw(image)
     pen.text((_MARGIN, _MARGIN / 2), _CAPTION, _FAINT, font)
     _draw_cells(pen, confusion, left, top, cell)
-    for index, name in enumerate(_names(confusion)):
-        font = names[name]
+    for index, (name, font) in enumerate(names):
         middle = index * cell + cell // 2
         pen.text((left - _MARGIN / 2, top + middle), name, _INK, font, anchor="rm")
         _draw_upright(image, name, font, left + middle, top - _MARGIN // 2)

@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from adafocus_cli.errors import ModelError
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.pixels import crop, normalised, resize, sample
@@ -154,23 +155,25 @@ class Family(nn.Module, ABC):
 
     # Published checkpoints.
 
-    @classmethod
-    @abstractmethod
-    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether a checkpoint with these published names (and shapes) is one of this family."""
+    # Of published checkpoints; a family without any leaves these as they are.
 
     @classmethod
-    @abstractmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether a checkpoint with these published names (and shapes) is one of this family."""
+        return False
+
+    @classmethod
     def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
         """The spec as far as the tensors tell it; the patch size is not among them.
 
         A `ModelError` goes on where the file's name leaves off: it is of this family, but cannot be used.
         """
+        raise ModelError(f"cannot be a published checkpoint of {cls.name}: none are published")
 
     @staticmethod
-    @abstractmethod
     def published_name(name: str) -> str:
         """The name in a published checkpoint of the tensor that this model calls `name`."""
+        return name
 
 
 def in_groups(steps: int, group: int | None) -> list[range]:

@@ -7,12 +7,9 @@ that speaks best for it (`nn/evidence.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from adafocus_cli.errors import ModelError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame, in_groups
 from adafocus_cli.nn import evidence, heads
 from adafocus_cli.spec import OF_LITE, ModelSpec, Network
@@ -101,17 +98,3 @@ class EvidenceGuided(Family):
         """Those that speak for it by themselves, and the best in any case."""
         spoken = memory["spoken"][:, label]
         return tuple(((spoken >= 0) | (spoken == spoken.max())).nonzero().flatten().tolist())
-
-    # Its networks come from packages; nothing was published that could be read.
-
-    @classmethod
-    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
-        return False
-
-    @classmethod
-    def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        raise ModelError(f"cannot be a published checkpoint of {cls.name}: none are published")
-
-    @staticmethod
-    def published_name(name: str) -> str:
-        return name

@@ -7,13 +7,11 @@ weights: how the attention calculates (`nn/compression.py`), where it sits and w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from adafocus_cli.errors import ModelError
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.shared import WholeClip
 from adafocus_cli.nn.compression import FeatureCompression
@@ -91,16 +89,6 @@ class SFC(WholeClip):
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "the one turn takes looks"
         return self.answer(pooled(focused))
-
-    # Nothing was published that could be read.
-
-    @classmethod
-    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
-        return False
-
-    @classmethod
-    def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        raise ModelError("cannot be a published checkpoint of sfc: none are published")
 
 
 def around(backbone: ModelSpec, *, insertion: str, compression: float, frames: int = LONG) -> ModelSpec:

@@ -7,8 +7,6 @@ order, and what moves where to between neighbouring frames (`nn/movement.py`). N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -117,20 +115,6 @@ class Taught(Family):
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         logits: Tensor = self.answer(self.all_evidence(glance_maps))
         return logits[:, None]
-
-    # Nothing was published.
-
-    @classmethod
-    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
-        return False
-
-    @classmethod
-    def spec_of(cls, tensors: Mapping[str, Tensor]) -> ModelSpec:
-        raise ModelError(f"cannot be a published checkpoint of {cls.name}, for there are none")
-
-    @staticmethod
-    def published_name(name: str) -> str:
-        return name
 
 
 def _even(vectors: Tensor) -> Tensor:
