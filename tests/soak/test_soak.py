@@ -17,6 +17,7 @@ import pytest
 from tests import batches
 from tests.clips import number_picture
 from tests.corpus import good_clip, make
+from tests.forked import ROOT, Forked
 
 GOOD, BAD = 100, 312
 KILLS, KILLED_VIDEOS = 20, 200
@@ -86,7 +87,7 @@ def test_memory_stays_where_it_was(tmp_path: Path) -> None:
     assert many < 1.1 * few
 
 
-def resident_kib(process: subprocess.Popen[bytes]) -> int:
+def resident_kib(process: subprocess.Popen[bytes] | Forked) -> int:
     """Of all processes of its session together."""
     listing = subprocess.run(["ps", "-eo", "sid,rss"], capture_output=True, text=True, check=True).stdout
     rows = (line.split() for line in listing.splitlines()[1:])
@@ -121,7 +122,7 @@ def test_an_hour_of_a_fast_stream_takes_no_more_memory_than_its_first_minute(tmp
         pipe = subprocess.Popen(["cat"], stdin=content, stdout=subprocess.PIPE)
         process = subprocess.Popen(
             [*command, "-f", "jsonl", "-o", str(records)],
-            cwd=batches.ROOT,
+            cwd=ROOT,
             stdin=pipe.stdout,
             stdout=lines,
             start_new_session=True,

@@ -14,9 +14,8 @@ import torch
 
 from adafocus_cli.cli import train as train_command
 from adafocus_cli.cli.app import run
+from tests.forked import ROOT, Forked
 from tests.training.conftest import SIZES, WORLD
-
-ROOT = Path(__file__).parents[2]
 
 
 def without_seconds(folder):
@@ -32,12 +31,7 @@ def same_end(one, other):
 
 def process(folder, *arguments):
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "adafocus_cli", "train", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-    )
+    return Forked("adafocus_cli", ["train", *arguments], cwd=folder, stderr=subprocess.DEVNULL)
 
 
 def test_after_kill_9_the_curve_and_the_weights_are_those_of_an_unbroken_run(tmp_path):
