@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from unittest.mock import patch
 
 import torch
 
 from adafocus_cli.api import Tagger
-from adafocus_cli.flops import CostMeter
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.models.base import Family
@@ -54,14 +51,8 @@ def tiny_model(family: str, *, views: int = 1) -> Family:
     return model
 
 
-# What a model costs is counted once for all of its size, for that takes longer than building it.
-_meter_of = cache(CostMeter)
-
-
 def tiny_tagger(family: str, *, lanes: int = 1) -> Tagger:
     runtime = TorchRuntime(tiny_model(family), device="cpu")
     runtime.lanes = lanes
     info = ModelInfo(name=f"tiny {family}", family=family, dataset=None, sha256="0" * 64, patch_size=32)
-    labels = LabelSet(tuple(f"class {i}" for i in range(CLASSES)), "numbers")
-    with patch("adafocus_cli.tagger.CostMeter", _meter_of):
-        return Tagger(runtime, labels, lambda: info)
+    return Tagger(runtime, LabelSet(tuple(f"class {i}" for i in range(CLASSES)), "numbers"), lambda: info)
