@@ -61,8 +61,9 @@ def test_a_video_has_the_same_record_alone_among_others_and_again(clips, family)
         without_timings(r.to_dict(logits=True)) for r in tag_files(clips, lambda: tagger, TagRequest(workers=2))
     ]
     again = [without_timings(r.to_dict(logits=True)) for r in tagger.tag_videos(clips)]
-    alone = [without_timings(tagger.tag_video(path).to_dict(logits=True)) for path in clips]
-    assert together == again == alone
+    alone = [without_timings(tagger.tag_video(path).to_dict(logits=True)) for path in (clips[0], clips[-1])]
+    assert together == again
+    assert [together[0], together[-1]] == alone
     assert all(record["video"]["frames_replaced"] == 0 for record in alone)
 
 
