@@ -76,7 +76,6 @@ def two_nodes(tmp_path_factory):
         rigged = tmp_path_factory.mktemp("rigged")
         patch.setenv("RIGGED", str(rigged))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")  # or other tests take all the time there is
         quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
         node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
         made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": quick})
