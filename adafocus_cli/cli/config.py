@@ -12,14 +12,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from adafocus_cli.cli.parameters import Parameter, Setting, Settings, commands_below, parameters_of, refusal_of
+from adafocus_cli.cli.parameters import Parameter, Setting, Settings, commands_below, nearest, parameters_of, refusal_of
 from adafocus_cli.errors import UsageError, printable
 
 FILE_NAME = "adafocus.toml"
@@ -89,7 +88,7 @@ class _Options:
         possible = (path,) if path else self.paths
         users = [each for each in possible if key in self.of(each)]
         if not users:
-            near = _nearest(key, [key for each in possible for key in self.of(each)])
+            near = nearest(key, [key for each in possible for key in self.of(each)])
             hint = near or "keys are the names of options, such as top-k"
             raise UsageError(f"{entry.source} has the unknown key {printable(entry.name)}; {hint}")
         self.setting(users[0], entry, key, own=path != ())
@@ -199,7 +198,7 @@ def _flattened(
         section = (*path, key)
         if not any(each[: len(section)] == section for each in options.paths):
             name = ".".join(section)
-            hint = _nearest(name, map(".".join, options.paths)) or "sections are the names of commands, such as [batch]"
+            hint = nearest(name, map(".".join, options.paths)) or "sections are the names of commands, such as [batch]"
             raise UsageError(f"{file} has the unknown section [{printable(name)}]; {hint}")
         yield from _flattened(value, section, file, options)
 
@@ -226,11 +225,6 @@ def _expanded(value: Any) -> str:
 
 def _as_toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name.replace("_", "-"), sorted(set(known)), 1)
-    return f"the nearest is {near[0]}" if near else ""
 
 
 def config_lines(root: Any) -> Iterator[str]:

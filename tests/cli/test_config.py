@@ -202,7 +202,7 @@ def test_each_shell_has_a_script(shell: str, adafocus: Adafocus) -> None:
     ("arguments", "message"),
     [
         (["completion", "tcsh"], "SHELL tcsh is not allowed; give bash, zsh or fish"),
-        (["classfy"], "'classfy'; did you mean 'classify'; see adafocus --help"),
+        (["classfy"], "classfy is not a command of adafocus; the nearest is classify, see adafocus --help"),
     ],
 )
 def test_a_wrong_word_is_answered_with_those_that_are_allowed(
