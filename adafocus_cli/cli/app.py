@@ -139,14 +139,18 @@ def adafocus(
 
 
 def _show_config(context: typer.Context) -> None:
+    """What is wrong is left out of what is shown, and told behind it."""
     from adafocus_cli.cli import config
 
-    lines = config.config_lines(context.command)
+    wrong: list[UsageError] = []
+    lines = config.config_lines(context.command, wrong.append)
     if context.invoked_subcommand is not None:
         arguments = context.meta[_ARGUMENTS]
-        lines = config.option_lines(context, arguments[arguments.index("--show-config") + 1 :])
+        lines = config.option_lines(context, arguments[arguments.index("--show-config") + 1 :], wrong.append)
     write_out("".join(f"{line}\n" for line in lines))
-    raise typer.Exit
+    for error in wrong:
+        context.obj.error(str(error))
+    raise typer.Exit(WRONG_USAGE if wrong else 0)
 
 
 def manual_page() -> str:
