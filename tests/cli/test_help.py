@@ -53,8 +53,9 @@ def test_help_has_no_types_of_the_language(path: tuple[str, ...], command: Any, 
             "--wights is not an option of adafocus classify; the nearest is --weights, see adafocus classify --help",
         ),
         (
-            "render a b c",
-            "too many arguments, from b c on; the usage is: adafocus render [OPTIONS] VIDEO, see adafocus render --help",
+            "completion a b",
+            "too many arguments, from b on; the usage is: adafocus completion [OPTIONS] SHELL, see adafocus "
+            "completion --help",
         ),
         ("models shwo", "shwo is not a command of adafocus models; the nearest is show, see adafocus models --help"),
         ("a.mp4", "a.mp4 is not a command of adafocus; to tag a video: adafocus classify a.mp4, see adafocus --help"),
