@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adafocus_cli.errors import printable
 from adafocus_cli.output.search import FoundVideo, Hit
@@ -108,7 +108,7 @@ def _write_table(videos: Sequence[FoundVideo], sink: Sink) -> None:
     from rich.text import Text
 
     console = Console(file=sys.stdout if sink.is_terminal else io.StringIO())
-    columns = [{"justify": "right", "no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}]
+    columns: list[dict[str, Any]] = [{"justify": "right", "no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}]
     narrow = console.width < _NARROW
     for video in videos:
         table = Table.grid(padding=(0, 2, 0, 0))
