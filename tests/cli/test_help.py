@@ -53,7 +53,7 @@ def test_help_has_no_types_of_the_language(path: tuple[str, ...], command: Any, 
             "--wights is not an option of adafocus classify; the nearest is --weights, see adafocus classify --help",
         ),
         (
-            "completion a b",
+            "completion bash b",
             "too many arguments, from b on; the usage is: adafocus completion [OPTIONS] SHELL, see adafocus "
             "completion --help",
         ),
