@@ -229,8 +229,8 @@ def _reason(error: Exception) -> str:
         return "nothing came from it for too long"
     if isinstance(error, av.error.InvalidDataError):
         return (
-            "what comes from it is not a video that can be read as it passes, as MPEG-TS can; a file in a pipe, such as an "
-            "MP4, is for adafocus classify --stdin"
+            "what comes from it is not a video that can be read as it passes, as MPEG-TS can; a file in a pipe, "
+            "such as MP4, is for adafocus classify --stdin"
         )
     if getattr(error, "errno", None) == errno.EIO:
         return "the connection broke off"
