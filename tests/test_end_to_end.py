@@ -266,7 +266,7 @@ def assert_no_children(parent):
     ("arguments", "code", "complaint"),
     [
         (["plain.mp4", "-w", "absent.pth"], 1, "there is no checkpoint absent.pth"),
-        (["plain.mp4", "-w", "text.mp4"], 1, "damaged, cut short or no checkpoint"),
+        (["plain.mp4", "-w", "text.mp4"], 1, "damaged, cut short or not a checkpoint"),
         (["plain.mp4", "--patch-size", "500"], 1, "patch size 500 does not fit; 32 to 224"),
         (["plain.mp4", "--labels", "jester"], 1, "has 27 names, but the model answers 200 classes"),
         (["plain.mp4", "--labels", "none.txt"], 2, "cannot read label list none.txt"),
