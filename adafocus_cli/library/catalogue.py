@@ -116,10 +116,10 @@ class CatalogueEntry:
         return replace(self, file=weights.file, url=weights.url)
 
     def label_set(self) -> label_lists.LabelSet | None:
+        if self.torchvision is not None:
+            return label_lists.LabelSet(torchvision_weights(self.torchvision).classes, self.labels or self.torchvision)
         if self.labels is None:
             return None
-        if self.torchvision is not None:
-            return label_lists.LabelSet(torchvision_weights(self.torchvision).classes, self.labels)
         if self.labels in label_lists.packaged_names():
             return label_lists.packaged(self.labels)
         return label_lists.read(self.labels)

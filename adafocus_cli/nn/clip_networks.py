@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -251,10 +251,10 @@ class TorchvisionNet(ClipNet):
 
 class ResNet18(TorchvisionNet):
     layers = ("stem", "layer1", "layer2", "layer3", "layer4", "fc")
-    widths: ClassVar = {"stem": 64, "res2": 64, "res3": 128, "res4": 256, "res5": 512}
 
     def __init__(self, network: Network, classes: int) -> None:
         super().__init__(network, classes)
+        self.widths = {"stem": 64, "res2": 64, "res3": 128, "res4": 256, "res5": 512}
         if network.arch != "mc3_18":  # all of whose strides are in space
             self.halvings = frozenset(("res3", "res4", "res5"))
         self.pool = MeanPool()
@@ -269,11 +269,11 @@ class ResNet18(TorchvisionNet):
 
 class S3DNetwork(TorchvisionNet):
     layers = ("features", "classifier")
-    widths: ClassVar = {"stem": 64, "res2": 192, "res3": 480, "res4": 832, "res5": 1024}
-    halvings = frozenset(("stem", "res3", "res4"))
 
     def __init__(self, network: Network, classes: int) -> None:
         super().__init__(network, classes)
+        self.widths = {"stem": 64, "res2": 192, "res3": 480, "res4": 832, "res5": 1024}
+        self.halvings = frozenset(("stem", "res3", "res4"))
         self.pool = MeanPool((2, 7, 7))
 
     def parts(self) -> dict[str, Sequence[nn.Module]]:

@@ -300,7 +300,7 @@ def test_weights_of_torchvision_come_from_its_address_and_only_with_its_hash(
     theirs = SimpleNamespace(get_weight=lambda name: SimpleNamespace(url=server.url(address), meta=meta))
     monkeypatch.setattr("adafocus_cli.nn.clip_networks.torchvision_models", lambda: theirs)
     (tmp_path / "own.yaml").write_text(
-        "groups: [{family: adafocus-v1, labels: names, models: [{name: tiny, torchvision: Tiny_Weights.V1}]}]"
+        "groups: [{family: adafocus-v1, models: [{name: tiny, torchvision: Tiny_Weights.V1}]}]"
     )
     server.answers[address] = file(tiny_file.read_bytes() if intact else bytes(1000))
     outcome = adafocus("models", "pull", "tiny", "--catalogue", tmp_path / "own.yaml")
