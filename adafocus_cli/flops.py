@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Memory, Turn
 from adafocus_cli.nn.backbones import SamePaddedConv2d, TemporalShift
-from adafocus_cli.nn.clip_networks import Joined, MeanPool
+from adafocus_cli.nn.clip_networks import MeanPool
 from adafocus_cli.nn.compression import CELLS, FeatureCompression
 from adafocus_cli.nn.matching import CELL, Likeness
 from adafocus_cli.schema import Cost
@@ -102,7 +102,7 @@ class CostMeter:
         return count
 
     def _make_counting(self, name: str, layer: nn.Module) -> None:
-        counted = _COUNTED.get(type(layer))
+        counted = next((_COUNTED[kind] for kind in type(layer).__mro__ if kind in _COUNTED), None)
         if counted is not None:
 
             def forward(*inputs: Tensor) -> Any:
@@ -169,11 +169,6 @@ def _mean(layer: MeanPool, maps: Tensor) -> tuple[Tensor, int]:
     return maps.new_zeros(maps.shape[:2]), 0
 
 
-def _joined(layer: Joined, maps: Sequence[Tensor]) -> tuple[Tensor, int]:
-    first = maps[0]
-    return first.new_zeros(first.shape[0], sum(part.shape[1] for part in maps), *first.shape[2:]), 0
-
-
 def _linear(layer: Any, vectors: Tensor) -> tuple[Tensor, int]:
     output = vectors.new_zeros(*vectors.shape[:-1], layer.out_features)
     return output, output.numel() * layer.in_features
@@ -218,7 +213,6 @@ _COUNTED: dict[type[nn.Module], Callable[[Any, Any], tuple[Any, int]]] = {
     nn.MaxPool2d: _pooling,
     nn.MaxPool3d: _pooling,
     MeanPool: _mean,
-    Joined: _joined,
     FeatureCompression: _compression,
     Likeness: _likeness,
 }

@@ -1,7 +1,7 @@
-"""Weights that come as pip packages, each a file and nothing else that is of use.
+"""Public weights that pip packages bring, each a file and nothing else that is of use, or that torchvision knows of.
 
-A package is never imported: pip's records tell where its file is, which must be the very one that is known here. Knows
-nothing of what is in the files.
+A package of weights is never imported: pip's records tell where its file is, which must be the very one that is known
+here. Knows nothing of what is in the files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from adafocus_cli.errors import ModelError
 from adafocus_cli.files import sha256_of
@@ -72,3 +73,33 @@ def installed(arch: str) -> Path:
             f"pip install --force-reinstall {package.requirement}"
         )
     return path
+
+
+class TorchvisionWeights(NamedTuple):
+    """Published weights: the address of their file, and the names of their classes."""
+
+    url: str
+    classes: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def sha256(self) -> str:
+        """The first digits, with which the names of these files end."""
+        return Path(self.file).stem.rpartition("-")[2]
+
+
+def torchvision_weights(name: str) -> TorchvisionWeights:
+    """What torchvision says of a member of its enums, such as `R3D_18_Weights.KINETICS400_V1`; imports torchvision."""
+    from adafocus_cli.nn.clip_networks import torchvision_models
+
+    try:
+        member = torchvision_models().get_weight(name)
+    except (ValueError, KeyError) as error:
+        raise ModelError(
+            f"torchvision {metadata.version('torchvision')} has no weights {name!r}; "
+            "check the spelling, or pip install --upgrade torch torchvision"
+        ) from error
+    return TorchvisionWeights(member.url, tuple(member.meta["categories"]))

@@ -124,17 +124,22 @@ def test_no_modules_import_one_another_in_a_circle():
     assert circles_of(imports) == []
 
 
-def test_tagging_one_video_imports_few_modules():
+def test_tagging_one_video_imports_few_modules_and_an_adafocus_family_no_torchvision():
     script = (
         "import sys; from contextlib import suppress; from adafocus_cli.__main__ import main\n"
         f"sys.argv = ['adafocus', 'classify', {str(VIDEO)!r}]\n"
         "with suppress(SystemExit): main()\n"
-        "print(*(name for name in sys.modules if name.startswith('adafocus_cli')))"
+        "print(*(name for name in sys.modules if name.startswith('adafocus_cli')))\n"
+        "sys.argv += ['-m', 'motion']\n"
+        "with suppress(SystemExit): main()\n"
+        "print('torchvision' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    record, modules = done.stdout.splitlines()
+    record, modules, of_adafocus, has_torchvision = done.stdout.splitlines()
     assert '"status": "ok"' in record
     assert len(modules.split()) <= MAIN_PATH, modules
+    assert '"family": "adafocus-v1-tsm"' in of_adafocus
+    assert has_torchvision == "False"
 
 
 def test_no_public_class_has_the_name_of_another():
@@ -171,9 +176,9 @@ def test_modules_say_what_they_do(path):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["classify", "--help"], ["--version"], ["find", "sumo", "tags.sqlite"]]
+    "command", [["--help"], ["classify", "--help"], ["--version"], ["find", "sumo", "tags.sqlite"], ["models", "list"]]
 )
-def test_help_and_find_load_nothing_heavy(command, tmp_path, monkeypatch):
+def test_help_find_and_the_list_of_models_load_nothing_heavy(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
     record_file(tmp_path / "tags.sqlite").build([tagged().to_dict()])

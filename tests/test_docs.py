@@ -258,7 +258,7 @@ def test_every_published_number_has_its_commands():
     assert published
     for entry in published:
         assert re.search(rf"^\| `{entry.name}` \| (about )?{entry.accuracy} \|", text, re.MULTILINE), entry.name
-        name = re.escape(entry.name)
+        entry, name = entry.resolved(), re.escape(entry.name)
         assert re.search(rf"^adafocus evaluate \S+ .*-m {name}( |$)", blocks, re.MULTILINE), name
         get = re.search(rf"^adafocus models (pull|add (\S+) --name) {name}$", blocks, re.MULTILINE)
         if entry.name not in INCLUDED:

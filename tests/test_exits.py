@@ -241,7 +241,7 @@ class TestCaps:
     @pytest.mark.parametrize("family", FAMILIES)
     def test_a_cap_below_the_first_answer_names_the_least(self, family):
         tagger = tiny_tagger(family)
-        with pytest.raises(UsageError, match=r"no answer fits under 1e-09 GMACs: the first one .* costs 0\.\d"):
+        with pytest.raises(UsageError, match=r"no answer fits under 1e-09 GMACs: the first one .* costs \d\.\d"):
             tagger.loop(tagger.exit_rule(TagRequest(max_gmacs=1e-9)))
 
     def test_what_is_no_cost_is_refused(self):

@@ -20,12 +20,18 @@ LOOKING = tuple(name for name, family in FAMILIES.items() if family.cuts_patches
 IN_FRAME = tuple(name for name in LOOKING if not FAMILIES[name].looks_at_source)
 """Those that cut them out of the frames that were glanced at."""
 
+OF_TORCHVISION = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
+
 
 def tiny_spec(family: str) -> ModelSpec:
     spec = replace(default_spec(family), classes=CLASSES)
     if family not in LOOKING:
+        spec = replace(spec, short_side=None)
+        if spec.glance.arch in OF_TORCHVISION:  # which has one width only
+            network = Network(spec.glance.arch, 32)
+            return replace(spec, frame_size=32, glance_frames=8, focus_frames=8, glance=network, focus=network)
         network = Network(spec.glance.arch, 64, width=0.125)
-        return replace(spec, frame_size=64, short_side=None, glance=network, focus=network)
+        return replace(spec, frame_size=64, glance=network, focus=network)
     return replace(
         spec,
         frame_size=64,

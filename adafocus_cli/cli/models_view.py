@@ -52,7 +52,7 @@ def list_record(entries: Catalogue, store: ModelStore) -> list[dict[str, Any]]:
 
 
 def show_record(name: str, entries: Catalogue, store: ModelStore) -> dict[str, Any]:
-    entry = entries.find(name)
+    entry = _resolved(name, entries)
     described = _published(entry) if entry else _installed_only(store, name)
     record = store.record_of(name)
     labels = described["labels"]
@@ -80,6 +80,11 @@ def _label_names(name: str, entry: CatalogueEntry | None, store: ModelStore) -> 
     if about.labels is None and about.spec.dataset in label_lists.packaged_names():
         return label_lists.packaged(str(about.spec.dataset)).names
     return about.labels
+
+
+def _resolved(name: str, entries: Catalogue) -> CatalogueEntry | None:
+    entry = entries.find(name)
+    return entry.resolved() if entry else None
 
 
 def _published(entry: CatalogueEntry) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def _members(records: list[dict[str, Any]], *, name_width: int) -> Table:
 def _status(record: dict[str, Any]) -> Text:
     if record["installed"]:
         return INCLUDED if record["name"] in INCLUDED_MODELS else INSTALLED
-    if record.get("url"):
+    if record.get("url") or record.get("torchvision"):
         return PULL
     return BY_HAND if record.get("page") else NOT_RELEASED
 
@@ -169,7 +174,7 @@ def _or_dash(value: float | None, write: Callable[[float], str] = str) -> Text:
 
 
 def print_model(name: str, entries: Catalogue, store: ModelStore) -> None:
-    entry, record = entries.find(name), store.record_of(name)
+    entry, record = _resolved(name, entries), store.record_of(name)
     rows = [*_entry_rows(entry), *_published_file_rows(entry)] if entry else _own_rows(store, name)
     with report_console() as console:
         console.print(Text(name, style="bold cyan"))

@@ -18,6 +18,7 @@ from adafocus_cli.diagnose.checks import (
     import_problem,
     installed_versions,
 )
+from adafocus_cli.errors import ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +53,23 @@ def diagnose() -> DoctorReport:
                 f"{name} cannot be loaded ({problem}): pip install --force-reinstall {name}"
                 for name, problem in problems.items()
             ),
+            *(_advice_on_torchvision() if torch_works else ()),
             *_advice_on_devices(accelerators, torch_works=torch_works),
             *_advice_on_decoding(codecs, versions),
         ),
         ready=not problems and readable,
     )
+
+
+def _advice_on_torchvision() -> list[str]:
+    """Few models need it, so videos can be tagged without."""
+    from adafocus_cli.nn.clip_networks import torchvision_models
+
+    try:
+        torchvision_models()
+    except ModelError as error:
+        return [f"{error} (for the networks that it builds, such as r3d-18)"]
+    return []
 
 
 def _advice_on_devices(accelerators: tuple[Accelerator, ...], *, torch_works: bool) -> list[str]:
@@ -84,4 +97,4 @@ def _advice_on_decoding(codecs: tuple[CodecCheck, ...], versions: dict[str, str 
     return advice
 
 
-__all__ = ["OPTIONAL", "Accelerator", "CodecCheck", "Machine", "Report", "diagnose"]
+__all__ = ["OPTIONAL", "Accelerator", "CodecCheck", "DoctorReport", "Machine", "diagnose"]

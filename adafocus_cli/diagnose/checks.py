@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # By import name; the same name installs them.
 REQUIRED = ("torch", "numpy", "av", "PIL", "yaml")
-_DISTRIBUTIONS = ("torch", "numpy", "av", "decord", "pillow", "pyyaml", "typer", "rich")
+_DISTRIBUTIONS = ("torch", "torchvision", "numpy", "av", "decord", "pillow", "pyyaml", "typer", "rich")
 OPTIONAL = ("openvino", "ray", "torchcodec")
 
 

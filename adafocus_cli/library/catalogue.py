@@ -10,7 +10,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.library import is_safe
 from adafocus_cli.spec import ModelSpec
+from adafocus_cli.weights_packages import torchvision_weights
 
 INCLUDED = ("objects", "motion")
 
@@ -63,7 +64,7 @@ class CatalogueEntry:
 
     name: str
     family: str
-    file: str
+    file: str = ""
     patch_size: int | None = None
     dataset: str | None = None
     labels: str | None = None
@@ -79,6 +80,8 @@ class CatalogueEntry:
     url: str | None = None
     page: str | None = None
     sha256: str | None = None
+    torchvision: str | None = None
+    """The member of its enums that knows file, address and classes instead; `resolved` asks it."""
     licence: str | None = None
     note: str | None = None
 
@@ -94,7 +97,8 @@ class CatalogueEntry:
             raise ModelError(f"model {self.name}: spec can only have {', '.join(sorted(_SPEC_FIELDS))}")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise ModelError(f"model {self.name}: sha256 {self.sha256!r} is not 64 hexadecimal digits")
-        if self.file in ("", "..") or self.file != Path(self.file).name or self.file.startswith("-"):
+        unnamed = ("..",) if self.torchvision else ("", "..")
+        if self.file in unnamed or self.file != Path(self.file).name or self.file.startswith("-"):
             raise ModelError(f"model {self.name}: file {self.file!r} is not the plain name of a file")
         for name in ("url", "page"):
             _check_address(self.name, getattr(self, name))
@@ -104,7 +108,16 @@ class CatalogueEntry:
         """Fields of the model's spec that its tensors do not determine."""
         return {**self.spec, "family": self.family, "dataset": self.dataset}
 
+    def resolved(self) -> CatalogueEntry:
+        """With the file and address of torchvision's weights. Only who needs them waits for its import."""
+        if self.torchvision is None:
+            return self
+        weights = torchvision_weights(self.torchvision)
+        return replace(self, file=weights.file, url=weights.url)
+
     def label_set(self) -> label_lists.LabelSet | None:
+        if self.torchvision is not None:
+            return label_lists.LabelSet(torchvision_weights(self.torchvision).classes, self.labels or self.torchvision)
         if self.labels is None:
             return None
         if self.labels in label_lists.packaged_names():
@@ -120,7 +133,7 @@ class CatalogueEntry:
         """How to get the model, as the end of a sentence."""
         if self.name in INCLUDED:
             return "it comes with adafocus, so reinstall adafocus"
-        if self.url is not None:
+        if self.url or self.torchvision:
             return f"get it with: adafocus models pull {self.name}"
         return self.by_hand
 
@@ -221,7 +234,7 @@ def _members(group: object, source: str) -> list[dict[str, Any]]:
 
 def _entry(values: dict[str, Any], folder: Path | None) -> CatalogueEntry:
     name = values.get("name")
-    needed = {"name", "family", "file"}
+    needed = {"name", "family", "torchvision" if values.get("torchvision") else "file"}
     if not needed <= values.keys() or not isinstance(name, str):
         raise ModelError(f"model {name!r} of the catalogue needs at least {', '.join(sorted(needed))}")
     strange = sorted(set(map(str, values)) - {f.name for f in fields(CatalogueEntry)})

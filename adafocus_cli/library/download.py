@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from adafocus_cli import __version__
 from adafocus_cli.errors import AdaFocusError
-from adafocus_cli.files import disk_full
+from adafocus_cli.files import disk_full, sha256_of
 from adafocus_cli.library import is_safe, origin_of
 
 Progress = Callable[[int, int | None], None]
@@ -49,13 +49,15 @@ def fetch(
     target: Path,
     *,
     on_progress: Progress = lambda done, total: None,
+    sha256: str | None = None,
     otherwise: str = "try again later",
     pauses: Sequence[float] | None = None,
     timeout: float = TIMEOUT,
 ) -> None:
     """Downloads to `target`, which appears when it is complete; until then there is a partial file beside it.
 
-    `otherwise` is what a user can do instead, as the end of a sentence.
+    `sha256` are the first digits of its hash, or all; `otherwise` is what a user can do instead, as the end of a
+    sentence.
     """
     part = _PartialFile(target, url)
     left = iter(PAUSES if pauses is None else pauses)
@@ -76,6 +78,12 @@ def fetch(
             time.sleep(pause)
         except DownloadError as error:
             raise DownloadError(f"{error}; {otherwise}") from error.__cause__
+    if sha256 and not (found := sha256_of(part.path)).startswith(sha256):
+        part.discard()
+        raise DownloadError(
+            f"{url} is not the file that was published: its SHA-256 begins with {found[: len(sha256)]}, not {sha256}; "
+            f"try again, or {otherwise}"
+        )
     part.finish()
 
 

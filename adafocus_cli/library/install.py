@@ -25,6 +25,7 @@ from adafocus_cli.library.store import InstalledModel, ModelStore
 from adafocus_cli.models import family_named
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.weights_file import About, Writable
+from adafocus_cli.weights_packages import torchvision_weights
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ def pull(
 ) -> InstalledModel:
     """Downloads and installs a published model; an interrupted download is resumed."""
     check_replaceable(entry.name)
+    entry = entry.resolved()
     if entry.url is None:
         raise ModelError(f"{entry.name} can only be downloaded with a browser; {entry.by_hand}")
     with store.exclusively(entry.name):
@@ -139,7 +141,8 @@ def pull(
         with store.writable():
             file.parent.mkdir(parents=True, exist_ok=True)
         if not file.is_file():  # else only the installation was interrupted
-            download.fetch(entry.url, file, on_progress=on_progress, otherwise=entry.by_hand)
+            sha256 = torchvision_weights(entry.torchvision).sha256 if entry.torchvision else None
+            download.fetch(entry.url, file, on_progress=on_progress, sha256=sha256, otherwise=entry.by_hand)
         try:
             record = _install(store, file, entry.name, entry, accept_changed=accept_changed, url=entry.url)
         except ModelError:

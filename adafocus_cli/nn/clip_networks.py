@@ -1,13 +1,14 @@
 """Networks that see a clip as one picture of three dimensions, in named parts between which it may be divided.
 
-Tensor names are those of the published files: pytorchvideo's for `slow_r50` and `i3d_r50`, torchvision's for the
-others, of any width.
+Tensor names are those of the published files: pytorchvideo's for `slow_r50` and `i3d_r50`, which are written out here
+and of any width, torchvision's for the others, which it builds itself.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from adafocus_cli.errors import ModelError
 from adafocus_cli.nn.backbones import divisible
-from adafocus_cli.spec import Network
+from adafocus_cli.spec import ClipArch, Network
 
 Sides = tuple[int, int, int]
 """Of time, height and width."""
@@ -37,13 +38,6 @@ class MeanPool(nn.Module):
             sides = [min(side, room) for side, room in zip(self.window, maps.shape[2:], strict=True)]
             maps = F.avg_pool3d(maps, sides, stride=1)
         return maps.mean(dim=(2, 3, 4))
-
-
-class Joined(nn.Module):
-    """The channels of several maps as those of one."""
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return torch.cat(tuple(maps), dim=1)
 
 
 class ClipNet(nn.Module):
@@ -223,184 +217,83 @@ class ResNet50(ClipNet):
         return logits
 
 
-# torchvision's ResNet-18.
+# torchvision's networks, built by it and divided here.
 
 
-def _whole(inputs: int, outputs: int, stride: int) -> nn.Module:
-    return convolution(inputs, outputs, (3, 3, 3), (stride, stride, stride))
+def torchvision_models() -> Any:
+    """The module with torchvision's models, which only those who need it import: that takes as long as torch itself."""
+    try:
+        with warnings.catch_warnings():  # what it says of parts of its own concerns nobody here
+            warnings.simplefilter("ignore")
+            from torchvision import models
+    except Exception as error:  # one that was made for another torch may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(
+            f"torchvision cannot be loaded beside torch {torch.__version__} ({reason}); "
+            "pip install --upgrade torch torchvision"
+        ) from error
+    return models
 
 
-def _flat(inputs: int, outputs: int, stride: int) -> nn.Module:
-    return convolution(inputs, outputs, (1, 3, 3), (1, stride, stride))
+class TorchvisionNet(ClipNet):
+    """`layers` are torchvision's, under its names; what it does after the last of them is done here, for any length."""
 
+    layers: tuple[str, ...]
 
-class _Apart(nn.Sequential):
-    """In space, then in time, with about as many weights as both at once."""
-
-    def __init__(self, inputs: int, outputs: int, inner: int, stride: int) -> None:
-        super().__init__(
-            convolution(inputs, inner, (1, 3, 3), (1, stride, stride)),
-            nn.BatchNorm3d(inner),
-            nn.ReLU(inplace=True),
-            convolution(inner, outputs, (3, 1, 1), (stride, 1, 1)),
-        )
-
-
-class _BasicBlock(nn.Module):
-    def __init__(self, kind: str, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, network: Network, classes: int) -> None:
         super().__init__()
-        inner = inputs * outputs * 27 // (inputs * 9 + 3 * outputs)  # of both convolutions, as published
-
-        def in_kind(channels: int, step: int) -> nn.Module:
-            if kind == "apart":
-                return _Apart(channels, outputs, inner, step)
-            return (_flat if kind == "flat" else _whole)(channels, outputs, step)
-
-        self.conv1 = nn.Sequential(in_kind(inputs, stride), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
-        self.conv2 = nn.Sequential(in_kind(outputs, 1), nn.BatchNorm3d(outputs))
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            steps = (1 if kind == "flat" else stride, stride, stride)
-            self.downsample = nn.Sequential(convolution(inputs, outputs, (1, 1, 1), steps), nn.BatchNorm3d(outputs))
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        out: Tensor = self.conv2(self.conv1(maps))
-        out += self.downsample(maps)
-        result: Tensor = self.relu(out)
-        return result
+        if network.width != 1:
+            raise ModelError(f"torchvision has no {network.arch} of width {network.width:g}; give 1")
+        built = torchvision_models().get_model(network.arch, weights=None, num_classes=classes)
+        for name in self.layers:
+            self.add_module(name, built.get_submodule(name))
 
 
-class ResNet18(ClipNet):
-    """`kinds` are those of the four stages: whole convolutions, flat ones (without time), or both apart."""
+class ResNet18(TorchvisionNet):
+    layers = ("stem", "layer1", "layer2", "layer3", "layer4", "fc")
 
-    def __init__(self, kinds: Sequence[str], *, width: float, classes: int) -> None:
-        super().__init__()
-        base = divisible(64 * width)
-        self.widths = {"stem": base, "res2": base, "res3": base * 2, "res4": base * 4, "res5": base * 8}
-        if kinds[-1] != "flat":
+    def __init__(self, network: Network, classes: int) -> None:
+        super().__init__(network, classes)
+        self.widths = {"stem": 64, "res2": 64, "res3": 128, "res4": 256, "res5": 512}
+        if network.arch != "mc3_18":  # all of whose strides are in space
             self.halvings = frozenset(("res3", "res4", "res5"))
-        self.stem = _apart_stem(base, round(45 * width)) if kinds[0] == "apart" else _stem(base)
-        self.layer1 = _layer(kinds[0], base, base, 1)
-        self.layer2 = _layer(kinds[1], base, base * 2, 2)
-        self.layer3 = _layer(kinds[2], base * 2, base * 4, 2)
-        self.layer4 = _layer(kinds[3], base * 4, base * 8, 2)
         self.pool = MeanPool()
-        self.fc = nn.Linear(self.channels, classes)
 
     def parts(self) -> dict[str, Sequence[nn.Module]]:
-        stages = (self.stem, self.layer1, self.layer2, self.layer3, self.layer4)
-        return {name: [stage] for name, stage in zip(self.widths, stages, strict=True)}
+        return {part: [self.get_submodule(layer)] for part, layer in zip(self.widths, self.layers, strict=False)}
 
     def answer(self, vectors: Tensor) -> Tensor:
-        logits: Tensor = self.fc(vectors)
+        logits: Tensor = self.get_submodule("fc")(vectors)
         return logits
 
 
-def _layer(kind: str, inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(_BasicBlock(kind, inputs, outputs, stride), _BasicBlock(kind, outputs, outputs, 1))
+class S3DNetwork(TorchvisionNet):
+    layers = ("features", "classifier")
 
-
-def _stem(outputs: int) -> nn.Sequential:
-    return nn.Sequential(convolution(3, outputs, (3, 7, 7), (1, 2, 2)), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
-
-
-def _apart_stem(outputs: int, inner: int) -> nn.Sequential:
-    return nn.Sequential(
-        *(convolution(3, inner, (1, 7, 7), (1, 2, 2)), nn.BatchNorm3d(inner), nn.ReLU(inplace=True)),
-        *(convolution(inner, outputs, (3, 1, 1)), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)),
-    )
-
-
-# S3D (Xie et al., ECCV 2018): Inception over clips, its convolutions in space and in time apart.
-
-
-def _unit(inputs: int, outputs: int, kernel: Sides, stride: Sides = (1, 1, 1)) -> nn.Sequential:
-    norm = nn.BatchNorm3d(outputs, eps=1e-3, momentum=1e-3)
-    return nn.Sequential(convolution(inputs, outputs, kernel, stride), norm, nn.ReLU(inplace=True))
-
-
-def _separable(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        _unit(inputs, outputs, (1, side, side), (1, stride, stride)),
-        _unit(outputs, outputs, (side, 1, 1), (stride, 1, 1)),
-    )
-
-
-class _Inception(nn.Module):
-    """`widths` are those of the four branches, of those that have two layers both."""
-
-    def __init__(self, inputs: int, widths: tuple[int, int, int, int, int, int]) -> None:
-        super().__init__()
-        plain, narrow, wide, slim, thin, pooled = widths
-        self.branch0 = _unit(inputs, plain, (1, 1, 1))
-        self.branch1 = nn.Sequential(_unit(inputs, narrow, (1, 1, 1)), _separable(narrow, wide, 3))
-        self.branch2 = nn.Sequential(_unit(inputs, slim, (1, 1, 1)), _separable(slim, thin, 3))
-        self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), _unit(inputs, pooled, (1, 1, 1)))
-        self.joined = Joined()
-
-    def forward(self, maps: Tensor) -> Tensor:
-        branches = (self.branch0, self.branch1, self.branch2, self.branch3)
-        joined: Tensor = self.joined([branch(maps) for branch in branches])
-        return joined
-
-
-_MIXED = (
-    (64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64),
-    (192, 96, 208, 16, 48, 64), (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64),
-    (112, 144, 288, 32, 64, 64), (256, 160, 320, 32, 128, 128),
-    (256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128),
-)  # fmt: skip
-
-
-class S3DNetwork(ClipNet):
-    def __init__(self, *, width: float, classes: int) -> None:
-        super().__init__()
-        first, second = divisible(64 * width), divisible(192 * width)
-        mixed, joined, inputs = [], list[int](), second
-        for usual in _MIXED:
-            widths: Any = tuple(divisible(count * width) for count in usual)
-            mixed.append(_Inception(inputs, widths))
-            inputs = sum(widths[place] for place in (0, 2, 4, 5))
-            joined.append(inputs)
-        self.widths = {"stem": first, "res2": second, "res3": joined[1], "res4": joined[6], "res5": joined[8]}
+    def __init__(self, network: Network, classes: int) -> None:
+        super().__init__(network, classes)
+        self.widths = {"stem": 64, "res2": 192, "res3": 480, "res4": 832, "res5": 1024}
         self.halvings = frozenset(("stem", "res3", "res4"))
-        self.features = nn.Sequential(
-            _separable(3, first, 7, 2),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-            _unit(first, first, (1, 1, 1)),
-            _separable(first, second, 3),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-            *mixed[:2],
-            nn.MaxPool3d(3, 2, 1),
-            *mixed[2:7],
-            nn.MaxPool3d(2, 2),
-            *mixed[7:],
-        )
         self.pool = MeanPool((2, 7, 7))
-        self.classifier = nn.Sequential(nn.Identity(), nn.Conv3d(self.channels, classes, 1))
 
     def parts(self) -> dict[str, Sequence[nn.Module]]:
-        layers = list(self.features)
+        layers = list(self.get_submodule("features").children())
         return {"stem": layers[:2], "res2": layers[2:5], "res3": layers[5:8], "res4": layers[8:14], "res5": layers[14:]}
 
     def answer(self, vectors: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(vectors[..., None, None, None])
+        logits: Tensor = self.get_submodule("classifier.1")(vectors[..., None, None, None])
         return logits.flatten(1)
-
-
-_KINDS = {"r3d_18": ("whole",) * 4, "mc3_18": ("whole", "flat", "flat", "flat"), "r2plus1d_18": ("apart",) * 4}
 
 
 def build_clip_net(network: Network, classes: int) -> ClipNet:
     """The network of that kind."""
     arch, width = network.arch, network.width
-    if arch in _KINDS:
-        return ResNet18(_KINDS[arch], width=width, classes=classes)
+    if arch in ("r3d_18", "mc3_18", "r2plus1d_18"):
+        return ResNet18(network, classes)
     if arch == "slow_r50":
         return ResNet50(1, SLOW, halved=False, width=width, classes=classes)
     if arch == "i3d_r50":
         return ResNet50(5, I3D, halved=True, width=width, classes=classes)
     if arch == "s3d":
-        return S3DNetwork(width=width, classes=classes)
-    raise ModelError(f"{arch!r} is not a network over clips; give one of slow_r50, i3d_r50, {', '.join(_KINDS)}, s3d")
+        return S3DNetwork(network, classes)
+    raise ModelError(f"{arch!r} is not a network over clips; give one of {', '.join(get_args(ClipArch))}")

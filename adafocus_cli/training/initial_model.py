@@ -28,18 +28,17 @@ from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisa
 from adafocus_cli.training.clips import seed_for
 from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
-from adafocus_cli.weights_packages import PACKAGES, installed
+from adafocus_cli.weights_packages import PACKAGES, installed, torchvision_weights
 
-# Of the kind that the papers began with; a name ends with the beginning of its SHA-256.
-_TORCHVISION = "https://download.pytorch.org/models/"
-_FILES: Mapping[str, str] = {
-    "mobilenet_v2": "mobilenet_v2-b0353104.pth",
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet50": "resnet50-0676ba61.pth",
+# torchvision's, of the kind that the papers began with.
+_TORCHVISION: Mapping[str, str] = {
+    "mobilenet_v2": "MobileNet_V2_Weights.IMAGENET1K_V1",
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
 }
 
 
-IMAGENET_ARCHS = (*_FILES, *PACKAGES)
+IMAGENET_ARCHS = (*_TORCHVISION, *PACKAGES)
 """The networks that there are public ImageNet weights of, all of width 1."""
 _NETWORK = re.compile(r"(\w+)(?::(\d*\.?\d+))?(?:@(\d+))?")
 
@@ -214,21 +213,19 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 def imagenet_file(arch: str, notify: Notify) -> Path:
     """The file with a network's weights; a download is said."""
-    return installed(arch) if arch in PACKAGES else _downloaded(_FILES[arch], notify)
+    return installed(arch) if arch in PACKAGES else _downloaded(_TORCHVISION[arch], notify)
 
 
-def _downloaded(file: str, notify: Notify) -> Path:
-    """torchvision's file, downloaded once."""
-    store = ModelStore()
-    path = store.home / "imagenet" / file
+def _downloaded(name: str, notify: Notify) -> Path:
+    """The file of torchvision's weights of that name, downloaded once."""
+    weights, store = torchvision_weights(name), ModelStore()
+    path = store.home / "imagenet" / weights.file
     if not path.is_file():
         with store.writable():
             path.parent.mkdir(parents=True, exist_ok=True)
-        notify(f"downloading {_TORCHVISION}{file}")
-        download.fetch(_TORCHVISION + file, path, otherwise="give --init scratch, or a file with --init FILE")
-        if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
-            path.unlink()
-            raise ModelError(f"{_TORCHVISION}{file} does not have the expected SHA-256; try again")
+        notify(f"downloading {weights.url}")
+        otherwise = "give --init scratch, or a file with --init FILE"
+        download.fetch(weights.url, path, sha256=weights.sha256, otherwise=otherwise)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,14 @@ def test_a_wrong_frame_shows() -> None:
     pixels = [np.broadcast_to(grey[:, None, None, None], (3, 4, 4, 3)) for grey in (right, shifted)]
     assert checks._are_the_frames_asked_for(pixels[0])
     assert not checks._are_the_frames_asked_for(pixels[1])
+
+
+def test_without_torchvision_videos_can_be_tagged_and_the_advice_says_what_cannot(
+    adafocus: Adafocus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setattr("adafocus_cli.diagnose.check_codecs", lambda: report(ready=True).codecs)
+    outcome = adafocus("doctor")
+    assert outcome.code == 0
+    assert "torchvision cannot be loaded" in outcome.out
+    assert "such as r3d-18" in outcome.out

@@ -29,6 +29,11 @@ def test_no_name_of_an_option_is_cut_at_any_width(
         assert parameter.label in shown
 
 
+def test_the_help_of_bench_fits_on_a_screen(adafocus: Adafocus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(adafocus("bench", "--help").out.splitlines()) <= 50
+
+
 @EVERY_COMMAND
 def test_help_has_no_types_of_the_language(path: tuple[str, ...], command: Any, adafocus: Adafocus) -> None:
     assert not OF_PROGRAMMERS.search(adafocus(*path, "--help").out)

@@ -9,9 +9,10 @@ from dataclasses import asdict
 import pytest
 
 from adafocus_cli import labels
-from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.errors import AdaFocusError, ModelError
 from adafocus_cli.library import catalogue
 from adafocus_cli.models import FAMILIES, default_spec, dense
+from adafocus_cli.nn.clip_networks import torchvision_models
 from adafocus_cli.spec import ModelSpec
 
 ALL = catalogue.packaged().entries
@@ -65,6 +66,7 @@ def test_entry_is_sane(entry):
     assert len(entry.label_set()) == CLASSES[entry.dataset]
     assert entry.labels == entry.dataset
     assert entry.licence
+    entry = entry.resolved()
     assert entry.file.endswith((".pth.tar", ".pth", ".pyth"))
     assert (entry.accuracy is None) == (entry.metric is None)
     assert entry.gmacs is None or entry.accuracy is not None
@@ -84,6 +86,23 @@ def test_published_cost_is_that_of_the_layers(entry):
         | {"classes": CLASSES[entry.dataset]}
     )
     assert cost_of(spec).gmacs == pytest.approx(entry.gmacs, rel=0.03)
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.torchvision], ids=lambda entry: entry.name)
+def test_the_list_repeats_what_torchvision_says_of_its_weights(entry):
+    meta = torchvision_models().get_weight(entry.torchvision).meta
+    assert entry.family.replace("-", "_") == entry.torchvision.partition("_Weights")[0].lower()
+    assert entry.accuracy == pytest.approx(meta["_metrics"]["Kinetics-400"]["acc@1"], abs=0.005)
+    assert entry.gmacs is None or entry.gmacs == pytest.approx(meta["_ops"], abs=0.005)
+    assert entry.megabytes == pytest.approx(meta["_file_size"] * 1.048576, abs=1)
+    assert entry.label_set().names == labels.packaged("kinetics400").names
+
+
+def test_an_enum_that_torchvision_does_not_have_is_named():
+    text = "groups: [{family: r3d-18, labels: kinetics400, models: [{name: a, torchvision: %s}]}]"
+    for name in ("R3D_18_Weights.NEXT", "R3D_19_Weights.DEFAULT", "r3d_18"):
+        with pytest.raises(ModelError, match=f"torchvision .* has no weights '{name}'; check the spelling"):
+            catalogue.parse(text % name, "mine")["a"].resolved()
 
 
 def test_names_tell_the_file_for_v2_and_uni():

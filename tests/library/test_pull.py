@@ -7,11 +7,14 @@ import socket
 import ssl
 import time
 import urllib.error
+from types import SimpleNamespace
 
 import pytest
 
+from adafocus_cli.files import sha256_of
 from adafocus_cli.library import download
 from adafocus_cli.library.store import ModelStore
+from adafocus_cli.weights_file import read_about
 from tests.library.conftest import file, reply
 
 PATH = "/tiny.safetensors"
@@ -286,3 +289,25 @@ def test_a_catalogue_can_be_at_an_address(adafocus, server, catalogue_file):
     assert json.loads(outcome.out)[0]["name"] == "tiny"
     refused = adafocus("models", "list", "--catalogue", "http://example.org/list.yaml")
     assert "not an address that starts with https://" in refused.error
+
+
+@pytest.mark.parametrize("intact", [True, False])
+def test_weights_of_torchvision_come_from_its_address_and_only_with_its_hash(
+    adafocus, server, store, home, tiny_file, tmp_path, monkeypatch, intact
+):
+    address = f"/tiny-{sha256_of(tiny_file)[:8]}.pth"
+    meta = {"categories": ["a", "b", "c", "d", "e"]}
+    theirs = SimpleNamespace(get_weight=lambda name: SimpleNamespace(url=server.url(address), meta=meta))
+    monkeypatch.setattr("adafocus_cli.nn.clip_networks.torchvision_models", lambda: theirs)
+    (tmp_path / "own.yaml").write_text(
+        "groups: [{family: adafocus-v1, models: [{name: tiny, torchvision: Tiny_Weights.V1}]}]"
+    )
+    server.answers[address] = file(tiny_file.read_bytes() if intact else bytes(1000))
+    outcome = adafocus("models", "pull", "tiny", "--catalogue", tmp_path / "own.yaml")
+    if intact:
+        assert (outcome.code, store.record_of("tiny").url) == (0, server.url(address))
+        assert read_about(store.path_of("tiny")).labels == tuple("abcde")
+    else:
+        assert outcome.code == 1
+        assert "is not the file that was published: its SHA-256 begins with" in outcome.error
+        assert (store.installed(), left_over(home)) == ([], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -13,9 +14,10 @@ from adafocus_cli.models import build, default_spec
 from adafocus_cli.models.sfc import around
 from adafocus_cli.nn.clip_networks import build_clip_net
 from adafocus_cli.spec import ClipArch, Network
+from tests.tiny import OF_TORCHVISION
 
 ARCHS = get_args(ClipArch)
-FRAMES = 16
+FRAMES, SIDE = 16, 32
 
 
 def family_of(arch):
@@ -23,12 +25,12 @@ def family_of(arch):
 
 
 def small(arch):
-    network = Network(arch, 64, 0.125)
-    spec = replace(default_spec(family_of(arch)), classes=5, frame_size=64, glance=network, focus=network)
+    network = Network(arch, SIDE, 1.0 if arch in OF_TORCHVISION else 0.125)
+    spec = replace(default_spec(family_of(arch)), classes=5, frame_size=SIDE, glance=network, focus=network)
     return replace(spec, glance_frames=FRAMES, focus_frames=FRAMES, frame_step=1)
 
 
-@pytest.mark.parametrize("arch", ["r3d_18", "mc3_18", "r2plus1d_18", "s3d"])
+@pytest.mark.parametrize("arch", OF_TORCHVISION)
 def test_the_answers_are_torchvisions(arch):
     video = pytest.importorskip("torchvision.models.video")
     torch.manual_seed(0)
@@ -51,7 +53,7 @@ def test_the_answers_are_torchvisions(arch):
 def test_divided_anywhere_and_with_nothing_between_it_is_the_whole_network_bit_by_bit(arch):
     torch.manual_seed(0)
     whole = build(small(arch))
-    frames = torch.rand(1, FRAMES, 3, 64, 64)
+    frames = torch.rand(1, FRAMES, 3, SIDE, SIDE)
     with torch.inference_mode():
         expected = whole.classify(whole.turns()[0], whole.glance(frames), None, {})
         for place in list(whole.net.widths)[:-1]:
@@ -69,3 +71,15 @@ def test_a_place_that_is_not_there_is_named():
         build(around(small("slow_r50"), insertion="res9", compression=4.0))
     with pytest.raises(ModelError, match="18 frames do not fit: the network sees 4 as one after res4; give a mul"):
         build(around(small("r3d_18"), insertion="res4", compression=4.0, frames=18))
+
+
+def test_torchvision_has_its_networks_in_one_width():
+    with pytest.raises(ModelError, match=r"torchvision has no s3d of width 0\.5; give 1"):
+        build_clip_net(Network("s3d", 224, 0.5), 400)
+
+
+def test_a_torchvision_that_cannot_be_loaded_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ModelError, match=r"torchvision cannot be loaded beside torch \d.* pip install --upgrade torch"):
+        build_clip_net(Network("s3d", 224), 400)
+    build_clip_net(Network("slow_r50", 64, 0.125), 5)

@@ -69,7 +69,7 @@ def test_without_its_network_it_says_what_is_missing(backbone, videos, capsys):
     assert (
         "needs the network that it was taught in; put net.safetensors into the same folder" in capsys.readouterr().err
     )
-    save(beside, "r3d-18")
+    save(beside, "i3d-r50")
     assert run(arguments) == 1
     assert "is not the network that model.safetensors was taught in" in capsys.readouterr().err
 
@@ -83,7 +83,7 @@ def test_a_network_that_is_called_like_a_file_of_the_run_is_kept_under_another_n
 
 
 def test_a_folder_with_another_file_of_that_name_is_refused_before_anything_is_learnt(backbone, videos, capsys):
-    save(videos.parent / "run" / backbone.name, "r3d-18")
+    save(videos.parent / "run" / backbone.name, "i3d-r50")
     assert train("--init", backbone, "-o", "run") == 2
     assert "net.safetensors exists and is not" in capsys.readouterr().err
 

@@ -247,11 +247,11 @@ def test_weights_of_another_network_are_refused(train, videos, capsys):
 
 def test_a_download_that_is_not_the_known_file_is_refused(train, videos, capsys, monkeypatch):
     monkeypatch.setenv("ADAFOCUS_HOME", str(videos.parent / "home"))
-    monkeypatch.setattr(download, "fetch", lambda url, target, **_: target.write_bytes(b"something else"))
+    monkeypatch.setattr(download, "_receive", lambda url, part, *_: part.path.write_bytes(b"something else"))
     sizes = ["--glance", "mobilenet_v2@64", "--focus", "resnet18@32", "--init", "imagenet"]
     assert train(videos, "-r", "v2", "-o", "run", then=sizes) == 1
-    assert "mobilenet_v2-b0353104.pth does not have the expected SHA-256" in capsys.readouterr().err
-    assert not list((videos.parent / "home").rglob("*.pth"))
+    assert "mobilenet_v2-b0353104.pth is not the file that was published: its SHA-256" in capsys.readouterr().err
+    assert not list((videos.parent / "home").rglob("*.pth*"))
 
 
 def lite_weights(arch, name):
