@@ -40,6 +40,26 @@ class GridPolicy(nn.Module):
         return torch.stack((row, point % self.grid), dim=-1).float() / (self.grid - 1)
 
 
+class SkipHead(nn.Module):
+    """Frame by frame with a memory: whether a look is worth taking."""
+
+    def __init__(self, channels: int, map_side: int, squeezed: int = 32, width: int = 256) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(
+            nn.Conv2d(channels, squeezed, 1, bias=False),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(squeezed * map_side**2, width),
+        )
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.gain = nn.Linear(width, 1)
+
+    def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Maps (b, t, c, h, w) and the memory (b, width) → logits (b, t), above 0 for a look, and the memory."""
+        states, hidden = recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
+        return self.gain(states).squeeze(-1), hidden
+
+
 class ClipPolicy(nn.Module):
     """One place for a whole clip, from the maps of all its frames laid over each other."""
 
