@@ -20,7 +20,6 @@ from torch import Tensor
 
 from adafocus_cli.exits import ExitRule, Schedule
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.nn.heads import pooled
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.schema import Box, PatchBox, SkippedFrame, VideoInfo
 from adafocus_cli.video.framing import Framing
@@ -334,7 +333,7 @@ class Loop:
             return vectors
         maps = self._focus_on([clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()])], gaze.boxes[None])
         vectors = vectors.to(maps)
-        vectors[gaze.kept.to(maps.device)] = pooled(maps[0])[..., None, None]
+        vectors[gaze.kept.to(maps.device)] = maps[0].mean(dim=(-2, -1), keepdim=True)
         return vectors
 
     def _filled(self, batch: list[Run]) -> list[Run]:
