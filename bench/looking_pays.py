@@ -37,11 +37,13 @@ OPTIONS = {
     "--precision bf16 --clips-per-epoch 2048 --val-clips 200 --batch-size 16 --threads 1 --workers 1",
     "v1": "--recipe v1 --epochs 0,5,8,2 --rates focus=1,answers=1",
     "v2": "--recipe v2-features --epochs 8",
+    # Four glances and looks, so that there are frames to choose from; a box may be small without being dear.
+    "uni": "--recipe uni --frames 4 --epochs 8 --rates answers=5 --size-penalty 0.05",
     "whole frames": f"--frame-size {PATCH}",
     "evaluate": "--limit 500 --seed 0",
 }
 SEEDS = (1, 2, 3)
-RECIPES = ("v1", "v2")
+RECIPES = ("v1", "v2", "uni")
 LOOKING = {
     "learned": "where it learned to",
     "centre": "at the centre",

@@ -238,6 +238,16 @@ Dropout = Annotated[
         show_default="as published",
     ),
 ]
+SizePenalty = Annotated[
+    float | None,
+    _method_option(
+        "--size-penalty",
+        metavar="WEIGHT",
+        min=0,
+        help="With uni and uni-tsm: how much boxes smaller than the frame are held against the policy.",
+        show_default="as published",
+    ),
+]
 BatchSize = Annotated[
     int, _method_option("--batch-size", metavar="N", min=1, help="Clips in a batch, over all processes.")
 ]
@@ -330,6 +340,7 @@ def train(
     optimizer: Optimizer = None,
     weight_decay: WeightDecay = None,
     dropout: Dropout = None,
+    size_penalty: SizePenalty = None,
     batch_size: BatchSize = 32,
     accumulate: Accumulate = 1,
     precision: PrecisionOption = "auto",

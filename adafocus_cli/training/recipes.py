@@ -90,6 +90,7 @@ class Recipe:
         epochs: Sequence[int] | None = None,
         policy_lr: float | None = None,
         rates: Mapping[str, float] | None = None,
+        size_penalty: float | None = None,
         **given: Any,
     ) -> tuple[Stage, ...]:
         """The usual stages, or those of a data set, changed by the given values; `epochs` has one number for each."""
@@ -108,6 +109,10 @@ class Recipe:
         ]
         if rates:
             stages = [replace(stage, rates=replace(stage.rates, **rates)) for stage in stages]
+        if size_penalty is not None:
+            if not all("size_penalty" in stage.own for stage in stages):
+                raise UsageError(f"--size-penalty is for recipes uni and uni-tsm, not {self.name}; leave it out")
+            stages = [replace(stage, own={**stage.own, "size_penalty": size_penalty}) for stage in stages]
         return tuple(stages if policy_lr is None else [stage.with_policy_lr(policy_lr) for stage in stages])
 
     def _of_dataset(self, name: str | None) -> tuple[Stage, ...]:
@@ -318,6 +323,7 @@ class TrainingSettings:
     optimizer: Optimizer | None = None
     weight_decay: float | None = None
     dropout: float | None = None
+    size_penalty: float | None = None
     batch_size: int = 32
     accumulate: int = 1
     precision: str = "auto"
@@ -374,6 +380,7 @@ class TrainingSettings:
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             dropout=self.dropout,
+            size_penalty=self.size_penalty,
         )
         taken = tuple(stage for stage in stages if stage.epochs)
         if not taken:
@@ -402,7 +409,7 @@ _WITH_EPOCHS = (
     ),
     *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
     *("like", "epochs", "lr", "policy_lr", "rates", "optimizer", "weight_decay", "dropout"),
-    *("batch_size", "accumulate", "precision"),
+    *("size_penalty", "batch_size", "accumulate", "precision"),
 )
 
 

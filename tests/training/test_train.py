@@ -157,6 +157,7 @@ def unknown_in_validation(videos):
         (unknown_in_validation, ["--val", "val"], "--val val has the class 'other'"),
         (None, ["--epochs", "1,2"], "--epochs has 2 numbers, but recipe v2 has 1 stages"),
         (None, ["--like", "jester"], "recipe v2 has no numbers of its own for --like jester; give one of activitynet"),
+        (None, ["--size-penalty", "1"], "--size-penalty is for recipes uni and uni-tsm, not v2; leave it out"),
         (None, ["--rates", "eyes=2"], "--rates eyes=2 is not a list of PART=FACTOR, as in focus=1,policy=0.1"),
         (None, ["--epochs", "many"], "--epochs many is not a list of numbers"),
         (None, ["--epochs", "0"], "--epochs 0 trains nothing"),
@@ -316,9 +317,11 @@ def test_what_was_published_for_a_data_set_is_taken_by_its_name():
     from adafocus_cli.training.recipes import RECIPES
 
     (usual,), (like,) = RECIPES["uni"].stages(), RECIPES["uni"].stages(like="mini-kinetics", dropout=0.3)
+    (given,) = RECIPES["uni"].stages(like="mini-kinetics", size_penalty=0.2)
     assert (usual.lr, usual.weight_decay, usual.own) == (0.002, 2e-4, {"size_penalty": 1.0, "head_dropout": 0.2})
     assert (like.lr, like.weight_decay, like.own) == (0.003, 1e-4, {"size_penalty": 0.75, "head_dropout": 0.1})
     assert (usual.dropout, like.dropout) == (0.2, 0.3)
+    assert given.own == {"size_penalty": 0.2, "head_dropout": 0.1}
 
 
 def test_rates_fall_once_an_epoch_along_half_a_cosine_or_in_two_steps():
