@@ -75,7 +75,7 @@ class ClipWise(Family):
 
     def mean_answer(self, head: nn.Linear, maps: Tensor) -> Tensor:
         """The mean over frames of each frame's answer: maps (b, t, c, h, w) → logits (b, classes)."""
-        answers: Tensor = head(self.dropout(pooled(maps)))
+        answers: Tensor = head(pooled(maps))
         return answers.mean(dim=1)
 
 

@@ -178,11 +178,12 @@ class TemporalPolicy(nn.Module):
         return weights.flatten(1).softmax(dim=-1)
 
 
-def frames_by_weight(shares: Tensor, wanted: int, candidates: int) -> Tensor:
+def frames_by_weight(shares: Tensor, wanted: int, candidates: int, within_step: Tensor | None = None) -> Tensor:
     """Chooses `wanted` of `candidates` frames, more where the shares (b, segments) are larger → (b, wanted).
 
-    The shares, each spread evenly over its segment, add up to a curve from 0 to 1; equal steps up the curve give the
-    frames. A frame that comes again moves to the next free one, and there must be room left for those that follow.
+    The shares, each spread evenly over its segment, add up to a curve from 0 to 1; the middles of equal steps up the
+    curve give the frames or, in training, other points `within_step` (b, wanted) in 0…1. A frame that comes again moves
+    to the next free one, and there must be room left for those that follow.
 
         1 |            ,--·          shares   .1  .6  .3
           |        ,·´               steps at 1/8, 3/8, 5/8, 7/8
@@ -191,7 +192,9 @@ def frames_by_weight(shares: Tensor, wanted: int, candidates: int) -> Tensor:
     """
     segments = shares.shape[1]
     edges = torch.cat((torch.zeros_like(shares[:, :1]), shares.cumsum(dim=1)), dim=1)
-    heights = ((torch.arange(wanted, device=shares.device) + 0.5) / wanted).expand(len(shares), -1).contiguous()
+    steps = torch.arange(wanted, device=shares.device, dtype=shares.dtype)
+    heights = (steps + (0.5 if within_step is None else within_step)) / wanted
+    heights = heights.expand(len(shares), -1).contiguous()
     segment = (torch.searchsorted(edges, heights, right=True) - 1).clamp(0, segments - 1)
     within = (heights - edges.gather(1, segment)) / shares.gather(1, segment)
     chosen = ((segment + within) / segments * candidates).floor().long()

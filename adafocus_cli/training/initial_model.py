@@ -23,11 +23,13 @@ from adafocus_cli.library.store import ModelStore, find_model
 from adafocus_cli.models import build, default_spec, dense, family_named
 from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, SFC, around
+from adafocus_cli.models.shared import ClipWise
 from adafocus_cli.nn.pixels import renormalise
 from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
 from adafocus_cli.training.clips import seed_for
 from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
+from adafocus_cli.training.v2 import TSM_STD
 from adafocus_cli.weights_packages import PACKAGES, installed
 
 # Of the kind that the papers began with; a name ends with the beginning of its SHA-256.
@@ -80,9 +82,13 @@ def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
     for part in model.modules():
         if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision does
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    if isinstance(model, ClipWise):
+        for part in model.children():
+            if isinstance(part, nn.Linear):
+                nn.init.normal_(part.weight, std=TSM_STD)
+                nn.init.zeros_(part.bias)
     model.glance_net.to(memory_format=torch.channels_last)
     model.focus_net.to(memory_format=torch.channels_last)
-    model.dropout.p = settings.the_recipe.dropout if settings.dropout is None else settings.dropout
     return model
 
 
@@ -120,6 +126,10 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
     }
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     spec = replace(spec, classes=classes, dataset=None, **changes)
+    if source is None and spec.candidate_frames:  # three for each look on TSM, else for each glance
+        chosen_of = spec.focus_frames if clip_wise else spec.glance_frames
+        smallest = round(spec.smallest_patch * spec.frame_size / default_spec(family).frame_size)
+        spec = replace(spec, candidate_frames=3 * chosen_of, smallest_patch=smallest)
     if source is None:
         mean, std = _normalisation(spec.glance, spec.focus)
         spec = replace(spec, mean=mean, std=std)
