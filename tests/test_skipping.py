@@ -32,12 +32,12 @@ frames_of = functools.cache(lambda seed: synth.frames(seed, 16, 64))
 def keeping(family, gain=None, *, lanes=1):
     """A tagger that skips frames; `gain` is of every look, if not about half of the looks are to be kept."""
     tagger = tiny_tagger(family, lanes=lanes, skips=True)
-    head = tagger.family.skip.gain
+    head = tagger.family.skip_policy.gain
     with torch.no_grad():
         if gain is None:
             head.weight.mul_(40)
             maps = tagger.runtime.glance(torch.from_numpy(frames_of(1))[None])
-            gains, _ = tagger.family.skip(maps, None)
+            gains, _ = tagger.family.skip_policy(maps, None)
             head.bias.sub_(gains.median())
         else:
             head.weight.zero_()
@@ -129,9 +129,7 @@ def test_a_head_that_keeps_every_look_changes_nothing(family):
 @pytest.mark.parametrize("family", STEP_WISE)
 def test_without_a_head_a_model_has_the_tensors_that_it_had(family):
     plain, skips = (build(replace(tiny_spec(family), skips=skips)).state_dict() for skips in (False, True))
-    assert (
-        {name for name in skips if name not in plain} == {name for name in skips if name.startswith("skip.")} != set()
-    )
+    assert skips.keys() - plain.keys() == {name for name in skips if name.startswith("skip_policy.")} != set()
 
 
 def test_no_video_costs_more_than_the_cap():

@@ -106,13 +106,26 @@ Group = Annotated[
 ]
 
 RecipeName = Annotated[
-    Literal["auto", "quick", "v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm", "uni", "uni-tsm", "sfc"],
+    Literal[
+        "auto",
+        "quick",
+        "v1",
+        "v1-tsm",
+        "v1-tsm-together",
+        "v2",
+        "v2-features",
+        "v2-tsm",
+        "uni",
+        "uni-tsm",
+        "skip",
+        "sfc",
+    ],
     _model_option(
         "--recipe",
         "-r",
         metavar="NAME",
-        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm or sfc; auto is quick, unless "
-        "there is a GPU and 100 clips of every class, or an option that quick does not have.",
+        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, skip or sfc; auto is quick, "
+        "unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
     ),
 ]
 Init = Annotated[
@@ -248,6 +261,16 @@ SizePenalty = Annotated[
         show_default="as published",
     ),
 ]
+Looks = Annotated[
+    float | None,
+    _method_option(
+        "--looks",
+        metavar="N",
+        min=1,
+        help="With skip: how many frames of a video get a look, in the mean.",
+        show_default="a third",
+    ),
+]
 BatchSize = Annotated[
     int, _method_option("--batch-size", metavar="N", min=1, help="Clips in a batch, over all processes.")
 ]
@@ -341,6 +364,7 @@ def train(
     weight_decay: WeightDecay = None,
     dropout: Dropout = None,
     size_penalty: SizePenalty = None,
+    looks: Looks = None,
     batch_size: BatchSize = 32,
     accumulate: Accumulate = 1,
     precision: PrecisionOption = "auto",

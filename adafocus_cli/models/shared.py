@@ -25,11 +25,11 @@ class StepWise(Family):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.skip = SkipHead(self.glance_net.channels, self.map_side) if spec.skips else None
+        self.skip_policy = SkipHead(self.glance_net.channels, self.map_side) if spec.skips else None
 
     @property
     def skips(self) -> bool:
-        return self.skip is not None
+        return self.skip_policy is not None
 
     def order(self) -> tuple[int, ...]:
         """The frames in the order in which they are seen."""
@@ -50,9 +50,9 @@ class StepWise(Family):
 
     def _kept(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Tensor | None:
         """Which frames get a look (b, looks); the last one does if no other did."""
-        if self.skip is None:
+        if self.skip_policy is None:
             return None
-        gains, memory["skip"] = self.skip(glance_maps, memory.get("skip"))
+        gains, memory["skip"] = self.skip_policy(glance_maps, memory.get("skip"))
         kept: Tensor = gains > 0
         looked = kept.any(dim=1)
         if "looked" in memory:

@@ -45,6 +45,7 @@ class SkipHead(nn.Module):
 
     def __init__(self, channels: int, map_side: int, squeezed: int = 32, width: int = 256) -> None:
         super().__init__()
+        self.width = width
         self.encode = nn.Sequential(
             nn.Conv2d(channels, squeezed, 1, bias=False),
             nn.ReLU(),
@@ -56,8 +57,12 @@ class SkipHead(nn.Module):
 
     def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Maps (b, t, c, h, w) and the memory (b, width) → logits (b, t), above 0 for a look, and the memory."""
-        states, hidden = recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
+        states, hidden = self.states(maps, hidden)
         return self.gain(states).squeeze(-1), hidden
+
+    def states(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the choice is made from: (b, t, width), and the memory."""
+        return recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
 
 
 class ClipPolicy(nn.Module):

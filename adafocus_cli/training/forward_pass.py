@@ -101,12 +101,17 @@ class ForwardPass:
         return Gaze(frames, boxes.expand(-1, frames.shape[1], -1))
 
     def focus(self, *gazes: Gaze) -> Tensor:
-        """The focus network's maps of the patches there; of several gazes one after another, in one batch."""
+        """The focus network's maps of the patches there; of several gazes one after another, in one batch.
+
+        Those of looks that are skipped are nothing.
+        """
         frames = torch.cat([_of_each_clip(self.frames, gaze.frames) for gaze in gazes])
         boxes = torch.cat([gaze.boxes for gaze in gazes])
         with full_precision(self.maps):
             patches = self.model.patches(frames.flatten(0, 1), boxes.flatten(0, 1))
-        return self.model.focus(patches.view(*boxes.shape[:2], *patches.shape[1:]))
+        maps = self.model.focus(patches.view(*boxes.shape[:2], *patches.shape[1:]))
+        kept = [gaze.kept for gaze in gazes if gaze.kept is not None]
+        return maps * torch.cat(kept)[..., None, None, None] if kept else maps
 
     def focus_on_whole_frames(self) -> Tensor:
         """The focus network's maps of whole frames, in the order of the looks."""

@@ -13,6 +13,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.learner import Learner, Part
 from adafocus_cli.training.sfc import CompressionLearner
+from adafocus_cli.training.skip import AnswersWithSkips, SkipByReward
 from adafocus_cli.training.uni import Uni, UniTSM
 from adafocus_cli.training.v1 import AnswersOnly, NetworksAlone, PolicyByReward, RandomPatches, Together, WarmUp
 from adafocus_cli.training.v2 import EndToEnd, EndToEndTSM, ThroughFeatures
@@ -50,7 +51,7 @@ class Stage:
     clip: float | None = None
     """The largest norm of all gradients together; None: any."""
     dropout: float = 0.0
-    own: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, float | None] = field(default_factory=dict)
     """What only this learner is told."""
     by_reward: bool = False
     """It maximises a reward; --lr, --optimizer, --weight-decay and --dropout leave it alone."""
@@ -91,6 +92,7 @@ class Recipe:
         policy_lr: float | None = None,
         rates: Mapping[str, float] | None = None,
         size_penalty: float | None = None,
+        looks: float | None = None,
         **given: Any,
     ) -> tuple[Stage, ...]:
         """The usual stages, or those of a data set, changed by the given values; `epochs` has one number for each."""
@@ -113,6 +115,10 @@ class Recipe:
             if not all("size_penalty" in stage.own for stage in stages):
                 raise UsageError(f"--size-penalty is for recipes uni and uni-tsm, not {self.name}; leave it out")
             stages = [replace(stage, own={**stage.own, "size_penalty": size_penalty}) for stage in stages]
+        if looks is not None:
+            if not any("looks" in stage.own for stage in stages):
+                raise UsageError(f"--looks is for recipe {SKIP}, not {self.name}; leave it out")
+            stages = [replace(stage, own={"looks": looks}) if "looks" in stage.own else stage for stage in stages]
         return tuple(stages if policy_lr is None else [stage.with_policy_lr(policy_lr) for stage in stages])
 
     def _of_dataset(self, name: str | None) -> tuple[Stage, ...]:
@@ -210,10 +216,17 @@ _TOGETHER = (
         weight_decay=0.02,
     ),
 )
+# Ours: AdaFocus+ was not released.
+_SKIP = (
+    replace(_REWARD, name="skip", learner=SkipByReward, epochs=10, own={"looks": None}),
+    Stage(name="answers", learner=AnswersWithSkips, epochs=10, lr=0.005, dropout=0.5),
+)
 # Ours: the paper does not say how it was trained.
 _SFC = (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=0.002, optimizer="adamw"),)
 
 
+SKIP = "skip"
+"""The recipe that gives a model of --init a head that skips frames (`training/skip.py`)."""
 QUICK = "quick"
 """The recipe without epochs (`training/quick.py`)."""
 AUTO = "auto"
@@ -272,6 +285,7 @@ RECIPES: dict[str, Recipe] = {
                 "jester": {"own": {"size_penalty": 0.25}},
             },
         ),
+        Recipe(name=SKIP, family="adafocus-v1", usual=_SKIP, flips=False),
         Recipe(name="sfc", family="sfc", usual=_SFC, flips=False),
         Recipe(name=QUICK, family="taught", usual=(), flips=True),
     )
@@ -324,6 +338,7 @@ class TrainingSettings:
     weight_decay: float | None = None
     dropout: float | None = None
     size_penalty: float | None = None
+    looks: float | None = None
     batch_size: int = 32
     accumulate: int = 1
     precision: str = "auto"
@@ -381,6 +396,7 @@ class TrainingSettings:
             weight_decay=self.weight_decay,
             dropout=self.dropout,
             size_penalty=self.size_penalty,
+            looks=self.looks,
         )
         taken = tuple(stage for stage in stages if stage.epochs)
         if not taken:
@@ -409,7 +425,7 @@ _WITH_EPOCHS = (
     ),
     *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
     *("like", "epochs", "lr", "policy_lr", "rates", "optimizer", "weight_decay", "dropout"),
-    *("size_penalty", "batch_size", "accumulate", "precision"),
+    *("size_penalty", "looks", "batch_size", "accumulate", "precision"),
 )
 
 

@@ -153,8 +153,11 @@ class AnswersOnly(Learner):
     def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
         forward = ForwardPass.of(self.model, frames)
         with torch.no_grad():
-            gaze = forward.policy_gaze()
+            gaze = self.gaze(forward)
         return _of_answers(_answers(forward, forward.focus(gaze)), targets)
+
+    def gaze(self, forward: ForwardPass) -> Gaze:
+        return forward.policy_gaze()
 
 
 class PolicyByReward(Learner):
@@ -199,7 +202,7 @@ class PolicyByReward(Learner):
         """The policy's loss; `logits` are the answers at its points, from the maps `chosen`."""
         with torch.no_grad(), full_precision(chosen):
             instead = self._choices.answers_with_one_random(forward, at_least_single(chosen), at_least_single(random))
-            rewards = _confidence(logits, targets) - _confidence(instead, targets)
+            rewards = confidence(logits, targets) - confidence(instead, targets)
         returns = standardised(discounted_returns(rewards))
         # One step a batch: the policy that acts is the one that learns.
         terms = ppo_terms(choice.log_probs, choice.log_probs, choice.values, returns, choice.entropy)
@@ -369,7 +372,7 @@ def _choices_of(model: Family, spread: float) -> _Choices:
     return _PointEveryFrame(model)
 
 
-def _confidence(logits: Tensor, targets: Tensor) -> Tensor:
+def confidence(logits: Tensor, targets: Tensor) -> Tensor:
     """The score of the true class after each answer: logits (b, answers, classes) → (b, answers)."""
     scores = logits.softmax(dim=-1)
     return scores.gather(-1, targets[:, None, None].expand(-1, scores.shape[1], 1)).squeeze(-1)
