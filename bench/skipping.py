@@ -191,11 +191,10 @@ def budgets(plan: Plan, seed: int, skips: ClipTagger, count: int) -> Iterator[di
     listening = Listening(skips.runtime)
     tagged(ClipTagger(listening, skips.labels, lambda: skips.model), count)
     gains = torch.cat(listening.gains)
-    head = skips.family.get_submodule("skip_policy.gain").get_parameter("bias")
-    before = head.detach().clone()
+    family = skips.family
+    assert isinstance(family, StepWise), "the model that skips"
     for looks in BUDGETS:
-        with torch.no_grad():
-            head.copy_(before - gains.quantile(1 - looks / FRAMES))
+        family.skip_below = gains.quantile(1 - looks / FRAMES).item()
         ours = Figures.of(tagged(skips, count))
         yield {
             "looks": ours.looks,
@@ -203,8 +202,7 @@ def budgets(plan: Plan, seed: int, skips: ClipTagger, count: int) -> Iterator[di
             "head": ours.top1,
             "exits": exits(plan, seed, ours.gmacs, count),
         }
-    with torch.no_grad():
-        head.copy_(before)
+    family.skip_below = StepWise.skip_below
 
 
 def exits(plan: Plan, seed: int, gmacs: float, count: int) -> float:

@@ -22,6 +22,8 @@ from adafocus_cli.video.sampling import FramePlan, repeat_first, repeat_last, sa
 class StepWise(Family):
     policy: nn.Module
     """Maps (b, t, c, h, w) and a memory → places (b, t, 2) and the memory after them."""
+    skip_below = 0.0
+    """A frame is skipped unless the head says more of it; as taught, where a look is likelier than none."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -53,7 +55,7 @@ class StepWise(Family):
         if self.skip_policy is None:
             return None
         gains, memory["skip"] = self.skip_policy(glance_maps, memory.get("skip"))
-        kept: Tensor = gains > 0
+        kept: Tensor = gains > self.skip_below
         looked = kept.any(dim=1)
         if "looked" in memory:
             looked |= memory["looked"]
