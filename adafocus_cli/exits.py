@@ -85,9 +85,12 @@ class Schedule:
         """Of each turn, by stage, for a usual clip."""
         return tuple(self.meter.of_turns(self.turns))
 
-    def cost(self, turn: int, frame: tuple[int, ...]) -> Counter[str]:
-        """Of one of the turns, by stage, for a clip whose frames have this shape."""
-        return self.meter.of_turns(self.turns, frame)[turn]
+    def cost(self, turn: int, frame: tuple[int, ...], looks: int | None = None) -> Counter[str]:
+        """Of one of the turns, by stage, for a clip whose frames have this shape; of `looks` looks, if not of all."""
+        cost = self.meter.of_turns(self.turns, frame)[turn]
+        if looks is None:
+            return cost
+        return Counter({**cost, "focus": cost["focus"] * looks // len(self.turns[turn].looks)})
 
 
 def schedule(family: Family, meter: CostMeter, rule: ExitRule) -> Schedule:

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from adafocus_cli.exits import ExitRule, Schedule
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.runtime import Runtime
-from adafocus_cli.schema import Box, PatchBox, VideoInfo
+from adafocus_cli.schema import Box, PatchBox, SkippedFrame, VideoInfo
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.sampling import FramePlan, Look, LookRequest
 from adafocus_cli.video.windows import Window
@@ -117,9 +118,10 @@ class Run:
     point: Point = field(default_factory=Point)
     memory: Memory = field(default_factory=dict)
     seen: Tensor | None = None
-    gaze: Gaze | None = None
+    gaze: Gaze | None = None  # of a family that skips frames: only its looks that are kept
     answers: list[np.ndarray] = field(default_factory=list)
     looks: list[PatchBox] = field(default_factory=list)
+    skipped: list[SkippedFrame] = field(default_factory=list)
     costs: list[Counter[str]] = field(default_factory=list)
     seconds: float = 0.0
     finished: bool = False
@@ -227,7 +229,8 @@ class Loop:
     def _move_on(self, run: Run, point: Point) -> None:
         """From a point to the next one, whose frames are asked for."""
         if point.located:
-            run.costs.append(self._schedule.cost(point.turn, run.clip.shape))
+            looks = None if run.gaze is None or run.gaze.kept is None else len(run.gaze.frames)
+            run.costs.append(self._schedule.cost(point.turn, run.clip.shape, looks))
             run.finished = run.finished or point.turn + 1 == len(self._schedule.turns)
             run.point = Point(point.turn + 1)
         else:
@@ -287,18 +290,26 @@ class Loop:
         focused = self._focus([(run.clip, run.gaze) for run in lanes if run.gaze is not None]) if turn.looks else None
         answers = self._runtime.classify(turn, seen, focused, memory).float().cpu().numpy()
         looks = [[] if run.gaze is None else _looks(run.clip, turn, run.gaze) for run in batch]
+        skipped = [[] if run.gaze is None else _skipped(run.clip, turn, run.gaze) for run in batch]
         exits = [self._rule.first_exit(turn.answers, answers[lane]) for lane in range(len(batch))]
         memories = _unstacked(memory, len(batch))
         # Nothing raises from here on: after an error the runs are as before, and go one by one.
         for lane, (run, left) in enumerate(zip(batch, exits, strict=True)):
             run.memory = memories[lane]
             run.looks += looks[lane]
+            run.skipped += skipped[lane]
             run.finished = left is not None
             run.answers.append(answers[lane] if left is None else answers[lane][: left - turn.answers.start + 1])
 
     def _focus(self, gazes: list[tuple[Clip, Gaze]]) -> Tensor:
-        """All patches of all clips, as one batch; or the features that the glance has for them."""
+        """All patches of all clips, as one batch; or the features that the glance has for them.
+
+        Where frames are skipped, clips keep different numbers of looks, and each is a batch of its own: what a clip
+        answers does not depend on how many looks others keep.
+        """
         runtime = self._runtime
+        if runtime.model.skips:
+            return torch.stack([self._kept(clip, gaze) for clip, gaze in gazes])
         features = [gaze.features for _, gaze in gazes if gaze.features is not None]
         if features:
             return runtime.focus(torch.stack(features))
@@ -307,10 +318,23 @@ class Loop:
             sources = [clip.cuts(clip.source_looks(gaze, size)) for clip, gaze in gazes]
         else:
             sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
-        pixels = runtime.upload(sources)
-        boxes = torch.stack([gaze.boxes for _, gaze in gazes]).to(pixels.device)
-        patches = runtime.patches(pixels.flatten(0, 1), boxes.flatten(0, 1))
-        return runtime.focus(patches.view(*pixels.shape[:2], *patches.shape[1:]))
+        return self._focus_on(sources, torch.stack([gaze.boxes for _, gaze in gazes]))
+
+    def _focus_on(self, sources: list[np.ndarray], boxes: Tensor) -> Tensor:
+        pixels = self._runtime.upload(sources)
+        patches = self._runtime.patches(pixels.flatten(0, 1), boxes.to(pixels.device).flatten(0, 1))
+        return self._runtime.focus(patches.view(*pixels.shape[:2], *patches.shape[1:]))
+
+    def _kept(self, clip: Clip, gaze: Gaze) -> Tensor:
+        """The feature vectors of the looks that are kept, as maps of one cell, and zeros for those that are not."""
+        assert gaze.kept is not None, "a family that skips says what it keeps"
+        vectors = torch.zeros(len(gaze.kept), self._runtime.model.focus_net.channels, 1, 1)
+        if not len(gaze.frames):
+            return vectors
+        maps = self._focus_on([clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()])], gaze.boxes[None])
+        vectors = vectors.to(maps)
+        vectors[gaze.kept.to(maps.device)] = maps[0].mean(dim=(-2, -1), keepdim=True)
+        return vectors
 
     def _filled(self, batch: list[Run]) -> list[Run]:
         """As many runs as the runtime has lanes; the empty ones see what the last clip sees."""
@@ -319,7 +343,11 @@ class Loop:
 
 def _of_lane(gaze: Gaze, lane: int) -> Gaze:
     features = None if gaze.features is None else gaze.features[lane]
-    return Gaze(gaze.frames[lane].cpu(), gaze.boxes[lane].cpu(), features)
+    frames, boxes = gaze.frames[lane].cpu(), gaze.boxes[lane].cpu()
+    if gaze.kept is None:
+        return Gaze(frames, boxes, features)
+    kept = gaze.kept[lane].cpu()
+    return Gaze(frames[kept], boxes[kept], features, kept)
 
 
 def _stacked(memories: list[Memory]) -> Memory:
@@ -337,8 +365,17 @@ def _exception(future: Future[None] | None) -> Exception:
 
 def _looks(clip: Clip, turn: Turn, gaze: Gaze) -> list[PatchBox]:
     """A turn's looks as the record tells them: source frame numbers, seconds, upright source pixels."""
+    steps = turn.looks if gaze.kept is None else compress(turn.looks, gaze.kept.tolist())
     looks = []
-    for step, frame, box in zip(turn.looks, gaze.frames.tolist(), gaze.boxes.tolist(), strict=True):
+    for step, frame, box in zip(steps, gaze.frames.tolist(), gaze.boxes.tolist(), strict=True):
         position = clip.plan.focus[frame]
         looks.append(PatchBox(step, clip.plan.frames[position], clip.seconds_at(position), clip.to_source((*box,))))
     return looks
+
+
+def _skipped(clip: Clip, turn: Turn, gaze: Gaze) -> list[SkippedFrame]:
+    """The frames of a turn that get no look."""
+    if gaze.kept is None:
+        return []
+    positions = [clip.plan.glance[i] for i in compress(turn.glance, (~gaze.kept).tolist())]
+    return [SkippedFrame(clip.plan.frames[position], clip.seconds_at(position)) for position in positions]

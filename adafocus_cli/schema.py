@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -163,6 +163,21 @@ class PatchBox:
 
 
 @dataclass(frozen=True)
+class SkippedFrame:
+    """A frame that was glanced at and found not to be worth a look."""
+
+    frame: int
+    time: float
+
+    @classmethod
+    def from_dict(cls, skipped: Mapping[str, Any]) -> SkippedFrame:
+        return cls(int(skipped["frame"]), _float(skipped["time"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"frame": self.frame, "time": round(self.time, 3)}
+
+
+@dataclass(frozen=True)
 class Cost:
     """Multiply-adds, in units of 10⁹, of the layers that ran for one video, by stage.
 
@@ -232,6 +247,7 @@ class WindowResult:
     cost: Cost
     trajectory: tuple[PatchBox, ...]
     exit: Exit
+    skipped: tuple[SkippedFrame, ...] | None = None
 
     @classmethod
     def from_dict(cls, window: Mapping[str, Any]) -> WindowResult:
@@ -242,6 +258,7 @@ class WindowResult:
             cost=Cost.from_dict(window["cost"]),
             trajectory=tuple(map(PatchBox.from_dict, window["trajectory"])),
             exit=Exit.from_dict(window["exit"]),
+            skipped=_skipped(window),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -252,6 +269,7 @@ class WindowResult:
             "cost": self.cost.to_dict(),
             "trajectory": [patch.to_dict() for patch in self.trajectory],
             "exit": asdict(self.exit),
+            **_skipped_field(self.skipped),
         }
 
 
@@ -363,6 +381,8 @@ class VideoResult:
     """The label with the highest score, where that is too low for it to be told."""
     live: LiveSpan | None = None
     """Where it is of a part of a stream."""
+    skipped: tuple[SkippedFrame, ...] | None = None
+    """The frames that got no look, of a model that may skip some."""
 
     status: Literal["ok"] = "ok"
 
@@ -389,6 +409,7 @@ class VideoResult:
                 segments=tuple(map(Segment.from_dict, record.get("segments") or ())),
                 best_guess=Tag.from_dict(record["best_guess"]) if record.get("best_guess") else None,
                 live=LiveSpan.from_dict(record["live"]) if record.get("live") else None,
+                skipped=_skipped(record),
             )
 
     def to_dict(self, *, logits: bool = False) -> dict[str, Any]:
@@ -420,6 +441,7 @@ class VideoResult:
             looks = chain.from_iterable(window["trajectory"] for window in windows)
             record["trajectory"] = [{**look, "step": step} for step, look in enumerate(looks)]
             record["segments"] = [segment.to_dict() for segment in self.segments]
+        record |= _skipped_field(self.skipped)
         if logits:
             record["logits"] = self.logits.tolist()
             record["step_logits"] = self.step_logits.tolist()
@@ -498,6 +520,15 @@ def _not_a_record() -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError("not a record") from error
+
+
+def _skipped(record: Mapping[str, Any]) -> tuple[SkippedFrame, ...] | None:
+    frames = record.get("skipped")
+    return None if frames is None else tuple(map(SkippedFrame.from_dict, frames))
+
+
+def _skipped_field(frames: Sequence[SkippedFrame] | None) -> Record:
+    return {} if frames is None else {"skipped": [frame.to_dict() for frame in frames]}
 
 
 def _float(value: Any) -> float:

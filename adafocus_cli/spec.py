@@ -92,6 +92,7 @@ class ModelSpec:
     policy_width: int = 1024
     classifier_width: int = 1024
     grid: int = 7  # V1 chooses among grid × grid places
+    skips: bool = False  # whether there is a head that says which frames get no look (V1, V2)
 
     # How pictures become numbers.
     mean: Colour = MEAN

@@ -191,6 +191,7 @@ class ClipTagger:
             best_guess=guess,
             cost=as_cost(run.costs, self._full_frame_macs),
             trajectory=tuple(run.looks),
+            skipped=tuple(run.skipped) if self.family.skips else None,
             exit=Exit(len(step_logits) - 1, self._steps),
             frames_decoded=run.clip.frames_decoded,
             runtime=RunInfo(

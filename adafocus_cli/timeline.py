@@ -12,7 +12,7 @@ from itertools import chain, groupby
 import numpy as np
 
 from adafocus_cli.labels import LabelSet, scores_of, tags_or_guess
-from adafocus_cli.schema import Cost, Exit, Peak, Segment, Tag, VideoResult, WindowResult
+from adafocus_cli.schema import Cost, Exit, Peak, Segment, SkippedFrame, Tag, VideoResult, WindowResult
 from adafocus_cli.spec import scores_are_independent
 from adafocus_cli.video.windows import Window
 
@@ -60,6 +60,7 @@ def joined(parts: Sequence[Part], labels: LabelSet, *, top_k: int, min_score: fl
         best_guess=guess,
         cost=_sum([result.cost for result in results]),
         trajectory=tuple(replace(look, step=step) for step, look in enumerate(looks)),
+        skipped=_skipped(results),
         exit=Exit(max(result.exit.step for result in results), results[-1].exit.of),
         frames_decoded=len(frozenset().union(*(part.frames for part in parts))),
         runtime=replace(results[-1].runtime, seconds=_total([result.runtime.seconds for result in results])),
@@ -124,6 +125,12 @@ def _peak(scores: np.ndarray) -> Peak:
     return Peak(window, float(scores[window]))
 
 
+def _skipped(results: Sequence[VideoResult]) -> tuple[SkippedFrame, ...] | None:
+    """Those of all windows; None where the model skips none."""
+    of_windows = [result.skipped for result in results if result.skipped is not None]
+    return tuple(chain.from_iterable(of_windows)) if of_windows else None
+
+
 def _sum(costs: Sequence[Cost]) -> Cost:
     return Cost(_total([cost.stages for cost in costs]), sum(cost.full_frame_gmacs for cost in costs))
 
@@ -141,5 +148,6 @@ def _of_window(part: Part) -> WindowResult:
         labels=result.labels,
         cost=result.cost,
         trajectory=result.trajectory,
+        skipped=result.skipped,
         exit=result.exit,
     )

@@ -128,7 +128,7 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
     shares = [*values.pop("mean"), *values.pop("std")]
     compression = values.pop("compression")
     texts += [values.pop(name) or "" for name in ("insertion", "backbone", "backbone_sha256")]
-    short_videos = values.pop("short_videos")
+    short_videos, skips = values.pop("short_videos"), values.pop("skips")
     counts = [*values.values(), *(network["size"] for network in networks)]
     if not (
         all(isinstance(text, str) for text in texts)
@@ -137,6 +137,7 @@ def _plausible(spec: ModelSpec) -> ModelSpec:
         and all(type(share) in (int, float) and 0 < share <= 1 for share in shares)
         and spec.views in VIEWS
         and short_videos in get_args(ShortVideos)
+        and type(skips) is bool
         and type(compression) in (int, float)
         and 1 <= compression < 1 << 16
         and all(type(threshold) in (int, float) and 0 <= threshold < 1 << 16 for threshold in thresholds)

@@ -35,13 +35,15 @@ OPTIONS = {
     "all": f"--init scratch --glance resnet18:0.25@{GLANCE} --focus resnet18:0.25@{PATCH} --frames 2 "
     "--policy-width 256 --classifier-width 256 --optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 "
     "--precision bf16 --clips-per-epoch 2048 --val-clips 200 --batch-size 16 --threads 1 --workers 1",
-    "v1": "--recipe v1 --epochs 5,8,2",
+    "v1": "--recipe v1 --epochs 0,5,8,2 --rates focus=1,answers=1",
     "v2": "--recipe v2-features --epochs 8",
+    # Four glances and looks, so that there are frames to choose from; a box may be small without being dear.
+    "uni": "--recipe uni --frames 4 --epochs 8 --rates answers=5 --size-penalty 0.05",
     "whole frames": f"--frame-size {PATCH}",
     "evaluate": "--limit 500 --seed 0",
 }
 SEEDS = (1, 2, 3)
-RECIPES = ("v1", "v2")
+RECIPES = ("v1", "v2", "uni")
 LOOKING = {
     "learned": "where it learned to",
     "centre": "at the centre",

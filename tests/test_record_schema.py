@@ -12,7 +12,7 @@ import pytest
 
 from adafocus_cli.cli.app import run
 from adafocus_cli.output.records import copied, with_origin
-from adafocus_cli.schema import SCHEMA, Tag
+from adafocus_cli.schema import SCHEMA, SkippedFrame, Tag
 from tests.clips import numbered_clip
 from tests.output.made_up import failed, in_windows, tagged
 from tests.output.test_journal import SETTINGS, source
@@ -26,7 +26,8 @@ PUG = Tag("pug", 254, 0.9, parent="dog", looks=(1,))
 
 def made_up() -> list[dict[str, Any]]:
     first, *others = in_windows().windows
-    film = in_windows(windows=(replace(first, labels=(PUG,)), *others))
+    skipped = (SkippedFrame(3, 0.12),)
+    film = in_windows(windows=(replace(first, labels=(PUG,), skipped=skipped), *others), skipped=skipped)
     of_batch = with_origin(tagged("a.mp4", labels=(PUG,)).to_dict(), source("a.mp4"), SETTINGS)
     return [
         film.to_dict(logits=True),

@@ -45,10 +45,10 @@ def tiny_spec(family: str) -> ModelSpec:
     )
 
 
-def tiny_model(family: str, *, views: int = 1) -> Family:
+def tiny_model(family: str, *, views: int = 1, skips: bool = False) -> Family:
     """Weights spread so widely that different clips get different answers."""
     torch.manual_seed(0)
-    model = build(replace(tiny_spec(family), views=views))
+    model = build(replace(tiny_spec(family), views=views, skips=skips))
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
             tensor.fill_(0.25)
@@ -57,8 +57,8 @@ def tiny_model(family: str, *, views: int = 1) -> Family:
     return model
 
 
-def tiny_tagger(family: str, *, lanes: int = 1) -> Tagger:
-    runtime = TorchRuntime(tiny_model(family), device="cpu")
+def tiny_tagger(family: str, *, lanes: int = 1, skips: bool = False) -> Tagger:
+    runtime = TorchRuntime(tiny_model(family, skips=skips), device="cpu")
     runtime.lanes = lanes
     info = ModelInfo(name=f"tiny {family}", family=family, dataset=None, sha256="0" * 64, patch_size=32)
     return Tagger(runtime, LabelSet(tuple(f"class {i}" for i in range(CLASSES)), "numbers"), lambda: info)

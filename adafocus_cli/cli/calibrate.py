@@ -17,7 +17,9 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import TagRequest
 
 if TYPE_CHECKING:
-    from adafocus_cli.evaluation.calibration import AnswerCollector, Calibration, Calibrator
+    from collections.abc import Callable
+
+    from adafocus_cli.evaluation.calibration import AnswerCollector, Calibration, Calibrator, SkipCurves
     from adafocus_cli.evaluation.data import Dataset
     from adafocus_cli.schema import Failure
     from adafocus_cli.tagger import ClipTagger
@@ -129,14 +131,54 @@ def calibrate(
             full = f"{calibrator.full_gmacs:.4g} GMACs, the cost of all looks"
             terminal.note(f"a budget of {budget:g} GMACs is not below {full}; nothing is skipped")
     metric = paper_metric(tagger.model, tagger.labels) or "top-1"
-    collector = AnswerCollector(dataset, tagger.labels.names, criterion=criterion, metric=metric)
-    failures = _gather(collector, calibrator, dataset, tagger, request, terminal)
+    look_gmacs = calibrator.look_gmacs
+
+    def answered() -> tuple[AnswerCollector, tuple[Failure, ...]]:
+        collector = AnswerCollector(
+            dataset, tagger.labels.names, look_gmacs=look_gmacs, criterion=criterion, metric=metric
+        )
+        return collector, _gather(collector, calibrator, dataset, tagger, request, terminal)
+
+    collector, failures = answered()
     calibration = calibrator.calibrate(*collector.halves(seed))
+    if tagger.family.skips:
+        calibration = replace(calibration, apart=_apart(tagger, calibrator, collector, answered, seed, terminal))
     _note_budgets_without_a_law(calibration, law, terminal)
     found = CalibrationOutput(calibration, tagger, data, available, seed, law, failures, time.monotonic() - started)
     found.write(output, picture)
     found.show(format_)
     labelled.end_with(failures, dataset, terminal)
+
+
+# How likely a look has to be that is taken, from the fewest looks to the most.
+_CHANCES = (0.95, 0.8, 0.5, 0.2, 0.05)
+
+
+def _apart(
+    tagger: ClipTagger,
+    calibrator: Calibrator,
+    as_taught: AnswerCollector,
+    answered: Callable[[], tuple[AnswerCollector, tuple[Failure, ...]]],
+    seed: int,
+    terminal: Terminal,
+) -> SkipCurves:
+    """Skipping without exits, more of it and less, and exits without skipping."""
+    from adafocus_cli.models.shared import StepWise
+
+    family = tagger.family
+    assert isinstance(family, StepWise), "the families that skip"
+    terminal.note(f"the model skips frames; for curves of it alone the videos are tagged {len(_CHANCES)} more times")
+    levels = {chance: math.log(chance / (1 - chance)) for chance in _CHANCES}
+    taught = StepWise.skip_below
+    try:
+        collectors = []
+        for level in (*levels.values(), -math.inf):
+            family.skip_below = level
+            collectors.append(as_taught if level == taught else answered()[0])
+    finally:
+        family.skip_below = taught
+    *skipping, none = (collector.halves(seed) for collector in collectors)
+    return calibrator.apart([checking for _, checking in skipping], *none)
 
 
 def _note_budgets_without_a_law(calibration: Calibration, law: str, terminal: Terminal) -> None:

@@ -108,13 +108,26 @@ Group = Annotated[
 ]
 
 RecipeName = Annotated[
-    Literal["auto", "quick", "v1", "v1-tsm", "v1-tsm-together", "v2", "v2-features", "v2-tsm", "sfc"],
+    Literal[
+        "auto",
+        "quick",
+        "v1",
+        "v1-tsm",
+        "v1-tsm-together",
+        "v2",
+        "v2-features",
+        "v2-tsm",
+        "uni",
+        "uni-tsm",
+        "skip",
+        "sfc",
+    ],
     _model_option(
         "--recipe",
         "-r",
         metavar="NAME",
-        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm or sfc; auto is quick, unless there is a GPU "
-        "and 100 clips of every class, or an option that quick does not have.",
+        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, skip or sfc; auto is quick, "
+        "unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
     ),
 ]
 Init = Annotated[
@@ -184,6 +197,16 @@ CompressionOption = Annotated[
     ),
 ]
 
+Like = Annotated[
+    Literal["activitynet", "fcvid", "mini-kinetics", "something-v1", "something-v2", "jester"] | None,
+    _method_option(
+        "--like",
+        metavar="DATASET",
+        help="Rates and other numbers as published for this data set: activitynet, fcvid, mini-kinetics, something-v1, "
+        "something-v2 or jester.",
+        show_default="the recipe's first",
+    ),
+]
 Epochs = Annotated[
     str | None,
     _method_option(
@@ -198,6 +221,15 @@ PolicyRate = Annotated[
     float | None,
     _method_option(
         "--policy-lr", metavar="RATE", min=0, help="Learning rate of the policy.", show_default="as published"
+    ),
+]
+PartRates = Annotated[
+    str | None,
+    _method_option(
+        "--rates",
+        metavar="PART=FACTOR,…",
+        help="Learning rates of parts, as multiples of --lr: policy, glance, focus, answers.",
+        show_default="as published",
     ),
 ]
 Optimizer = Annotated[
@@ -219,6 +251,26 @@ Dropout = Annotated[
         max=0.99,
         help="Dropout before the classifier.",
         show_default="as published",
+    ),
+]
+SizePenalty = Annotated[
+    float | None,
+    _method_option(
+        "--size-penalty",
+        metavar="WEIGHT",
+        min=0,
+        help="With uni and uni-tsm: how much boxes smaller than the frame are held against the policy.",
+        show_default="as published",
+    ),
+]
+Looks = Annotated[
+    float | None,
+    _method_option(
+        "--looks",
+        metavar="N",
+        min=1,
+        help="With skip: how many frames of a video get a look, in the mean.",
+        show_default="a third",
     ),
 ]
 BatchSize = Annotated[
@@ -305,12 +357,16 @@ def train(
     classifier_width: ClassifierWidth = None,
     insertion: Insertion = None,
     compression: CompressionOption = None,
+    like: Like = None,
     epochs: Epochs = None,
     lr: Rate = None,
     policy_lr: PolicyRate = None,
+    rates: PartRates = None,
     optimizer: Optimizer = None,
     weight_decay: WeightDecay = None,
     dropout: Dropout = None,
+    size_penalty: SizePenalty = None,
+    looks: Looks = None,
     batch_size: BatchSize = 32,
     accumulate: Accumulate = 1,
     precision: PrecisionOption = "auto",
@@ -441,14 +497,17 @@ class EpochLines:
 
     def epoch_ended(self, epoch: Epoch, best: float) -> None:
         self._best = f" · best {percent(best)}"
-        measures = "".join(f" · {name} {value:.3f}" for name, value in epoch.measures.items())
+        reward = f" · reward {epoch.measures['reward']:.3f}" if "reward" in epoch.measures else ""
         self._terminal.note(
-            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {percent(epoch.accuracy)}{measures} · validation loss "
+            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {percent(epoch.accuracy)}{reward} · validation loss "
             f"{epoch.val_loss:.3f} · accuracy {percent(epoch.val_accuracy)} (best {percent(best)}) · "
             f"{duration(epoch.seconds)}"
         )
         if self._writer is not None:
-            numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr, **epoch.measures}
+            numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, **epoch.measures}
+            numbers |= {f"lr/{part}": rate for part, rate in epoch.rates.items()}
+            if epoch.gradient_norm is not None:
+                numbers["gradient_norm"] = epoch.gradient_norm
             validation = {"validation/loss": epoch.val_loss, "validation/accuracy": epoch.val_accuracy}
             for name, value in {**{f"training/{n}": v for n, v in numbers.items()}, **validation}.items():
                 self._writer.add_scalar(f"{epoch.stage}/{name}", value, epoch.epoch)

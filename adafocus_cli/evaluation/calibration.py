@@ -82,6 +82,14 @@ class BudgetChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkipCurves:
+    """What skipping frames does without exits, from the fewest looks to all, and what exits do without skipping."""
+
+    skipping: tuple[CostPoint, ...]
+    exits: tuple[CostPoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """The points are of the half that was checked on, but for `fitted_laws`.
 
@@ -101,6 +109,8 @@ class Calibration:
     fitted_laws: tuple[CostPoint, ...]
     laws: tuple[CostPoint, ...]
     same_steps: tuple[CostPoint, ...]
+    apart: SkipCurves | None = None
+    """Of a model that skips frames, for which all else is of both together."""
 
     @property
     def margin(self) -> float:
@@ -129,6 +139,14 @@ class Calibration:
             ],
             "laws": [point.to_dict() for point in self.laws],
             "same_steps": [point.to_dict() for point in self.same_steps],
+            **({} if self.apart is None else {"apart": self._apart(self.apart)}),
+        }
+
+    @staticmethod
+    def _apart(curves: SkipCurves) -> dict[str, Any]:
+        return {
+            "skipping": [point.to_dict() for point in curves.skipping],
+            "exits": [point.to_dict() for point in curves.exits],
         }
 
 
@@ -198,6 +216,8 @@ class Answers:
     one_label: np.ndarray | None = None
     """`truth` with only the first label of each video, for the metric that counts one."""
     family: str = ""
+    spared: np.ndarray | None = None
+    """10⁹ multiply-adds of the looks that were skipped up to each step (n, s); None: nothing is skipped."""
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -215,7 +235,8 @@ class Answers:
 
     def at(self, indices: Sequence[int]) -> Answers:
         one_label = None if self.one_label is None else self.one_label[indices]
-        return replace(self, logits=self.logits[indices], truth=self.truth[indices], one_label=one_label)
+        spared = None if self.spared is None else self.spared[indices]
+        return replace(self, logits=self.logits[indices], truth=self.truth[indices], one_label=one_label, spared=spared)
 
     def top1(self, left: np.ndarray) -> float:
         """Of the answers after these steps (n,)."""
@@ -238,19 +259,31 @@ class AnswerCollector:
     """Collects the answers of a pass over a data set, and parts them into halves."""
 
     def __init__(
-        self, dataset: Dataset, names: Sequence[str], *, criterion: Criterion = "logit", metric: Metric = "top-1"
+        self,
+        dataset: Dataset,
+        names: Sequence[str],
+        *,
+        look_gmacs: float,
+        criterion: Criterion = "logit",
+        metric: Metric = "top-1",
     ) -> None:
         self._dataset = dataset
         self._classes = len(names)
         self._criterion = criterion
         self._metric = metric
         self._shown = dataset.indices(names)
+        self._look_gmacs = look_gmacs
         self._logits: dict[int, np.ndarray] = {}
+        self._spared: dict[int, np.ndarray] = {}
         self._family = ""
 
     def add(self, index: int, result: Result) -> None:
         if not isinstance(result, Failure):
             self._logits[index] = result.step_logits
+            if result.skipped is not None:
+                skipped = np.ones(len(result.step_logits))
+                skipped[[look.step for look in result.trajectory]] = 0
+                self._spared[index] = self._look_gmacs * skipped.cumsum()
             self._family = result.model.family
 
     def halves(self, seed: int) -> tuple[Answers, Answers]:
@@ -266,6 +299,7 @@ class AnswerCollector:
             self._metric,
             scoring.truth_table([indices[:1] for indices in shown], self._classes),
             self._family,
+            np.stack([self._spared[index] for index in tagged]) if self._spared else None,
         )
         parts = halves([self._dataset.samples[index].label for index in tagged], seed)
         return answers.at(parts[0]), answers.at(parts[1])
@@ -291,9 +325,13 @@ class Stops:
         steps = tuple(turn.answers.stop - 1 for turn in turns.turns)
         return cls(steps, tuple(as_cost(list(turns.costs[: i + 1]), 0).gmacs for i in range(len(steps))))
 
-    def price(self, left: np.ndarray) -> np.ndarray:
+    def price(self, answers: Answers, left: np.ndarray) -> np.ndarray:
         """What videos cost that are left after these steps."""
-        return np.asarray(self.gmacs)[np.searchsorted(self.steps, left)]
+        stops = np.searchsorted(self.steps, left)
+        price = np.asarray(self.gmacs)[stops]
+        if answers.spared is None:
+            return price
+        return np.asarray(price - answers.spared[np.arange(len(answers)), np.asarray(self.steps)[stops]])
 
 
 class Calibrator:
@@ -311,6 +349,7 @@ class Calibrator:
         self.group = group
         self._law = law_of(family.name, law)
         self._budgets = budgets
+        self.look_gmacs = meter.whole_clip().stages["focus"] / max(1, family.spec.focus_frames)
         self._stops = Stops.of(family, meter, ExitRule(thresholds=self.never, group=group))
         self._singles = Stops.of(family, meter, ExitRule(thresholds=self.never, group=1))
         least = self._stops.gmacs[0]
@@ -331,7 +370,7 @@ class Calibrator:
         return self._stops.gmacs[-1]
 
     def calibrate(self, fitting: Answers, checking: Answers) -> Calibration:
-        laws = [self._thresholds(ratio, fitting) for ratio in self._law.ratios]
+        laws = self._laws(fitting)
         on_fitting = self._points(fitting, laws)
         return Calibration(
             steps=self.steps,
@@ -350,11 +389,26 @@ class Calibrator:
             fitted_laws=tuple(on_fitting),
             laws=tuple(dict.fromkeys(self._points(checking, laws))),
             same_steps=tuple(
-                CostPoint(gmacs=gmacs, top1=checking.top1(left), accuracy=checking.accuracy(left))
-                for step, gmacs in zip(self._singles.steps, self._singles.gmacs, strict=True)
-                for left in [np.full(len(checking), step)]
+                self._point(checking, np.full(len(checking), step), self._singles) for step in self._singles.steps
             ),
         )
+
+    def apart(self, skipping: Sequence[Answers], fitting: Answers, checking: Answers) -> SkipCurves:
+        """`skipping` are the answers with fewer and fewer frames skipped, the other two those with none skipped."""
+        points = [
+            self._point(answers, np.full(len(answers), self.steps - 1), self._stops)
+            for answers in (*skipping, checking)
+        ]
+        exits = tuple(dict.fromkeys(self._points(checking, self._laws(fitting))))
+        return SkipCurves(skipping=tuple(points), exits=exits)
+
+    def _laws(self, fitting: Answers) -> list[tuple[float, ...]]:
+        return [self._thresholds(ratio, fitting) for ratio in self._law.ratios]
+
+    @staticmethod
+    def _point(answers: Answers, left: np.ndarray, stops: Stops) -> CostPoint:
+        gmacs = float(stops.price(answers, left).mean())
+        return CostPoint(gmacs=gmacs, top1=answers.top1(left), accuracy=answers.accuracy(left))
 
     def _thresholds(self, ratio: float, fitting: Answers) -> tuple[float, ...]:
         """One number a step; what the law lets leave between two stops leaves at the later one."""
@@ -407,16 +461,14 @@ class Calibrator:
         for thresholds in laws:
             left = leave(answers, thresholds)
             if left.tobytes() not in known:
-                gmacs = float(self._stops.price(left).mean())
-                point = CostPoint(gmacs=gmacs, top1=answers.top1(left), accuracy=answers.accuracy(left))
-                known[left.tobytes()] = point
+                known[left.tobytes()] = self._point(answers, left, self._stops)
             points.append(known[left.tobytes()])
         return points
 
     @staticmethod
     def _outcome(answers: Answers, left: np.ndarray, stops: Stops) -> Outcome:
         return Outcome(
-            gmacs=float(stops.price(left).mean()),
+            gmacs=float(stops.price(answers, left).mean()),
             top1=answers.top1(left),
             mean_average_precision=answers.mean_average_precision(left),
             accuracy=answers.accuracy(left),

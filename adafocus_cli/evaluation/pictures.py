@@ -123,7 +123,8 @@ def draw_curve(calibration: Calibration) -> Image.Image:
     laws = [(point.gmacs, 100 * point.accuracy) for point in calibration.laws]
     same_steps = [(point.gmacs, 100 * point.accuracy) for point in calibration.same_steps]
     full = (calibration.full.gmacs, 100 * calibration.full.accuracy)
-    shown = [*laws, *same_steps, full]
+    apart = _of_skipping(calibration)
+    shown = [*laws, *same_steps, full, *(point for points in apart.values() for point in points)]
     left, top, right, bottom = CURVE_PLOT
     across = Axis.around((x for x, _ in shown), left, right, least=1e-6)
     up = Axis.around((y for _, y in shown), bottom, top, least=2)
@@ -136,6 +137,10 @@ def draw_curve(calibration: Calibration) -> Image.Image:
     pen.line(places(same_steps), PALE, 2)
     for place in places(same_steps):
         pen.dot(place, PALE, 3)
+    for colour, points in apart.items():
+        pen.line(places(points), colour, 2)
+        for place in places(points):
+            pen.dot(place, colour, 3)
     pen.line(places(laws), BLUE, 3)
     budgets: defaultdict[Place, list[str]] = defaultdict(list)
     for choice in calibration.choices:
@@ -148,6 +153,17 @@ def draw_curve(calibration: Calibration) -> Image.Image:
     return pen.picture()
 
 
+_SKIPPING, _EXITS = (214, 88, 8), (120, 170, 225)
+
+
+def _of_skipping(calibration: Calibration) -> dict[tuple[int, int, int], list[Place]]:
+    """The curves of a model that skips frames, by their colours."""
+    if calibration.apart is None:
+        return {}
+    curves = {_SKIPPING: calibration.apart.skipping, _EXITS: calibration.apart.exits}
+    return {colour: [(p.gmacs, 100 * p.accuracy) for p in points] for colour, points in curves.items()}
+
+
 def _draw_curve_axes(pen: Pen, across: Axis, up: Axis, metric: Metric) -> None:
     left, top, right, _ = CURVE_PLOT
     pen.grid(across, up)
@@ -157,16 +173,19 @@ def _draw_curve_axes(pen: Pen, across: Axis, up: Axis, metric: Metric) -> None:
 
 def _draw_curve_heading(pen: Pen, calibration: Calibration) -> None:
     """The legend, and the margin of error."""
-    x, y = 110.0, 34
-    for colour, width, radius, words in (
-        (BLUE, 3, 6, "thresholds (a point: a budget)"),
-        (PALE, 2, 3, "the same step for all"),
-        (INK, 0, 6, "nothing skipped"),
-    ):
-        if width:
-            pen.line([(x, y), (x + 24, y)], colour, width)
-        pen.dot((x + 12, y), colour, radius)
-        x = pen.text((x + 32, y), words, INK, FONT, "lm") + 28
+    lines = [[(BLUE, 3, 6, "thresholds (a point: a budget)"), (PALE, 2, 3, "the same step for all")]]
+    if calibration.apart is None:
+        lines[0].append((INK, 0, 6, "nothing skipped"))
+    else:
+        lines[0].append((INK, 0, 6, "no exits"))
+        lines.append([(_SKIPPING, 2, 3, "skipping alone, more and less of it"), (_EXITS, 2, 3, "exits alone")])
+    for y, entries in zip((34,) if len(lines) == 1 else (20, 46), lines, strict=True):
+        x = 110.0
+        for colour, width, radius, words in entries:
+            if width:
+                pen.line([(x, y), (x + 24, y)], colour, width)
+            pen.dot((x + 12, y), colour, radius)
+            x = pen.text((x + 32, y), words, INK, FONT, "lm") + 28
     videos = counted(calibration.checked_on, "video")
     trust = f"on {videos} not used for fitting; top-1 by chance: ± {100 * calibration.margin:.1f} points"
     pen.text((CURVE_PLOT[2], CURVE_PLOT[1] - 14), trust, FAINT, SMALL_FONT, "rb")

@@ -101,7 +101,7 @@ class PolicyOverride:
         corner = (share * (room + 1)).floor().minimum(room) if whole else share * room
         boxes = torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1)
         model.look_elsewhere(turn, boxes, glance_maps, memory)
-        return Gaze(gaze.frames, boxes)
+        return replace(gaze, boxes=boxes)
 
 
 class CentrePolicy(PolicyOverride):
@@ -120,7 +120,7 @@ class WholeFramePolicy(PolicyOverride):
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         gaze = super().locate(turn, glance_maps, memory)
         side = self.model.spec.frame_size
-        return Gaze(gaze.frames, gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes))
+        return replace(gaze, boxes=gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes))
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
         return self.model.normalised(pixels)

@@ -155,6 +155,7 @@ def calibration_layout(
         _indented(_budget_table(calibration)),
         Text("\nVideos left after a step, %", style="bold"),
         _indented(_exit_table(calibration)),
+        *_apart(calibration),
         *_failed(failures),
     )
 
@@ -197,6 +198,16 @@ def _exit_table(calibration: Calibration) -> Table:
         shares = [100 * counts.get(step, 0) / calibration.checked_on for counts in left]
         table.add_row(f"{step + 1}", *(f"{share:.1f}" if share else "·" for share in shares))
     return table
+
+
+def _apart(calibration: Calibration) -> list[RenderableType]:
+    """Of a model that skips frames."""
+    if calibration.apart is None:
+        return []
+    table = _columns("GMACs", calibration.metric)
+    for point in calibration.apart.skipping:
+        table.add_row(f"{point.gmacs:.2f}", f"{100 * point.accuracy:.1f} %")
+    return [Text("\nSkipping without exits, more and less of it", style="bold"), _indented(table)]
 
 
 def _columns(*names: str) -> Table:

@@ -52,6 +52,8 @@ class Gaze:
     boxes: Tensor
     features: Tensor | None = None
     """What is to be seen there (clips, looks, …), where it is the glance's own maps; None: pixels are cut out."""
+    kept: Tensor | None = None
+    """Which of the looks are taken (clips, looks), where frames may be skipped; None: all of them."""
 
 
 class Family(nn.Module, ABC):
@@ -102,6 +104,11 @@ class Family(nn.Module, ABC):
     def frames_of(self, turn: Turn, plan: FramePlan) -> tuple[int, ...]:
         """The positions in `plan.frames` that a turn is sure to need, before anything of it has run."""
         return tuple(plan.glance[i] for i in turn.glance)
+
+    @property
+    def skips(self) -> bool:
+        """Whether it may skip frames: glance at them without a look."""
+        return False
 
     # The stages.
 

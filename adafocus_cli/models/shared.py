@@ -14,6 +14,7 @@ from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
 from adafocus_cli.nn.clip_networks import build_clip_net
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.pixels import boxes_at
+from adafocus_cli.nn.policies import SkipHead
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import FramePlan, repeat_first, repeat_last, same_frames, separate_frames, spread
 
@@ -21,6 +22,16 @@ from adafocus_cli.video.sampling import FramePlan, repeat_first, repeat_last, sa
 class StepWise(Family):
     policy: nn.Module
     """Maps (b, t, c, h, w) and a memory → places (b, t, 2) and the memory after them."""
+    skip_below = 0.0
+    """A frame is skipped unless the head says more of it; as taught, where a look is likelier than none."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.skip_policy = SkipHead(self.glance_net.channels, self.map_side) if spec.skips else None
+
+    @property
+    def skips(self) -> bool:
+        return self.skip_policy is not None
 
     def order(self) -> tuple[int, ...]:
         """The frames in the order in which they are seen."""
@@ -37,7 +48,21 @@ class StepWise(Family):
         places, memory["policy"] = self.policy(glance_maps, memory.get("policy"))
         boxes = boxes_at(places, self.spec.frame_size, self.spec.patch_size, whole_pixels=self.whole_pixels)
         frames = torch.tensor(turn.glance, device=boxes.device).expand(len(boxes), -1)
-        return Gaze(frames, boxes)
+        return Gaze(frames, boxes, kept=self._kept(turn, glance_maps, memory))
+
+    def _kept(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Tensor | None:
+        """Which frames get a look (b, looks); the last one does if no other did."""
+        if self.skip_policy is None:
+            return None
+        gains, memory["skip"] = self.skip_policy(glance_maps, memory.get("skip"))
+        kept: Tensor = gains > self.skip_below
+        looked = kept.any(dim=1)
+        if "looked" in memory:
+            looked |= memory["looked"]
+        if turn.looks.stop == self.spec.focus_frames:
+            kept[:, -1] |= ~looked
+        memory["looked"] = looked
+        return kept
 
 
 class ClipWise(Family):
@@ -52,7 +77,7 @@ class ClipWise(Family):
 
     def mean_answer(self, head: nn.Linear, maps: Tensor) -> Tensor:
         """The mean over frames of each frame's answer: maps (b, t, c, h, w) → logits (b, classes)."""
-        answers: Tensor = head(self.dropout(pooled(maps)))
+        answers: Tensor = head(pooled(maps))
         return answers.mean(dim=1)
 
 

@@ -64,10 +64,16 @@ class UniAdaFocus(Family):
         """The frames and boxes of all looks of a clip."""
         spec = self.spec
         frames = frames_by_weight(self.temporal_policy(pooled(glance_maps)), spec.focus_frames, spec.candidate_frames)
-        actions = self.spatial_policy(glance_maps).transpose(1, 2)
-        everywhere = F.interpolate(actions, spec.candidate_frames, mode="linear", align_corners=False).transpose(1, 2)
+        return frames, self.boxes_in(frames, self.spatial_policy(glance_maps))
+
+    def boxes_in(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """Of these candidates (b, looks), from the policy's actions for every glance (b, t, 4)."""
+        spec = self.spec
+        everywhere = F.interpolate(
+            actions.transpose(1, 2), spec.candidate_frames, mode="linear", align_corners=False
+        ).transpose(1, 2)
         chosen = everywhere.gather(1, frames[..., None].expand(-1, -1, 4))
-        return frames, boxes_of_any_size(chosen, spec.frame_size, spec.smallest_patch)
+        return boxes_of_any_size(chosen, spec.frame_size, spec.smallest_patch)
 
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []

@@ -36,8 +36,8 @@ class AdaFocusV1(StepWise):
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "every turn of this family takes looks"
         features = torch.cat((pooled(glance_maps), pooled(focused)), dim=-1)
-        logits: Tensor
-        logits, memory["classifier"] = self.classifier(self.dropout(features), memory.get("classifier"))
+        states, memory["classifier"] = self.classifier.states(features, memory.get("classifier"))
+        logits: Tensor = self.classifier.fc(self.dropout(states))
         return logits
 
     @classmethod

@@ -24,10 +24,9 @@ class RecurrentClassifier(nn.Module):
         self.gru = nn.GRU(channels, width, batch_first=True)
         self.fc = nn.Linear(width, classes)
 
-    def forward(self, features: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Features (b, t, c) and the memory (b, width) → logits (b, t, classes) and the memory after them."""
-        state, hidden = recur(self.gru, features, hidden)
-        return self.fc(state), hidden
+    def states(self, features: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features (b, t, c) and the memory (b, width) → what `fc` answers from (b, t, width), and the memory."""
+        return recur(self.gru, features, hidden)
 
 
 class Vector(nn.Module):

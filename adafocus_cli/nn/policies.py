@@ -40,6 +40,31 @@ class GridPolicy(nn.Module):
         return torch.stack((row, point % self.grid), dim=-1).float() / (self.grid - 1)
 
 
+class SkipHead(nn.Module):
+    """Frame by frame with a memory: whether a look is worth taking."""
+
+    def __init__(self, channels: int, map_side: int, squeezed: int = 32, width: int = 256) -> None:
+        super().__init__()
+        self.width = width
+        self.encode = nn.Sequential(
+            nn.Conv2d(channels, squeezed, 1, bias=False),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(squeezed * map_side**2, width),
+        )
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.gain = nn.Linear(width, 1)
+
+    def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Maps (b, t, c, h, w) and the memory (b, width) → logits (b, t), above 0 for a look, and the memory."""
+        states, hidden = self.states(maps, hidden)
+        return self.gain(states).squeeze(-1), hidden
+
+    def states(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the choice is made from: (b, t, width), and the memory."""
+        return recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
+
+
 class ClipPolicy(nn.Module):
     """One place for a whole clip, from the maps of all its frames laid over each other."""
 
@@ -158,11 +183,12 @@ class TemporalPolicy(nn.Module):
         return weights.flatten(1).softmax(dim=-1)
 
 
-def frames_by_weight(shares: Tensor, wanted: int, candidates: int) -> Tensor:
+def frames_by_weight(shares: Tensor, wanted: int, candidates: int, within_step: Tensor | None = None) -> Tensor:
     """Chooses `wanted` of `candidates` frames, more where the shares (b, segments) are larger → (b, wanted).
 
-    The shares, each spread evenly over its segment, add up to a curve from 0 to 1; equal steps up the curve give the
-    frames. A frame that comes again moves to the next free one, and there must be room left for those that follow.
+    The shares, each spread evenly over its segment, add up to a curve from 0 to 1; the middles of equal steps up the
+    curve give the frames or, in training, other points `within_step` (b, wanted) in 0…1. A frame that comes again moves
+    to the next free one, and there must be room left for those that follow.
 
         1 |            ,--·          shares   .1  .6  .3
           |        ,·´               steps at 1/8, 3/8, 5/8, 7/8
@@ -171,7 +197,9 @@ def frames_by_weight(shares: Tensor, wanted: int, candidates: int) -> Tensor:
     """
     segments = shares.shape[1]
     edges = torch.cat((torch.zeros_like(shares[:, :1]), shares.cumsum(dim=1)), dim=1)
-    heights = ((torch.arange(wanted, device=shares.device) + 0.5) / wanted).expand(len(shares), -1).contiguous()
+    steps = torch.arange(wanted, device=shares.device, dtype=shares.dtype)
+    heights = (steps + (0.5 if within_step is None else within_step)) / wanted
+    heights = heights.expand(len(shares), -1).contiguous()
     segment = (torch.searchsorted(edges, heights, right=True) - 1).clamp(0, segments - 1)
     within = (heights - edges.gather(1, segment)) / shares.gather(1, segment)
     chosen = ((segment + within) / segments * candidates).floor().long()

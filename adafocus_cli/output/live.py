@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -28,11 +29,13 @@ from adafocus_cli.output.journal import Journal
 from adafocus_cli.output.table import heading, scores_grid, video_facts
 from adafocus_cli.output.texts import clock, percent
 from adafocus_cli.output.writers import WriterOptions
-from adafocus_cli.schema import Failure, LiveSpan, PatchBox, Tag, VideoResult, utc_text
+from adafocus_cli.schema import Failure, LiveSpan, PatchBox, SkippedFrame, Tag, VideoResult, utc_text
 from adafocus_cli.timeline import Part, joined
 from adafocus_cli.video.windows import Window
 
 Piece = tuple[int, int]
+
+_OfFrame = TypeVar("_OfFrame", PatchBox, SkippedFrame)
 
 
 class StreamRecords:
@@ -114,14 +117,19 @@ def _moved(part: Part, seconds: float, frames: int) -> Part:
     if not seconds and not frames:
         return part
 
-    def move(look: PatchBox) -> PatchBox:
+    def move(look: _OfFrame) -> _OfFrame:
         return replace(look, frame=look.frame - frames, time=look.time - seconds)
 
     old = part.window
     numbers = range(old.frames.start - frames, old.frames.stop - frames)
     window = replace(old, start=old.start - seconds, end=old.end - seconds, frames=numbers)
-    trajectory = tuple(map(move, part.result.trajectory))
-    return Part(window, replace(part.result, trajectory=trajectory), frozenset(n - frames for n in part.frames))
+    skipped = part.result.skipped
+    result = replace(
+        part.result,
+        trajectory=tuple(map(move, part.result.trajectory)),
+        skipped=None if skipped is None else tuple(map(move, skipped)),
+    )
+    return Part(window, result, frozenset(n - frames for n in part.frames))
 
 
 class Snapshots:

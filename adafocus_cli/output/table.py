@@ -16,6 +16,7 @@ import io
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from time import monotonic
 
 import numpy as np
@@ -24,7 +25,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from adafocus_cli.errors import printable
+from adafocus_cli.errors import counted, printable
 from adafocus_cli.labels import scores_of
 from adafocus_cli.output.texts import clock_to_tenths, duration, percent
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
@@ -158,7 +159,7 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
         spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
     grid.add_row("cost", spent)
     if result.trajectory and len(result.windows) < 2:  # of a long film there are thousands
-        grid.add_row("looked", looks_text(result.trajectory, result.video))
+        grid.add_row("looked", looks_text(result.trajectory, result.video, skipped=len(result.skipped or ())))
     if result.exit.step + 1 < result.exit.of:
         grid.add_row("sure", Text(f"after {result.exit.step + 1} of {result.exit.of} steps"))
     if result.segments:
@@ -209,7 +210,7 @@ _MOST_ARROWS = 48
 _LETTER = 0.5  # width to height, about
 
 
-def looks_text(trajectory: Sequence[PatchBox], video: VideoInfo) -> RenderableType:
+def looks_text(trajectory: Sequence[PatchBox], video: VideoInfo, *, skipped: int = 0) -> RenderableType:
     """The map, and beside it the arrows in the order of the film."""
     in_order = sorted(trajectory, key=lambda patch: (patch.time, patch.step))
     seen = _seen(video)
@@ -223,6 +224,7 @@ def looks_text(trajectory: Sequence[PatchBox], video: VideoInfo) -> RenderableTy
             ("".join(arrow(patch.box, seen) for patch in in_order[:_MOST_ARROWS]), "magenta"),
             ("…" if len(in_order) > _MOST_ARROWS else "", "magenta"),
             (f"\n{len(in_order)} × between {first:.1f} and {last:.1f} s", "dim"),
+            (f", {counted(skipped, 'frame')} skipped" if skipped else "", "dim"),
         ),
     )
     return grid
@@ -253,7 +255,7 @@ def arrow(box: Box, seen: Box) -> str:
 
 def steps_table(result: VideoResult) -> RenderableType:
     """A row for each look, in looking order, with what the best label's score was after it."""
-    scores = _scores_by_look(result)
+    scores = _scores_by_step(result)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for name in ("look", "frame", "at"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -261,19 +263,19 @@ def steps_table(result: VideoResult) -> RenderableType:
     if scores:
         table.add_column(printable(result.labels[0].label), justify="right", no_wrap=True, max_width=20)
     seen = _seen(result.video)
-    for place, patch in enumerate(result.trajectory):
+    for patch in result.trajectory:
         left, top, right, bottom = (math.floor(value + 0.5) for value in patch.box)
         where = f"{arrow(patch.box, seen)} {left},{top} – {right},{bottom}"
-        score = [percent(scores[place]) if place < len(scores) else ""] if scores else []
+        score = [percent(scores[patch.step]) if patch.step < len(scores) else ""] if scores else []
         table.add_row(str(patch.step + 1), str(patch.frame), f"{patch.time:.2f} s", where, *score)
     return table
 
 
-def _scores_by_look(result: VideoResult) -> list[float]:
+def _scores_by_step(result: VideoResult) -> list[float]:
     """Of the best label; empty for models whose answers do not go with looks one by one."""
-    answers = result.step_logits
-    one_by_one = [patch.step for patch in result.trajectory] == list(range(len(result.trajectory)))
-    if not one_by_one or not result.labels or len(answers) < 2 or len(answers) > len(result.trajectory):
+    answers, steps = result.step_logits, len(result.trajectory) + len(result.skipped or ())
+    one_by_one = all(before.step < after.step for before, after in pairwise(result.trajectory))
+    if not one_by_one or not result.labels or len(answers) < 2 or len(answers) > steps:
         return []
     return [float(score) for score in scores_of(answers, result.model.family)[:, result.labels[0].index]]
 

@@ -212,22 +212,24 @@ class _Panel:
             + 2 * pad
             for tag in story.tags()
         ]
-        wanted.append(self._small.getlength(f"{self._cost(story.gmacs)}   {self._looks(len(story.looks))}") + 2 * pad)
+        counted = self._looks(len(story.looks), len(story.skipped))
+        wanted.append(self._small.getlength(f"{self._cost(story.gmacs)}   {counted}") + 2 * pad)
         self.width = _even(min(max(wanted), max(width - 2 * pad, 2)))
         self.height = _even(scale.text * 1.45 + scale.small * 2.1 + 1.6 * pad)
         self._drawn = lru_cache(maxsize=4)(self._draw)
 
     def at(self, time: float, fresh: float) -> Layer:
-        looks, spent = self._story.looks_until(time), self._story.spent_at(time)
+        story = self._story
+        counted, spent = self._looks(story.looks_until(time), story.skipped_until(time)), story.spent_at(time)
         growing = fresh * (self._story.gmacs - self._story.glance_gmacs) / max(len(self._story.looks), 1)
         share = (spent - growing) / self._story.full_gmacs if self._story.full_gmacs > 0 else 0.0
-        return self._drawn(self._story.tag_at(time), looks, spent, round(min(max(share, 0.0), 1.0) * self._bar_width))
+        return self._drawn(self._story.tag_at(time), counted, spent, round(min(max(share, 0.0), 1.0) * self._bar_width))
 
     @property
     def _bar_width(self) -> int:
         return self.width - 2 * self._scale.margin
 
-    def _draw(self, tag: Tag | None, looks: int, spent: float, filled: int) -> Layer:
+    def _draw(self, tag: Tag | None, counted: str, spent: float, filled: int) -> Layer:
         scale, pad = self._scale, self._scale.margin
         image = Image.new("RGBA", (self.width, self.height))
         pen = ImageDraw.Draw(image)
@@ -245,7 +247,6 @@ class _Panel:
         if filled >= thick:
             pen.rounded_rectangle((pad, line, pad + filled, line + thick), radius=thick / 2, fill=(*ACCENT, 255))
         line += thick + 0.35 * scale.small
-        counted = self._looks(looks)
         room = self._bar_width - self._small.getlength(f"  {counted}")
         self._write(pen, (pad, line), _cut(self._cost(spent), self._small, room), self._small, _FAINT, "la")
         self._write(pen, (right, line), counted, self._small, _FAINT, "ra")
@@ -268,8 +269,11 @@ class _Panel:
         share = f"{percent(spent / full, digits=0)} of whole frames · " if full > 0 else ""
         return f"{share}{in_gmacs(spent)}"
 
-    def _looks(self, made: int) -> str:
-        return f"look {made} of {len(self._story.looks)}" if self._story.looks else "at a glance"
+    def _looks(self, made: int, skipped: int) -> str:
+        if not self._story.looks:
+            return "at a glance"
+        also = f", {skipped} skipped" if skipped else ""
+        return f"look {made} of {len(self._story.looks)}{also}"
 
 
 def _name(tag: Tag) -> str:

@@ -26,6 +26,8 @@ class Story:
     width: int
     height: int
     looks: tuple[PatchBox, ...]
+    skipped: tuple[float, ...]
+    """When frames were shown that got no look."""
     label: Tag | None
     segments: tuple[Segment, ...]
     glance_gmacs: float
@@ -49,6 +51,7 @@ class Story:
             width=result.video.width,
             height=result.video.height,
             looks=tuple(sorted(result.trajectory, key=lambda look: look.time)),
+            skipped=tuple(sorted(frame.time for frame in result.skipped or ())),
             label=result.labels[0] if result.labels else None,
             segments=result.segments,
             glance_gmacs=cost.stages.get("glance", 0.0),
@@ -58,7 +61,7 @@ class Story:
 
     def check_numbers(self) -> None:
         """Nothing can be drawn at a place, a time or a cost that is NaN."""
-        looks = (value for look in self.looks for value in (look.time, *look.box))
+        looks = (*self.skipped, *(value for look in self.looks for value in (look.time, *look.box)))
         times = (value for segment in self.segments for value in (segment.start, segment.end, segment.score))
         scores = () if self.label is None else (self.label.score,)
         if not all(map(isfinite, (*looks, *times, *scores, self.glance_gmacs, self.gmacs, self.full_gmacs))):
@@ -71,13 +74,24 @@ class Story:
     def looks_until(self, time: float) -> int:
         return bisect_right(self._times, time)
 
+    def skipped_until(self, time: float) -> int:
+        return bisect_right(self.skipped, time + _ROUNDED)
+
+    def skipping(self, time: float) -> bool:
+        """Whether the frame that was glanced at last got no look."""
+        made, skipped = self.looks_until(time), self.skipped_until(time)
+        return skipped > 0 and (made == 0 or self.looks[made - 1].time < self.skipped[skipped - 1])
+
     def seconds_since_look(self, time: float) -> float:
         made = self.looks_until(time)
         return time - self._times[made - 1] if made else float("inf")
 
     def box_at(self, time: float) -> Box | None:
-        """On its way from one look to the next, slow at both; at rest before the first and after the last."""
-        if not self.looks:
+        """On its way from one look to the next, slow at both; at rest before the first and after the last.
+
+        There is none while frames are skipped.
+        """
+        if not self.looks or self.skipping(time):
             return None
         made = self.looks_until(time)
         if made in (0, len(self.looks)):

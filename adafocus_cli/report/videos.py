@@ -45,6 +45,9 @@ class Tagged:
     exit_of: int
     looks: tuple[PatchBox, ...]
     look_count: int
+    skipped: tuple[float, ...]
+    """When frames were shown that got no look."""
+    skipped_count: int
     segments: tuple[Segment, ...]
 
     @property
@@ -106,6 +109,8 @@ def _tagged(result: VideoResult) -> Tagged:
         exit_of=result.exit.of,
         looks=tuple(_thinned(looks, MOST_LOOKS)),
         look_count=len(looks),
+        skipped_count=len(result.skipped or ()),
+        skipped=tuple(_thinned([_number(frame.time) for frame in result.skipped or ()], MOST_LOOKS)),
         segments=tuple(_thinned(segments, MOST_SEGMENTS)),
     )
 

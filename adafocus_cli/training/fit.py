@@ -21,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 from adafocus_cli.errors import AdaFocusError
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.clips import Loader, TrainingBatch, seed_for
-from adafocus_cli.training.forward_pass import answers
 from adafocus_cli.training.learner import Learner, StepResult
 from adafocus_cli.training.recipes import Stage
 from adafocus_cli.training.run_folder import BEST, LAST, Epoch, RunFolder, RunProgress, TrainingRun
@@ -140,7 +139,7 @@ class RunningMeans:
 
 
 @dataclass
-class _RunningStage:
+class RunningStage:
     """A stage in progress: its learner and optimizer."""
 
     number: int
@@ -149,6 +148,16 @@ class _RunningStage:
     shared: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+
+    def step(self) -> Tensor | None:
+        """Takes the step that all gradients say; their norm, before it was clipped, if half precision could hold it."""
+        self.scaler.unscale_(self.optimizer)
+        learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(learning, self.stage.clip or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return norm if not self.scaler.is_enabled() or norm.isfinite() else None
 
     def state(self) -> dict[str, Any]:
         return {
@@ -198,17 +207,19 @@ class Fit:
             current = self._begin(number, stage)
             for epoch in range(self.progress.epochs, stage.epochs):
                 started = time.monotonic()
-                running, unreadable = self._learn(current, epoch)
+                running, norms, unreadable = self._learn(current, epoch)
                 self.processes.share_buffers(current.learner)
-                validated, more = self._validate(self.run.pieces_of(number))
+                validated, more = self._validate(current)
                 unreadable = self._newly_unreadable(unreadable | more)
                 means = running.means(self.processes)
                 line = Epoch(
                     stage=stage.name,
                     epoch=epoch + 1,
-                    lr=_rate(stage, epoch / stage.epochs),
+                    lr=stage.rate(epoch),
+                    rates={part: stage.rate(epoch) * stage.rates.of(part) for part in current.learner.groups()},
                     loss=means.pop("loss"),
                     accuracy=means.pop("accuracy"),
+                    gradient_norm=norms.means().get("gradient_norm"),
                     measures=means,
                     val_loss=validated["loss"],
                     val_accuracy=validated["accuracy"],
@@ -217,16 +228,16 @@ class Fit:
                 )
                 self._save_epoch(current, line, unreadable)
 
-    def _begin(self, number: int, stage: Stage) -> _RunningStage:
+    def _begin(self, number: int, stage: Stage) -> RunningStage:
         torch.manual_seed(seed_for("stage", self.run.settings.seed, number))
         self.model.requires_grad_(True)
         learner = stage.learner_of(self.model).to(self.device)
-        current = _RunningStage(
+        current = RunningStage(
             number=number,
             stage=stage,
             learner=learner,
             shared=self.processes.averaging_gradients(learner),
-            optimizer=_optimizer(stage, learner),
+            optimizer=optimizer_of(stage, learner),
             scaler=torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16),
         )
         if self.learning is not None:
@@ -234,11 +245,14 @@ class Fit:
             self.learning = None
         return current
 
-    def _learn(self, current: _RunningStage, epoch: int) -> tuple[RunningMeans, dict[str, str]]:
-        """One epoch."""
-        running, unreadable, pieces = RunningMeans(), dict[str, str](), self.run.pieces_of(current.number)
+    def _learn(self, current: RunningStage, epoch: int) -> tuple[RunningMeans, RunningMeans, dict[str, str]]:
+        """One epoch; the second means are over its steps."""
+        running, norms = RunningMeans(), RunningMeans()
+        unreadable, pieces = dict[str, str](), self.run.pieces_of(current.number)
         accumulate, steps = pieces * self.run.settings.accumulate, pieces * self.loader.steps
         self.observer.epoch_started(current.stage.name, epoch + 1, current.stage.epochs, steps)
+        for group in current.optimizer.param_groups:
+            group["lr"] = current.stage.rate(epoch) * group["factor"]
         current.shared.train()
         for step, batch in enumerate(self.loader.training(current.number, epoch, pieces)):
             unreadable |= batch.unreadable
@@ -249,18 +263,15 @@ class Fit:
             step_due = (step + 1) % accumulate == 0
             result = self._backward(current, batch, accumulate, step_due=step_due)
             if step_due:
-                done = (epoch + (step + 1 - accumulate) / steps) / current.stage.epochs
-                for group in current.optimizer.param_groups:
-                    group["lr"] = _rate(current.stage, done) * group["factor"]
-                current.scaler.step(current.optimizer)
-                current.scaler.update()
-                current.optimizer.zero_grad()
+                norm = current.step()
+                if norm is not None:
+                    norms.add(1, gradient_norm=norm)
             running.add(len(batch), **result)
             self.observer.step_done(step + 1, running)
-        return running, unreadable
+        return running, norms, unreadable
 
     def _backward(
-        self, current: _RunningStage, batch: TrainingBatch, accumulate: int, *, step_due: bool
+        self, current: RunningStage, batch: TrainingBatch, accumulate: int, *, step_due: bool
     ) -> dict[str, Tensor]:
         frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
         with nullcontext() if step_due else self.processes.without_averaging(current.shared):
@@ -271,16 +282,16 @@ class Fit:
         return {"loss": result.loss.detach(), "accuracy": right, **result.measures}
 
     @torch.no_grad()
-    def _validate(self, pieces: int) -> tuple[dict[str, float], dict[str, str]]:
+    def _validate(self, current: RunningStage) -> tuple[dict[str, float], dict[str, str]]:
         """Loss and accuracy on the validation clips."""
         running, unreadable = RunningMeans(), dict[str, str]()
-        self.model.eval()
-        for batch in self.loader.validation(pieces):
+        current.learner.eval()
+        for batch in self.loader.validation(self.run.pieces_of(current.number)):
             unreadable |= batch.unreadable
             if len(batch):
                 frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
                 with self._autocast():
-                    logits = answers(self.model, frames)[:, -1].float()
+                    logits = current.learner.answers(frames)[:, -1].float()
                 right = (logits.argmax(dim=-1) == targets).float().mean()
                 running.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right)
         means = running.means(self.processes)
@@ -294,7 +305,7 @@ class Fit:
         found = {path: why for each in self.processes.gather(dict(unreadable)) for path, why in each.items()}
         return {path: found[path] for path in sorted(found) if path not in self.progress.unreadable}
 
-    def _save_epoch(self, current: _RunningStage, line: Epoch, unreadable: Mapping[str, str]) -> None:
+    def _save_epoch(self, current: RunningStage, line: Epoch, unreadable: Mapping[str, str]) -> None:
         """Writes everything about an epoch; the checkpoint comes last."""
         before = self.progress
         best = (line.val_accuracy, -line.val_loss) > (before.best, -before.best_loss)
@@ -324,17 +335,15 @@ class Fit:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
 
 
-def _optimizer(stage: Stage, learner: Learner) -> torch.optim.Optimizer:
-    groups = [{"params": list(group.parameters), "factor": group.factor} for group in learner.groups()]
+def optimizer_of(stage: Stage, learner: Learner) -> torch.optim.Optimizer:
+    groups = [
+        {"params": list(parameters), "factor": stage.rates.of(part), "lr": stage.lr * stage.rates.of(part)}
+        for part, parameters in learner.groups().items()
+    ]
     if stage.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay)
     kind = torch.optim.AdamW if stage.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=stage.lr, weight_decay=stage.weight_decay)
-
-
-def _rate(stage: Stage, done: float) -> float:
-    """The learning rate when this share of a stage is done (0…1)."""
-    return stage.lr if stage.constant else stage.lr * (1 + math.cos(math.pi * done)) / 2
 
 
 @contextmanager

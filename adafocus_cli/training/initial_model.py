@@ -23,11 +23,13 @@ from adafocus_cli.library.store import ModelStore, find_model
 from adafocus_cli.models import build, default_spec, dense, family_named
 from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, SFC, around
+from adafocus_cli.models.shared import ClipWise, StepWise
 from adafocus_cli.nn.pixels import renormalise
 from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
 from adafocus_cli.training.clips import seed_for
-from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
+from adafocus_cli.training.recipes import IMAGENET, SCRATCH, SKIP, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
+from adafocus_cli.training.v2 import TSM_STD
 from adafocus_cli.weights_packages import PACKAGES, installed, torchvision_weights
 
 # torchvision's, of the kind that the papers began with.
@@ -49,6 +51,8 @@ def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -
     """The model, with the weights that --init and its like name; the others are random, from the seed."""
     if settings.the_recipe.family == SFC.name:
         return _begin_sfc(settings, labels)
+    if settings.recipe == SKIP:
+        return _begin_skip(settings, labels)
     if settings.insertion is not None or settings.compression is not None:
         raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
     source = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
@@ -79,9 +83,13 @@ def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
     for part in model.modules():
         if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision does
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    if isinstance(model, ClipWise):
+        for part in model.children():
+            if isinstance(part, nn.Linear):
+                nn.init.normal_(part.weight, std=TSM_STD)
+                nn.init.zeros_(part.bias)
     model.glance_net.to(memory_format=torch.channels_last)
     model.focus_net.to(memory_format=torch.channels_last)
-    model.dropout.p = settings.the_recipe.dropout if settings.dropout is None else settings.dropout
     return model
 
 
@@ -118,7 +126,11 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
         "classifier_width": settings.classifier_width,
     }
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    spec = replace(spec, classes=classes, dataset=None, **changes)
+    spec = replace(spec, classes=classes, dataset=None, skips=False, **changes)
+    if source is None and spec.candidate_frames:  # three for each look on TSM, else for each glance
+        chosen_of = spec.focus_frames if clip_wise else spec.glance_frames
+        smallest = round(spec.smallest_patch * spec.frame_size / default_spec(family).frame_size)
+        spec = replace(spec, candidate_frames=3 * chosen_of, smallest_patch=smallest)
     if source is None:
         mean, std = _normalisation(spec.glance, spec.focus)
         spec = replace(spec, mean=mean, std=std)
@@ -229,6 +241,8 @@ def _downloaded(name: str, notify: Notify) -> Path:
     return path
 
 
+_STEP_WISE = "adafocus-v1, adafocus-v2"
+
 # Options that describe networks.
 _OF_NETWORKS = (
     *("glance", "focus", "glance_weights", "focus_weights"),
@@ -238,10 +252,7 @@ _OF_NETWORKS = (
 
 def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
     """A new compression module in the network of --init, which must have exactly the classes of the data."""
-    for name in _OF_NETWORKS:
-        if getattr(settings, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to recipe sfc, whose network does not change; leave it out")
+    _refuse_options_of_networks(settings)
     networks = ", ".join(family.name for family in dense.FAMILIES)
     if settings.init in (SCRATCH, IMAGENET):
         raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: {networks}")
@@ -252,13 +263,7 @@ def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
             f"--init {settings.init} is a {source.spec.family} model; recipe sfc needs a network over whole clips "
             f"({networks})"
         )
-    source_labels = _labels_of(source)
-    if source.spec.classes != len(labels) or source_labels not in (None, labels):
-        differ = " with other names or in another order" if source.spec.classes == len(labels) else ""
-        raise UsageError(
-            f"--init {settings.init} answers {source.spec.classes} classes and does not change, but "
-            f"{settings.data} has {len(labels)}{differ}; name all of its classes, in its order, with --labels"
-        )
+    _check_same_classes(source, settings, labels)
     spec = around(
         source.spec,
         insertion=settings.insertion or str(SFC.published.insertion),
@@ -273,6 +278,43 @@ def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
         raise UsageError(f"--compression {spec.compression:g} compresses nothing, so there is nothing to train")
     model.load_state_dict(dict(source.tensors), strict=False)
     return model
+
+
+def _begin_skip(settings: TrainingSettings, labels: tuple[str, ...]) -> Family:
+    """The model of --init, which must have exactly the classes of the data, with a head that skips frames."""
+    _refuse_options_of_networks(settings)
+    if settings.init in (SCRATCH, IMAGENET):
+        raise UsageError(f"recipe {SKIP} needs a model that looks step by step; give one after --init ({_STEP_WISE})")
+    source = checkpoint.load(find_model(settings.init))
+    family = family_named(source.spec.family)
+    if not issubclass(family, StepWise):
+        raise UsageError(
+            f"--init {settings.init} is a {family.name} model, which does not look step by step; give a model of one "
+            f"of these families: {_STEP_WISE}"
+        )
+    _check_same_classes(source, settings, labels)
+    torch.manual_seed(seed_for("weights", settings.seed))
+    model = build(replace(source.spec, skips=True))
+    model.load_state_dict(dict(source.tensors), strict=False)
+    return model
+
+
+def _refuse_options_of_networks(settings: TrainingSettings) -> None:
+    for name in _OF_NETWORKS:
+        if getattr(settings, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} does not apply to recipe {settings.recipe}, whose networks do not change; leave it out"
+            )
+
+
+def _check_same_classes(source: Checkpoint, settings: TrainingSettings, labels: tuple[str, ...]) -> None:
+    if source.spec.classes != len(labels) or _labels_of(source) not in (None, labels):
+        differ = " with other names or in another order" if source.spec.classes == len(labels) else ""
+        raise UsageError(
+            f"--init {settings.init} answers {source.spec.classes} classes and does not change, but "
+            f"{settings.data} has {len(labels)}{differ}; name all of its classes, in its order, with --labels"
+        )
 
 
 def _labels_of(source: Checkpoint) -> tuple[str, ...] | None:

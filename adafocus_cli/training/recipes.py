@@ -4,43 +4,73 @@ The rates suit networks that start from ImageNet weights, as the papers' do."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.learner import Learner, Rates
+from adafocus_cli.training.learner import Learner, Part
 from adafocus_cli.training.sfc import CompressionLearner
-from adafocus_cli.training.v1 import AnswersOnly, PolicyByReward, Together, WarmUp
-from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
+from adafocus_cli.training.skip import AnswersWithSkips, SkipByReward
+from adafocus_cli.training.uni import Uni, UniTSM
+from adafocus_cli.training.v1 import AnswersOnly, NetworksAlone, PolicyByReward, RandomPatches, Together, WarmUp
+from adafocus_cli.training.v2 import EndToEnd, EndToEndTSM, ThroughFeatures
 
 Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["cosine", "constant", "steps"]
+"""How the rate falls from epoch to epoch: along half a cosine; not at all; to a tenth at 2/5, and again at 4/5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Learning rates of the parts, as multiples of the stage's rate."""
+
+    policy: float = 1.0
+    glance: float = 1.0
+    focus: float = 1.0
+    answers: float = 1.0
+
+    def of(self, part: Part) -> float:
+        return float(getattr(self, part))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A learner, its number of epochs, and its learning rate, which falls along half a cosine unless `constant`."""
+    """A learner, its number of epochs, and how it learns."""
 
     name: str
     learner: Callable[..., Learner]
     epochs: int
     lr: float
-    rates: Rates | None = None
-    """Those of its parts, if they differ."""
+    rates: Rates = Rates()
     optimizer: Optimizer = "sgd"
     weight_decay: float = 1e-4
-    constant: bool = False
+    schedule: Schedule = "cosine"
+    clip: float | None = None
+    """The largest norm of all gradients together; None: any."""
+    dropout: float = 0.0
+    own: Mapping[str, float | None] = field(default_factory=dict)
+    """What only this learner is told."""
     by_reward: bool = False
-    """It maximises a reward; --lr, --optimizer and --weight-decay leave it alone."""
+    """It maximises a reward; --lr, --optimizer, --weight-decay and --dropout leave it alone."""
 
     def learner_of(self, model: Family) -> Learner:
-        return self.learner(model) if self.rates is None else self.learner(model, self.rates)
+        if model.cuts_patches:
+            model.dropout.p = self.dropout
+        return self.learner(model, **self.own)
+
+    def rate(self, epoch: int) -> float:
+        """In this epoch, from 0."""
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return self.lr * 0.1 ** (5 * epoch // (2 * self.epochs)) if self.schedule == "steps" else self.lr
 
     def with_policy_lr(self, lr: float) -> Stage:
-        if self.rates is not None and self.lr:
-            return replace(self, rates=replace(self.rates, policy=lr / self.lr))
-        return replace(self, lr=lr) if self.by_reward else self
+        if self.by_reward:
+            return replace(self, lr=lr)
+        return replace(self, rates=replace(self.rates, policy=lr / self.lr)) if self.lr else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,79 +79,154 @@ class Recipe:
     family: str
     usual: tuple[Stage, ...]
     """As published, except in our own recipes."""
-    dropout: float
     flips: bool
     """Whether a mirrored clip has the same class."""
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What was published for which data set, and what of the stages was different there."""
 
     def stages(
         self,
         *,
+        like: str | None = None,
         epochs: Sequence[int] | None = None,
-        lr: float | None = None,
         policy_lr: float | None = None,
-        optimizer: Optimizer | None = None,
-        weight_decay: float | None = None,
+        rates: Mapping[str, float] | None = None,
+        size_penalty: float | None = None,
+        looks: float | None = None,
+        **given: Any,
     ) -> tuple[Stage, ...]:
-        """The usual stages, changed by the given values; `epochs` has one number for each stage."""
-        if epochs is not None and len(epochs) != len(self.usual):
-            counts = ",".join(str(stage.epochs) for stage in self.usual)
+        """The usual stages, or those of a data set, changed by the given values; `epochs` has one number for each."""
+        usual = self._of_dataset(like)
+        if epochs is not None and len(epochs) != len(usual):
+            counts = ",".join(str(stage.epochs) for stage in usual)
             raise UsageError(
-                f"--epochs has {len(epochs)} numbers, but recipe {self.name} has {len(self.usual)} stages "
-                f"({', '.join(stage.name for stage in self.usual)}); the default is --epochs {counts}"
+                f"--epochs has {len(epochs)} numbers, but recipe {self.name} has {len(usual)} stages "
+                f"({', '.join(stage.name for stage in usual)}); the default is --epochs {counts}"
             )
-        chosen = [stage.epochs for stage in self.usual] if epochs is None else epochs
-        given = {"lr": lr, "optimizer": optimizer, "weight_decay": weight_decay}
+        chosen = [stage.epochs for stage in usual] if epochs is None else epochs
         changes = {name: value for name, value in given.items() if value is not None}
         stages = [
-            replace(stage, epochs=count, **({} if stage.by_reward else changes))  # type: ignore[arg-type]
-            for stage, count in zip(self.usual, chosen, strict=True)
+            replace(stage, epochs=count, **({} if stage.by_reward else changes))
+            for stage, count in zip(usual, chosen, strict=True)
         ]
+        if rates:
+            stages = [replace(stage, rates=replace(stage.rates, **rates)) for stage in stages]
+        if size_penalty is not None:
+            if not all("size_penalty" in stage.own for stage in stages):
+                raise UsageError(f"--size-penalty is for recipes uni and uni-tsm, not {self.name}; leave it out")
+            stages = [replace(stage, own={**stage.own, "size_penalty": size_penalty}) for stage in stages]
+        if looks is not None:
+            if not any("looks" in stage.own for stage in stages):
+                raise UsageError(f"--looks is for recipe {SKIP}, not {self.name}; leave it out")
+            stages = [replace(stage, own={"looks": looks}) if "looks" in stage.own else stage for stage in stages]
         return tuple(stages if policy_lr is None else [stage.with_policy_lr(policy_lr) for stage in stages])
 
-
-def _three_stages(lr: float, weight_decay: float) -> tuple[Stage, ...]:
-    return (
-        Stage(name="warm-up", learner=WarmUp, epochs=50, lr=lr, weight_decay=weight_decay),
-        Stage(
-            name="policy",
-            learner=PolicyByReward,
-            epochs=50,
-            lr=3e-4,
-            optimizer="adam",
-            weight_decay=0.0,
-            constant=True,
-            by_reward=True,
-        ),
-        Stage(name="answers", learner=AnswersOnly, epochs=10, lr=lr, weight_decay=weight_decay),
-    )
+    def _of_dataset(self, name: str | None) -> tuple[Stage, ...]:
+        if name is None:
+            return self.usual
+        if name not in self.datasets:
+            known = f"give one of {', '.join(self.datasets)}" if self.datasets else "leave it out"
+            raise UsageError(f"recipe {self.name} has no numbers of its own for --like {name}; {known}")
+        changes = dict(self.datasets[name])
+        own = changes.pop("own", {})
+        return tuple(replace(stage, **changes, own={**stage.own, **own}) for stage in self.usual)
 
 
-def _together(lr: float, weight_decay: float) -> tuple[Stage, ...]:
-    """Ours: as V1, but after the warm-up the networks go on learning together with the policy, at its points."""
-    rates = Rates(policy=0.5, glance=1.0, answers=1.0)
-    return (
-        Stage(name="warm-up", learner=WarmUp, epochs=10, lr=lr, optimizer="adamw", weight_decay=weight_decay),
-        Stage(
-            name="together",
-            learner=Together,
-            rates=rates,
-            epochs=40,
-            lr=lr,
-            optimizer="adamw",
-            weight_decay=weight_decay,
-        ),
-    )
+_REWARD = Stage(
+    name="policy",
+    learner=PolicyByReward,
+    epochs=50,
+    lr=3e-4,
+    optimizer="adam",
+    weight_decay=0.0,
+    schedule="constant",
+    by_reward=True,
+)
+_V1 = (
+    Stage(name="networks", learner=NetworksAlone, epochs=15, lr=0.01, dropout=0.2),
+    Stage(name="warm-up", learner=RandomPatches, epochs=50, lr=0.05, rates=Rates(focus=0.01), dropout=0.8),
+    _REWARD,
+    Stage(name="answers", learner=AnswersOnly, epochs=10, lr=0.005, dropout=0.8),
+)
+# The rates of the last stages are those that were meant: the released scripts give them to one convolution.
+_V1_TSM = (
+    Stage(
+        name="networks",
+        learner=NetworksAlone,
+        epochs=50,
+        lr=0.01,
+        weight_decay=5e-4,
+        schedule="steps",
+        clip=20.0,
+        dropout=0.5,
+    ),
+    Stage(name="warm-up", learner=RandomPatches, epochs=10, lr=0.01, rates=Rates(focus=0.001), dropout=0.5),
+    _REWARD,
+    Stage(name="answers", learner=AnswersOnly, epochs=10, lr=0.0005),
+)
+_V2 = Stage(
+    name="end to end",
+    learner=EndToEnd,
+    epochs=50,
+    lr=0.002,
+    rates=Rates(policy=0.1, glance=0.5, answers=5.0),
+    dropout=0.2,
+)
+_V2_TSM = Stage(
+    name="end to end",
+    learner=EndToEndTSM,
+    epochs=50,
+    lr=0.01,
+    rates=Rates(policy=0.01, glance=0.5),
+    weight_decay=5e-4,
+    clip=20.0,
+    dropout=0.5,
+)
+_UNI = Stage(
+    name="end to end",
+    learner=Uni,
+    epochs=50,
+    lr=0.002,
+    rates=Rates(policy=0.2, glance=0.5, answers=20.0),
+    weight_decay=2e-4,
+    dropout=0.2,
+    own={"size_penalty": 1.0, "head_dropout": 0.2},
+)
+_UNI_TSM = Stage(
+    name="end to end",
+    learner=UniTSM,
+    epochs=50,
+    lr=0.02,
+    rates=Rates(policy=0.2, glance=0.5),
+    weight_decay=1e-3,
+    clip=20.0,
+    dropout=0.5,
+    own={"size_penalty": 0.5},
+)
+# Ours: as V1, but after the warm-up the networks go on learning together with the policy, at its points.
+_TOGETHER = (
+    Stage(name="warm-up", learner=WarmUp, epochs=10, lr=0.002, optimizer="adamw", weight_decay=0.02),
+    Stage(
+        name="together",
+        learner=Together,
+        rates=Rates(policy=0.5),
+        epochs=40,
+        lr=0.002,
+        optimizer="adamw",
+        weight_decay=0.02,
+    ),
+)
+# Ours: AdaFocus+ was not released.
+_SKIP = (
+    replace(_REWARD, name="skip", learner=SkipByReward, epochs=10, own={"looks": None}),
+    Stage(name="answers", learner=AnswersWithSkips, epochs=10, lr=0.005, dropout=0.5),
+)
+# Ours: the paper does not say how it was trained.
+_SFC = (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=0.002, optimizer="adamw"),)
 
 
-def _compress(lr: float) -> tuple[Stage, ...]:
-    """Ours: the paper does not say how it was trained."""
-    return (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=lr, optimizer="adamw"),)
-
-
-def _one_stage(lr: float, weight_decay: float, rates: Rates, learner: type[EndToEnd] = EndToEnd) -> tuple[Stage, ...]:
-    return (Stage(name="end to end", learner=learner, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
-
-
+SKIP = "skip"
+"""The recipe that gives a model of --init a head that skips frames (`training/skip.py`)."""
 QUICK = "quick"
 """The recipe without epochs (`training/quick.py`)."""
 AUTO = "auto"
@@ -130,50 +235,59 @@ AUTO = "auto"
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            name="v1",
-            family="adafocus-v1",
-            usual=_three_stages(lr=0.01, weight_decay=1e-4),
-            dropout=0.8,
-            flips=True,
-        ),
+        Recipe(name="v1", family="adafocus-v1", usual=_V1, flips=True, datasets={"activitynet": {}}),
         Recipe(
             name="v1-tsm",
             family="adafocus-v1-tsm",
-            usual=_three_stages(lr=0.01, weight_decay=5e-4),
-            dropout=0.5,
+            usual=_V1_TSM,
             flips=False,
+            datasets={"something-v1": {}, "something-v2": {}},
         ),
-        Recipe(
-            name="v1-tsm-together",
-            family="adafocus-v1-tsm",
-            usual=_together(lr=0.002, weight_decay=0.02),
-            dropout=0.0,
-            flips=False,
-        ),
+        Recipe(name="v1-tsm-together", family="adafocus-v1-tsm", usual=_TOGETHER, flips=False),
         Recipe(
             name="v2",
             family="adafocus-v2",
-            usual=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0)),
-            dropout=0.2,
+            usual=(_V2,),
             flips=True,
+            datasets={"activitynet": {}, "fcvid": {}, "mini-kinetics": {"lr": 0.003}},
         ),
-        Recipe(
-            name="v2-features",
-            family="adafocus-v2",
-            usual=_one_stage(0.002, 1e-4, Rates(policy=0.1, glance=0.5, answers=5.0), ThroughFeatures),
-            dropout=0.2,
-            flips=True,
-        ),
+        Recipe(name="v2-features", family="adafocus-v2", usual=(replace(_V2, learner=ThroughFeatures),), flips=True),
         Recipe(
             name="v2-tsm",
             family="adafocus-v2-tsm",
-            usual=_one_stage(0.01, 5e-4, Rates(policy=0.01, glance=1.0, answers=1.0)),
-            dropout=0.5,
+            usual=(_V2_TSM,),
             flips=False,
+            datasets={"something-v1": {}, "something-v2": {}, "jester": {}},
         ),
-        Recipe(name="sfc", family="sfc", usual=_compress(lr=0.002), dropout=0.0, flips=False),
-        Recipe(name=QUICK, family="taught", usual=(), dropout=0.0, flips=True),
+        Recipe(
+            name="uni",
+            family="uni-adafocus",
+            usual=(_UNI,),
+            flips=True,
+            datasets={
+                "activitynet": {},
+                "fcvid": {"lr": 0.004, "weight_decay": 1e-4},
+                "mini-kinetics": {
+                    "lr": 0.003,
+                    "weight_decay": 1e-4,
+                    "own": {"size_penalty": 0.75, "head_dropout": 0.1},
+                },
+            },
+        ),
+        Recipe(
+            name="uni-tsm",
+            family="uni-adafocus-tsm",
+            usual=(_UNI_TSM,),
+            flips=False,
+            datasets={
+                "something-v1": {},
+                "something-v2": {"weight_decay": 5e-4},
+                "jester": {"own": {"size_penalty": 0.25}},
+            },
+        ),
+        Recipe(name=SKIP, family="adafocus-v1", usual=_SKIP, flips=False),
+        Recipe(name="sfc", family="sfc", usual=_SFC, flips=False),
+        Recipe(name=QUICK, family="taught", usual=(), flips=True),
     )
 }
 
@@ -215,12 +329,16 @@ class TrainingSettings:
     compression: float | None = None
 
     # How it learns.
+    like: str | None = None
     epochs: str | None = None
     lr: float | None = None
     policy_lr: float | None = None
+    rates: str | None = None
     optimizer: Optimizer | None = None
     weight_decay: float | None = None
     dropout: float | None = None
+    size_penalty: float | None = None
+    looks: float | None = None
     batch_size: int = 32
     accumulate: int = 1
     precision: str = "auto"
@@ -269,11 +387,16 @@ class TrainingSettings:
     def stages(self) -> tuple[Stage, ...]:
         """Those with at least one epoch; never empty."""
         stages = self.the_recipe.stages(
+            like=self.like,
             epochs=None if self.epochs is None else _counts(self.epochs),
             lr=self.lr,
             policy_lr=self.policy_lr,
+            rates=None if self.rates is None else _rates(self.rates),
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
+            dropout=self.dropout,
+            size_penalty=self.size_penalty,
+            looks=self.looks,
         )
         taken = tuple(stage for stage in stages if stage.epochs)
         if not taken:
@@ -301,7 +424,8 @@ _WITH_EPOCHS = (
         "frame_size",
     ),
     *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
-    *("epochs", "lr", "policy_lr", "optimizer", "weight_decay", "dropout", "batch_size", "accumulate", "precision"),
+    *("like", "epochs", "lr", "policy_lr", "rates", "optimizer", "weight_decay", "dropout"),
+    *("size_penalty", "looks", "batch_size", "accumulate", "precision"),
 )
 
 
@@ -330,6 +454,23 @@ def _counts(text: str) -> list[int]:
     if min(counts) < 0:
         raise UsageError(f"--epochs {text} is not a list of numbers; give one for each stage, such as 50 or 50,50,10")
     return counts
+
+
+def _rates(text: str) -> dict[str, float]:
+    """
+    >>> _rates("focus=1,policy=0.1")
+    {'focus': 1.0, 'policy': 0.1}
+    """
+    try:
+        rates = {name: float(factor) for name, factor in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        rates = {"": -1.0}
+    if not rates.keys() <= set(get_args(Part)) or not all(0 <= factor < math.inf for factor in rates.values()):
+        raise UsageError(
+            f"--rates {text} is not a list of PART=FACTOR, as in focus=1,policy=0.1; the parts are "
+            f"{', '.join(get_args(Part))}"
+        )
+    return rates
 
 
 def _option_text(option: str, value: object) -> str:

@@ -60,8 +60,12 @@ class Epoch:
     stage: str
     epoch: int
     lr: float
+    rates: Mapping[str, float]
+    """Learning rates by part; `lr` is the stage's."""
     loss: float
     accuracy: float
+    gradient_norm: float | None
+    """Of all gradients together, before they are clipped: the mean over the steps; None: none could be held."""
     measures: Mapping[str, float]
     val_loss: float
     val_accuracy: float

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.forward_pass import answers
-from adafocus_cli.training.learner import Learner, ParameterGroup, StepResult, cross_entropy, parameters_of
+from adafocus_cli.training.learner import Learner, Part, StepResult, cross_entropy
 
 
 class CompressionLearner(Learner):
@@ -14,15 +16,11 @@ class CompressionLearner(Learner):
 
     def __init__(self, model: Family) -> None:
         super().__init__(model)
-        self.freeze_all_but([self._module])
+        self.freeze_the_rest()
 
     def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
         logits = answers(self.model, frames)[:, -1].float()
         return StepResult(cross_entropy(logits, targets), logits, {})
 
-    def groups(self) -> list[ParameterGroup]:
-        return [ParameterGroup(parameters_of(self._module))]
-
-    @property
-    def _module(self) -> nn.Module:
-        return self.model.get_submodule("compress")
+    def parts(self) -> Mapping[Part, Iterable[nn.Module]]:
+        return {"focus": (self.model.get_submodule("compress"),)}

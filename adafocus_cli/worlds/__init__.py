@@ -17,6 +17,7 @@ WORLDS: dict[str, Callable[[bool], World]] = {
     "motion": Motion,
     "glyphs": Glyphs,
     "glyphs-close": partial(Glyphs, close=True),
+    "glyphs-turning": partial(Glyphs, turning=True),
     "moments": Moments,
     "moments-close": partial(Moments, close=True),
 }

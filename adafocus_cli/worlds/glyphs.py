@@ -2,7 +2,8 @@
 
 A sign is a disc with a red rim, which a glance can find; its character is eight pixels high, which takes a closer
 look. Other plates carry characters too, with rims of other colours. Seen through a small window that holds the sign
-(`close`), it is a world to learn reading in.
+(`close`), it is a world to learn reading in. Where the sign turns (`turning`), its front is seen in a quarter of a clip
+only, and there is nothing to be read in the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -33,11 +35,12 @@ class Glyphs:
 
     unseen: bool = False
     close: bool = False
+    turning: bool = False
     labels: tuple[str, ...] = CHARACTERS
 
     @property
     def name(self) -> str:
-        return "glyphs-close" if self.close else "glyphs"
+        return "glyphs-close" if self.close else "glyphs-turning" if self.turning else "glyphs"
 
     def scene(self, seed: int, *, label: int | None = None) -> Scene:
         chance = np.random.default_rng((seed, int(self.unseen), 7))
@@ -52,12 +55,16 @@ class Glyphs:
             path=_path(chance, count),
             noise=chance.normal(0, chance.uniform(2, 8), (SIDE + _WANDER, SIDE + _WANDER, 1)).astype(np.float32),
             window=chance.random(2) if self.close else None,
+            front=_quarter(chance, count) if self.turning else range(count),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class GlyphScene:
-    """`path` has the left and top of the sign in every frame; `window`, where in a close view it is, in 0…1."""
+    """`path` has the left and top of the sign in every frame; `window`, where in a close view it is, in 0…1.
+
+    `front` are the frames in which the sign does not show its back.
+    """
 
     label: int
     count: int
@@ -67,6 +74,7 @@ class GlyphScene:
     path: np.ndarray
     noise: np.ndarray
     window: np.ndarray | None
+    front: range
 
     @property
     def side(self) -> int:
@@ -78,7 +86,7 @@ class GlyphScene:
     def _frame(self, number: int) -> np.ndarray:
         picture = self.clutter.copy()
         left, top = self.path[number].tolist()
-        picture.paste(self.sign, (left, top), self.sign)
+        picture.paste(self.sign if number in self.front else _back(), (left, top), self.sign)
         x, y = number * 7 % _WANDER, number * 11 % _WANDER
         noisy = np.asarray(picture, np.float32) + self.noise[y : y + SIDE, x : x + SIDE]
         pixels: np.ndarray = noisy.clip(0, 255).astype(np.uint8)
@@ -88,6 +96,12 @@ class GlyphScene:
         corner = self.path[number] - np.asarray(self.window) * (_WINDOW - SIGN)
         left, top = corner.round().clip(0, SIDE - _WINDOW).astype(int).tolist()
         return pixels[top : top + _WINDOW, left : left + _WINDOW]
+
+
+def _quarter(chance: np.random.Generator, count: int) -> range:
+    """The frames of a quarter of a clip."""
+    start = int(chance.integers(count - count // 4 + 1))
+    return range(start, start + count // 4)
 
 
 def _path(chance: np.random.Generator, count: int) -> np.ndarray:
@@ -131,6 +145,12 @@ def _plate(chance: np.random.Generator, character: str, *, hue: float, round_: b
     shape((2, 2, side - 3, side - 3), fill=paper, outline=rim, width=_RIM * _SHARP)
     draw.text((side / 2, side / 2), character, fill=ink, font=font(_FONT * _SHARP), anchor="mm")
     return plate.resize((SIGN, SIGN), Image.Resampling.BILINEAR)
+
+
+@cache
+def _back() -> Image.Image:
+    """Of the sign, as large as its front."""
+    return Image.new("RGB", (SIGN, SIGN), (128, 128, 128))
 
 
 def _colour(hue: float, saturation: float, value: float) -> tuple[int, ...]:

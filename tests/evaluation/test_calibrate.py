@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from adafocus_cli.cli.calibrate import calibrate as command
@@ -17,7 +18,7 @@ from adafocus_cli.evaluation.calibration import ExitLaw, halves
 from adafocus_cli.flops import CostMeter
 from adafocus_cli.weights_file import About, write
 from tests.evaluation.conftest import NAMES
-from tests.tiny import tiny_model, tiny_spec
+from tests.tiny import tiny_model, tiny_spec, tiny_tagger
 
 FAMILY = "adafocus-v2"
 
@@ -158,3 +159,45 @@ def test_a_model_of_a_paper_is_calibrated_by_its_metric(adafocus, clips, tmp_pat
     assert "the paper's metric" in table
     table = adafocus("calibrate", *options, "--budgets", 0.9 * cost_after(None)).out
     assert "chosen by mAP, all labels, over the" in " ".join(table.split())
+
+
+@pytest.fixture
+def skipping(clips, tmp_path):
+    """The file of a model that takes about half of its looks at these clips."""
+    tagger, gains = tiny_tagger("adafocus-v1", skips=True), []
+    listening = tagger.family.skip_policy.register_forward_hook(lambda head, given, made: gains.append(made[0]))
+    for path in clips.glob("*/*.mp4"):
+        tagger.tag_video(path)
+    listening.remove()
+    found, model = torch.cat(gains), tiny_model("adafocus-v1", skips=True)
+    with torch.no_grad():
+        head = model.skip_policy.gain
+        head.weight.mul_(2 / found.std())
+        head.bias.sub_(found.median()).mul_(2 / found.std())
+    path = tmp_path / "skipping.safetensors"
+    with path.open("wb") as file:
+        write(file, About(spec=model.spec, name="tiny-skipping", labels=NAMES), model.state_dict())
+    return path
+
+
+def test_skipping_and_exits_are_drawn_together_and_apart(adafocus, clips, skipping, tmp_path, monkeypatch):
+    monkeypatch.setitem(calibration.AUTHORS_LAWS, "adafocus-v1", ExitLaw((0.5,)))
+    options = ("-w", skipping, "--device", "cpu", "-f", "json", "--seed", 3)
+    whole = CostMeter(replace(tiny_spec("adafocus-v1"), skips=True)).whole_clip().gmacs
+    arguments = ("--budgets", 0.99 * whole, "--group", 4, "-o", tmp_path / "exits", "--picture", tmp_path / "curve.png")
+    done = adafocus("calibrate", clips, *arguments, *options)
+    assert done.code == 0, done.err
+    assert "the model skips frames" in done.err
+    record = json.loads(done.out)
+    costs = [point["gmacs"] for point in record["apart"]["skipping"]]
+    assert costs == sorted(costs)
+    assert len(set(costs)) > 2, "more and less is skipped"
+    assert costs[-1] == pytest.approx(whole, abs=1e-6)
+    assert max(point["gmacs"] for point in record["apart"]["exits"]) <= costs[-1]
+    paths = sorted(path for folder in sorted(clips.iterdir()) for path in folder.iterdir())
+    places = halves([path.parent.name for path in paths], 3)[1]
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows((paths[place], paths[place].parent.name) for place in places)
+    (exits,) = (tmp_path / "exits").iterdir()
+    found = json.loads(adafocus("evaluate", tmp_path / "list.csv", "--exit", exits, *options).out)
+    assert found["cost"]["gmacs"] == record["budgets"][0]["checked"]["gmacs"] < costs[-1]

@@ -104,7 +104,7 @@ class TestAuthorsLaws:
             assert np.clip(thresholds, -1e8, 1e8) == pytest.approx(theirs.thresholds[number], abs=1e-6)
             left = leave(checking, thresholds)
             assert np.bincount(left, minlength=exits).tolist() == theirs.left[number].tolist()
-            assert stops.price(left).mean() == pytest.approx(theirs.mean_cost[number], rel=1e-6)
+            assert stops.price(checking, left).mean() == pytest.approx(theirs.mean_cost[number], rel=1e-6)
             # Theirs is a mean in float32.
             assert 100 * checking.accuracy(left) == pytest.approx(theirs.metric[number], abs=1e-5)
         everything = checking.accuracy(np.full(len(checking), exits - 1))

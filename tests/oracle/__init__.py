@@ -33,3 +33,8 @@ def goldens(*, whole_path=False):
     """The names of all golden files of `FOLDER`: from frames to answers, or the whole path from a video file."""
     names = sorted(path.stem for path in (FOLDER / "golden").glob("*.npz"))
     return [name for name in names if name.startswith("e2e-") == whole_path]
+
+
+def training_steps():
+    """The paths of all files of one training step, of `FOLDER` or, if it has none, those here."""
+    return next((found for folder in (FOLDER, OWN) if (found := sorted((folder / "training").glob("*.npz")))), [])

@@ -16,18 +16,19 @@ from torch.nn.functional import linear
 
 from adafocus_cli.models import build
 from adafocus_cli.nn.pixels import boxes_at, sample
-from adafocus_cli.training.forward_pass import ForwardPass
-from adafocus_cli.training.learner import Rates
+from adafocus_cli.training.forward_pass import Draws, ForwardPass
 from adafocus_cli.training.v1 import (
     AnswersOnly,
+    NetworksAlone,
     PolicyByReward,
+    RandomPatches,
     Together,
-    WarmUp,
     discounted_returns,
     ppo_loss,
+    ppo_terms,
     standardised,
 )
-from adafocus_cli.training.v2 import EndToEnd, ThroughFeatures
+from adafocus_cli.training.v2 import EndToEnd, EndToEndTSM, ThroughFeatures
 from tests.tiny import tiny_spec
 
 CLIPS, FRAMES, SIDE, PATCH = 3, 3, 64, 32
@@ -115,7 +116,8 @@ def plain_v2(learner, frames, *, still=False):
 
 
 def plain_v2_tsm(learner, frames):
-    """One place a clip; each head's answers are averaged over the frames before they are judged."""
+    """One place a clip; each head's answers are averaged over the frames before they are judged, and the answer of both
+    networks teaches nothing but its own layers."""
     model = learner.model
     glanced, looked = pictures(frames[:, :FRAMES]), pictures(frames[:, FRAMES:])
     maps = over_frames(model.glance_net, glanced)
@@ -123,7 +125,7 @@ def plain_v2_tsm(learner, frames):
     for places in (model.policy(maps.detach().flatten(1, 2))[:, None], torch.rand(CLIPS, 1, 2)):
         focused = over_frames(model.focus_net, patches(bilinear_patch, looked, places))
         heads = {
-            "both": model.glance_fc(means(maps)).mean(1) + model.focus_fc(means(focused)).mean(1),
+            "both": model.glance_fc(means(maps).detach()).mean(1) + model.focus_fc(means(focused).detach()).mean(1),
             "glance": learner.glance_head(means(maps)).mean(1),
             "focus": learner.focus_head(means(focused)).mean(1),
         }
@@ -132,7 +134,7 @@ def plain_v2_tsm(learner, frames):
 
 
 def end_to_end(family):
-    return EndToEnd(model_of(family), Rates(policy=0.1, glance=0.5, answers=5.0)).train()
+    return (EndToEndTSM if family == "adafocus-v2-tsm" else EndToEnd)(model_of(family)).train()
 
 
 @pytest.mark.parametrize(("family", "plain"), [("adafocus-v2", plain_v2), ("adafocus-v2-tsm", plain_v2_tsm)])
@@ -157,7 +159,7 @@ def test_v2_loss_and_all_its_gradients_are_those_of_the_formulas(family, plain):
 def test_v2_through_features_adds_what_its_focus_network_sees_of_the_whole_frame():
     """Cut out of the maps where the patch would be, pixel by pixel of them, and judged by the focus network's head."""
     model = model_of("adafocus-v2")
-    ours = ThroughFeatures(model, Rates(policy=0.1, glance=0.5, answers=5.0)).train()
+    ours = ThroughFeatures(model).train()
     theirs, frames = deepcopy(ours), batch(model)
     torch.manual_seed(7)
     ours(frames, TARGETS).loss.backward()
@@ -218,7 +220,7 @@ def test_ppo_is_that_of_plain_arithmetic():
 
     ours = standardised(discounted_returns(torch.tensor(rewards)))
     np.testing.assert_allclose(ours, wanted, rtol=1e-12)
-    loss = ppo_loss(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy))
+    loss = ppo_loss(ppo_terms(*map(torch.tensor, (now, before, values)), ours, torch.tensor(entropy)))
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -241,7 +243,7 @@ def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
     encoded = model.policy.encode(maps.flatten(0, 1)).reshape(CLIPS, FRAMES, -1)
     states = model.policy.gru(encoded)[0]
     chances = Categorical(logits=model.policy.actor(states))
-    points, random = chances.sample(), torch.rand(CLIPS, FRAMES, 2)
+    points, random = chances.sample(), torch.randint(SIDE - PATCH, (CLIPS, FRAMES, 2)) / (SIDE - PATCH)
     grid = torch.stack((points // 7, points % 7), -1) / 6
     rewards = torch.zeros(CLIPS, FRAMES)
     with torch.no_grad():
@@ -281,31 +283,71 @@ def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
 
 # What stays as it is.
 
-ANSWERING = {"adafocus-v1": ("classifier.",), "adafocus-v1-tsm": ("glance_fc.", "focus_fc.")}
-NETWORKS = ("glance_net.", "focus_net.")
+LEARNING = {
+    NetworksAlone: {
+        "adafocus-v1": {"glance_net", "focus_net"},
+        "adafocus-v1-tsm": {"glance_net", "focus_net", "glance_fc", "focus_fc"},
+    },
+    RandomPatches: {"adafocus-v1": {"focus_net", "classifier"}, "adafocus-v1-tsm": {"focus_net", "focus_fc"}},
+    PolicyByReward: {"adafocus-v1": {"policy"}, "adafocus-v1-tsm": {"policy"}},
+    AnswersOnly: {"adafocus-v1": {"classifier"}, "adafocus-v1-tsm": {"focus_fc"}},
+}
 
 
-@pytest.mark.parametrize("family", ANSWERING)
-@pytest.mark.parametrize("stage", [WarmUp, PolicyByReward, AnswersOnly])
+@pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v1-tsm"])
+@pytest.mark.parametrize("stage", LEARNING)
 def test_v1_stages_change_what_they_should_and_nothing_else(family, stage):
-    answering = ANSWERING[family]
-    learning = {WarmUp: (*NETWORKS, *answering), PolicyByReward: ("policy.",), AnswersOnly: answering}[stage]
     learner = stage(model_of(family)).train()
     before = deepcopy(learner.model.state_dict())
-    groups = [parameter for group in learner.groups() for parameter in group.parameters]
-    optimizer = torch.optim.SGD(groups, lr=0.1)
+    optimizer = torch.optim.SGD([parameter for group in learner.groups().values() for parameter in group], lr=0.1)
     learner(batch(learner.model), TARGETS).loss.backward()
     optimizer.step()
     changed = {name for name, value in learner.model.state_dict().items() if not value.equal(before[name])}
-    assert {name.split(".")[0] + "." for name in changed} == set(learning)
-    if stage is WarmUp:
-        assert any(name.endswith("running_mean") for name in changed), "batch norms learn where networks do"
+    learning = LEARNING[stage][family]
+    assert {name.split(".")[0] for name in changed} == learning
+    moved = {name.split(".")[0] for name in changed if name.endswith("running_mean")}
+    assert {name for name in learning if name.endswith("_net")} <= moved, "batch norms learn where networks do"
 
 
-@pytest.mark.parametrize("family", ANSWERING)
-def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_random_ones(family):
+@pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v1-tsm"])
+def test_dropout_falls_on_what_the_last_layer_sees_and_not_on_what_is_frozen(family):
+    """In V1 behind the recurrent layer; on TSM the glance has learnt its answer before the focus network learns."""
+    model = model_of(family)
+    model.dropout.p = 0.5
+    layers = (
+        {"answers": model.classifier.fc}
+        if family == "adafocus-v1"
+        else {"answers": model.focus_fc, "glance": model.glance_fc}
+    )
+    zeros = {}
+
+    def note(layer, given, _):
+        zeros[layer] = (given[0] == 0).float().mean().item()
+
+    for layer in layers.values():
+        layer.register_forward_hook(note)
+    RandomPatches(model).train()(batch(model), TARGETS)
+    assert zeros.pop(layers["answers"]) > 0.3
+    assert all(share < 0.3 for share in zeros.values())
+
+
+def test_rewards_are_standardised_over_the_clips_of_all_processes(monkeypatch):
+    here, there = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([[-4.0, 0.0], [7.0, 1.0]])
+    together = standardised(torch.cat((here, there)))
+
+    def all_gather(shares, values):
+        for share, of_process in zip(shares, (values, there), strict=True):
+            share.copy_(of_process)
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    torch.testing.assert_close(standardised(here), together[:2])
+
+
+def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_random_ones():
     """Errors are plain sums here; the policy's part is that of its own stage, tested above."""
-    ours = Together(model_of(family), Rates(policy=0.5, glance=1.0, answers=1.0)).train()
+    ours = Together(model_of("adafocus-v1-tsm")).train()
     theirs, frames = deepcopy(ours), batch(ours.model)
     torch.manual_seed(7)
     progress = ours(frames, TARGETS)
@@ -314,15 +356,15 @@ def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_ra
     torch.manual_seed(7)
     model = theirs.model
     seen = ForwardPass.of(model, frames)
-    choice = theirs._chosen(seen)
-    chosen, random = seen.focus(choice.gaze), seen.focus(seen.random_gaze())
-    answers = [seen.answers(chosen), seen.answers(random)]
-    if family == "adafocus-v1-tsm":
-        for focused in (chosen, random):
-            answers += [model.glance_fc(means(seen.maps)).mean(1, keepdim=True)]
-            answers += [model.focus_fc(means(focused)).mean(1, keepdim=True)]
-    errors = [-logits.log_softmax(-1)[range(CLIPS), :, TARGETS].mean() for logits in answers]
-    by_reward, _ = theirs._by_reward(seen, choice, answers[0], chosen, random, TARGETS)
+    choice = theirs.choose(seen)
+    chosen, random = seen.focus(choice.gaze), seen.focus(seen.random_gaze(Draws()))
+    glance = model.glance_fc(means(seen.maps)).mean(1)
+    answers = []
+    for focused in (chosen, random):
+        focus = model.focus_fc(means(focused)).mean(1)
+        answers += [glance + focus, glance, focus]
+    errors = [-logits.log_softmax(-1)[range(CLIPS), TARGETS].mean() for logits in answers]
+    by_reward, _ = theirs.by_reward(seen, choice, answers[0][:, None], chosen, random, TARGETS)
     expected = sum(errors) / 2 + by_reward
     expected.backward()
     assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -330,6 +372,6 @@ def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_ra
     size = max(other.grad.abs().max().item() for other in others.values())  # before batch norms, some are but noise
     for name, mine in ours.named_parameters():
         torch.testing.assert_close(mine.grad, others[name].grad, rtol=1e-3, atol=1e-6 * size, msg=name)
-    learning = [parameter for group in ours.groups() for parameter in group.parameters]
+    learning = [parameter for group in ours.groups().values() for parameter in group]
     assert {id(one) for one in learning} == {id(one) for one in ours.parameters()}
     assert len(learning) == len(list(ours.parameters()))

@@ -28,7 +28,7 @@ def heading_and_losses(folder):
 
 
 def test_the_pieces_of_a_batch_add_up_to_its_step(train, videos, monkeypatch, capsys):
-    given = ("-r", "v1", "--epochs", "0,0,3", "--dropout", 0, "--seed", 1)
+    given = ("-r", "v1", "--epochs", "0,0,0,3", "--dropout", 0, "--seed", 1)
     assert train(videos, *given, "-o", "whole", "-q") == 0
     cut_up(monkeypatch)
     assert train(videos, *given, "-o", "cut") == 0

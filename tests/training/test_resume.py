@@ -66,9 +66,17 @@ class Interrupted:
         monkeypatch.setattr(train_command.EpochLines, "epoch_started", epoch_started)
 
 
-@pytest.mark.parametrize(("stage", "epoch"), [("policy", 2), ("answers", 1)])
-def test_ctrl_c_says_how_to_go_on_also_between_stages(stage, epoch, train, videos, capsys, monkeypatch):
-    given = ("videos", "-r", "v1", "--epochs", "1,2,1", "-o", "run")
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "stage", "epoch"),
+    [
+        ("v1", "1,1,2,1", "policy", 2),
+        ("v1", "0,0,1,1", "answers", 1),
+        ("uni", "2", "end to end", 2),
+        ("uni-tsm", "2", "end to end", 2),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on_also_between_stages(recipe, epochs, stage, epoch, train, videos, capsys, monkeypatch):
+    given = ("videos", "-r", recipe, "--epochs", epochs, "-o", "run")
     for folder in ("whole", "broken"):
         Path(folder).mkdir()
         Path(folder, "videos").symlink_to(videos)
@@ -113,7 +121,7 @@ def test_going_on_needs_a_run(tmp_path, capsys):
 
 def test_two_processes_learn_what_one_does(train, videos):
     """Where no batch norm learns and nothing is random: else each process has its own batch norms and chance."""
-    command = ["videos", *SIZES, "-r", "v1", "--epochs", "0,0,2", "--dropout", "0", "-q"]
+    command = ["videos", *SIZES, "-r", "v1", "--epochs", "0,0,0,2", "--dropout", "0", "-q"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address, port = free.getsockname()

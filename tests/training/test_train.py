@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adafocus_cli import Tagger, checkpoint, weights_file, weights_packages
+from adafocus_cli import Tagger, checkpoint, models, weights_file, weights_packages
 from adafocus_cli.cli.app import run
 from adafocus_cli.library import download
 from adafocus_cli.nn.networks import build_backbone
@@ -31,12 +31,14 @@ def lines_of(folder):
 @pytest.mark.parametrize(
     ("recipe", "epochs", "stages"),
     [
-        ("v1", "1,1,1", ["warm-up", "policy", "answers"]),
-        ("v1-tsm", "1,1,1", ["warm-up", "policy", "answers"]),
+        ("v1", "1,1,1,1", ["networks", "warm-up", "policy", "answers"]),
+        ("v1-tsm", "1,1,1,1", ["networks", "warm-up", "policy", "answers"]),
         ("v1-tsm-together", "1,1", ["warm-up", "together"]),
         ("v2", "2", ["end to end"] * 2),
         ("v2-features", "1", ["end to end"]),
         ("v2-tsm", "1", ["end to end"]),
+        ("uni", "1", ["end to end"]),
+        ("uni-tsm", "1", ["end to end"]),
     ],
 )
 def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
@@ -94,7 +96,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(train, videos):
 
 def test_batches_add_up_to_a_step(train, videos):
     """Where no batch norm learns, two halves give the gradient of the whole."""
-    given = ("-r", "v1", "--epochs", "0,0,3", "--dropout", 0, "-q")
+    given = ("-r", "v1", "--epochs", "0,0,0,3", "--dropout", 0, "-q")
     assert train(videos, *given, "-o", "whole") == 0
     assert train(videos, *given, "-o", "halves", "--accumulate", 2, "--batch-size", 2) == 0
     losses = [[line["loss"] for line in lines_of(videos.parent / folder)[1:]] for folder in ("whole", "halves")]
@@ -154,6 +156,9 @@ def unknown_in_validation(videos):
         (single_video, [], "class 'low' of videos has only one video"),
         (unknown_in_validation, ["--val", "val"], "--val val has the class 'other'"),
         (None, ["--epochs", "1,2"], "--epochs has 2 numbers, but recipe v2 has 1 stages"),
+        (None, ["--like", "jester"], "recipe v2 has no numbers of its own for --like jester; give one of activitynet"),
+        (None, ["--size-penalty", "1"], "--size-penalty is for recipes uni and uni-tsm, not v2; leave it out"),
+        (None, ["--rates", "eyes=2"], "--rates eyes=2 is not a list of PART=FACTOR, as in focus=1,policy=0.1"),
         (None, ["--epochs", "many"], "--epochs many is not a list of numbers"),
         (None, ["--epochs", "0"], "--epochs 0 trains nothing"),
         (None, ["--focus-frames", "4"], "--focus-frames is for recipes with TSM"),
@@ -280,6 +285,54 @@ def test_beside_another_network_the_first_convolution_of_efficientnet_lite_is_ch
     scale = torch.tensor([0.229, 0.224, 0.225]) * 255 / 128
     expected = lite_weights("efficientnet_lite0", "_conv_stem.weight") * scale[:, None, None]
     torch.testing.assert_close(learnt["glance_net._conv_stem.weight"], expected)
+
+
+def test_an_epochs_line_says_the_rate_of_every_part_and_how_large_the_gradients_were(train, videos):
+    assert train(videos, "-r", "v2", "--epochs", 2, "--lr", 0.01, "--rates", "answers=2", "-o", "run", "-q") == 0
+    first, second = lines_of(Path("run"))[1:]
+    assert first["rates"] == pytest.approx({"policy": 0.001, "glance": 0.005, "focus": 0.01, "answers": 0.02})
+    assert second["rates"] == pytest.approx({part: rate / 2 for part, rate in first["rates"].items()})  # half a cosine
+    assert second["gradient_norm"] > 0
+
+
+def test_gradients_are_clipped_to_the_norm_of_the_stage_and_told_of_as_they_were():
+    from adafocus_cli.training.fit import RunningStage, optimizer_of
+    from adafocus_cli.training.recipes import RECIPES
+    from tests.tiny import tiny_spec
+
+    (stage,) = RECIPES["v2-tsm"].stages(weight_decay=0.0, lr=1.0, rates={"policy": 1.0, "glance": 1.0})
+    learner = stage.learner_of(models.build(tiny_spec("adafocus-v2-tsm")))
+    for parameter in learner.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    count = sum(parameter.numel() for parameter in learner.parameters())
+    before = [parameter.detach().clone() for parameter in learner.parameters()]
+    optimizer, scaler = optimizer_of(stage, learner), torch.amp.GradScaler("cpu", enabled=False)
+    norm = RunningStage(0, stage, learner, learner, optimizer, scaler).step()
+    assert norm.item() == pytest.approx(count**0.5, rel=1e-5)
+    moved = sum((new - old).square().sum() for new, old in zip(learner.parameters(), before, strict=True)).sqrt()
+    assert moved.item() == pytest.approx(stage.clip, rel=1e-3)
+
+
+def test_what_was_published_for_a_data_set_is_taken_by_its_name():
+    from adafocus_cli.training.recipes import RECIPES
+
+    (usual,), (like,) = RECIPES["uni"].stages(), RECIPES["uni"].stages(like="mini-kinetics", dropout=0.3)
+    (given,) = RECIPES["uni"].stages(like="mini-kinetics", size_penalty=0.2)
+    assert (usual.lr, usual.weight_decay, usual.own) == (0.002, 2e-4, {"size_penalty": 1.0, "head_dropout": 0.2})
+    assert (like.lr, like.weight_decay, like.own) == (0.003, 1e-4, {"size_penalty": 0.75, "head_dropout": 0.1})
+    assert (usual.dropout, like.dropout) == (0.2, 0.3)
+    assert given.own == {"size_penalty": 0.2, "head_dropout": 0.1}
+
+
+def test_rates_fall_once_an_epoch_along_half_a_cosine_or_in_two_steps():
+    from adafocus_cli.training.recipes import RECIPES
+
+    networks, _, policy, answers = RECIPES["v1-tsm"].stages()
+    assert [networks.rate(epoch) for epoch in (0, 19, 20, 39, 40, 49)] == pytest.approx(
+        [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    )
+    assert [answers.rate(epoch) for epoch in (0, 5)] == pytest.approx([0.0005, 0.00025])
+    assert policy.rate(0) == policy.rate(49)
 
 
 def test_everything_that_learns_gets_a_gradient_in_every_step():

@@ -8,7 +8,7 @@ import pytest
 from adafocus_cli.worlds import SIDE, world
 from adafocus_cli.worlds.glyphs import SIGN
 
-NAMES = ["glyphs", "glyphs-close"]
+NAMES = ["glyphs", "glyphs-close", "glyphs-turning"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -17,7 +17,7 @@ def test_a_seed_names_a_scene(name):
     assert (first.label, first.count) == (again.label, again.count)
     numbers = [0, 5, first.count - 1]
     assert np.array_equal(first.frames(numbers), again.frames(numbers[::-1])[::-1])
-    assert first.side == (SIDE if name == "glyphs" else 96)
+    assert first.side == (96 if name == "glyphs-close" else SIDE)
     assert first.frames(numbers).shape == (3, first.side, first.side, 3)
     assert not np.array_equal(first.frames([0]), world(name).scene(4).frames([0]))
     assert not np.array_equal(first.frames([0]), world(name, unseen=True).scene(3).frames([0]))
@@ -59,3 +59,12 @@ def test_a_close_view_holds_all_of_the_sign():
         (frame,) = scene.frames([0]).astype(int)
         red = (frame[..., 0] > 130) & (frame[..., 0] > 2 * frame[..., 1]) & (frame[..., 0] > 2 * frame[..., 2])
         assert red.sum() > 150, seed
+
+
+def test_a_turning_sign_can_be_read_in_a_quarter_of_a_clip():
+    for seed in range(20):
+        one, other = (world("glyphs-turning").scene(seed, label=label) for label in (0, 1))
+        numbers = range(one.count)
+        read = [number for number in numbers if (one.frames([number]) != other.frames([number])).any()]
+        assert read == list(one.front)
+        assert len(read) == one.count // 4

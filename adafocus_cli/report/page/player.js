@@ -149,6 +149,7 @@ function aboutOf(row, detail) {
     el("p", { class: "legend" }, ...legend), el("p", { class: "muted" }, `${gmacs(row.gmacs)} of ${gmacs(detail.full)}`)));
   const facts = [
     ["Looked", `${plural(row.looks, "time")}${row.looks > detail.looks.length ? `; ${detail.looks.length} are drawn` : ""}`],
+    ...(detail.skippedCount ? [["Skipped", plural(detail.skippedCount, "frame")]] : []),
     ["Steps", `${row.exit[0] + 1} of ${row.exit[1]}`],
     ["Video", `${detail.size[0]}×${detail.size[1]} · ${detail.codec} · ${plural(detail.frames, "frame")}`],
     ["Model", detail.model],

@@ -75,7 +75,7 @@ function frameOf(detail, [, look, address] = [0, -1, null], withPath = true) {
   return frame;
 }
 
-// The film from left to right: its segments in their colours, and a tick for every look.
+// The film from left to right: its segments in their colours, a tick for every look, a short one for a skipped frame.
 function timelineOf(detail, seconds) {
   const share = (time) => `${between((100 * time) / (seconds || 1), 0, 100)}%`;
   const segments = detail.segments.map(([start, end, label, score]) =>
@@ -85,10 +85,11 @@ function timelineOf(detail, seconds) {
       style: { left: share(start), width: share(end - start), ...hue(label) },
     }),
   );
-  const ticks = detail.looks.map(([time]) => `M${between((1000 * time) / (seconds || 1), 1, 999).toFixed(1)} 0v1`);
-  const look = svg("path", { d: ticks.join("") });
+  const tick = (time, drawn) => `M${between((1000 * time) / (seconds || 1), 1, 999).toFixed(1)} ${drawn}`;
+  const look = svg("path", { d: detail.looks.map(([time]) => tick(time, "0v1")).join("") });
+  const skipped = svg("path", { d: detail.skipped.map((time) => tick(time, ".65v.35")).join("") });
   const crowd = detail.looks.length > 60 ? "crowd" : "";
-  const ticked = svg("svg", { class: crowd, viewBox: "0 0 1000 1", preserveAspectRatio: "none", "aria-hidden": "true" }, look);
+  const ticked = svg("svg", { class: crowd, viewBox: "0 0 1000 1", preserveAspectRatio: "none", "aria-hidden": "true" }, look, skipped);
   return el("div", { class: "timeline" }, ...segments, ticked);
 }
 
