@@ -143,10 +143,10 @@ class Dataset:
         exact = {name: index for index, name in enumerate(names)}
         loose: defaultdict[str, set[int]] = defaultdict(set)
         for index, name in enumerate(names):
-            loose[_plain(name)].add(index)
+            loose[plain(name)].add(index)
         found, unknown = {}, []
         for label in self.labels:
-            alike = loose.get(_plain(label), set())
+            alike = loose.get(plain(label), set())
             if label in exact:
                 found[label] = exact[label]
             elif len(alike) == 1:
@@ -158,8 +158,8 @@ class Dataset:
         return found
 
     def _unknown(self, labels: Sequence[str], names: Sequence[str]) -> str:
-        plain = {_plain(name): name for name in names}
-        near = [plain[name] for name in difflib.get_close_matches(_plain(labels[0]), plain, n=3, cutoff=0.5)]
+        by_plain = {plain(name): name for name in names}
+        near = [by_plain[name] for name in difflib.get_close_matches(plain(labels[0]), by_plain, n=3, cutoff=0.5)]
         nearest = f"the nearest: {', '.join(map(repr, near))}" if near else f"its classes are like {names[0]!r}"
         others = f" (nor {len(labels) - 1} more)" if len(labels) > 1 else ""
         return (
@@ -297,9 +297,10 @@ def _videos_by_stem(folder: Path, is_video: Callable[[str], bool]) -> dict[str, 
     return {entry.stem: str(entry) for entry in sorted(folder.iterdir(), reverse=True) if is_video(entry.name)}
 
 
-def _plain(name: str) -> str:
-    """
-    >>> _plain("Shooting_Goal (soccer)")
+def plain(name: str) -> str:
+    """A name without case, spaces and punctuation.
+
+    >>> plain("Shooting_Goal (soccer)")
     'shootinggoalsoccer'
     """
     return "".join(filter(str.isalnum, name.casefold()))

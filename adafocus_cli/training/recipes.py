@@ -33,6 +33,14 @@ class Stage:
     constant: bool = False
     by_reward: bool = False
     """It maximises a reward; --lr, --optimizer and --weight-decay leave it alone."""
+    judged_every: int = 1
+    """Every so many epochs the validation clips are judged, and the best of these epochs is kept."""
+    judged_last: int = 1
+    """So many epochs at its end are judged in any case."""
+
+    def judges(self, epoch: int) -> bool:
+        """Epochs count from 1."""
+        return epoch % self.judged_every == 0 or epoch > self.epochs - self.judged_last
 
     def learner_of(self, model: Family) -> Learner:
         return self.learner(model) if self.rates is None else self.learner(model, self.rates)
@@ -313,7 +321,10 @@ class Resources:
     memory: float | None = None
     """In GB."""
     workers: int | None = None
-    cache_gb: float = 2.0
+    frame_cache: str | None = None
+    """A folder; None: one in that of the run, for as long as it lasts."""
+    cache_gb: float | None = None
+    """None: half of the disk that is free."""
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     decode_timeout: float = 60.0
 
