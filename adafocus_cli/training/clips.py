@@ -151,7 +151,7 @@ class CropSize:
     @classmethod
     def all_of(cls, width: int, height: int, size: int) -> list[CropSize]:
         """The ten sizes for a picture of which the model sees squares of `size`."""
-        sides = [int(min(width, height) * share) for share in _SHARES]
+        sides = [max(1, int(min(width, height) * share)) for share in _SHARES]
         sides = [size if abs(side - size) < _NEARLY else side for side in sides]
         near = [(down, across) for i, down in enumerate(sides) for across in sides[max(0, i - 1) : i + 2]]
         return [cls._of(width, height, across, down) for down, across in near]

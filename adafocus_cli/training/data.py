@@ -168,6 +168,7 @@ def _held_out(split: Split, dataset: Dataset, share: float, seed: int) -> tuple[
     for index, sample in enumerate(dataset.samples):
         members[sample.label].append(index)
     rng = random.Random(seed)
+    left = Counter(label for sample in dataset.samples for label in sample.labels)
     chosen: set[int] = set()
     for label, indices in sorted(members.items()):
         if len(indices) < 2:
@@ -176,7 +177,11 @@ def _held_out(split: Split, dataset: Dataset, share: float, seed: int) -> tuple[
                 "validation; add some, or give other videos with --val"
             )
         count = min(len(indices) - 1, max(1, round(share * len(indices))))
-        chosen.update(rng.sample(indices, count))
+        for index in rng.sample(indices, count):
+            shown = dataset.samples[index].labels
+            if all(left[each] > 1 for each in shown):  # training keeps a video of every class
+                left.subtract(shown)
+                chosen.add(index)
 
     return split.subset(lambda index: index not in chosen), split.subset(lambda index: index in chosen)
 

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 def without_seconds(folder):
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines[1:]]
+    timings = ("seconds", "waiting")
+    return [{name: value for name, value in line.items() if name not in timings} for line in lines[1:]]
 
 
 def same_end(one, other):
@@ -85,10 +86,12 @@ def test_ctrl_c_says_how_to_go_on_also_between_stages(stage, epoch, train, video
         Interrupted(patch, stage, epoch)
         assert train(*given) == 130
     assert "interrupted; resume the run with: adafocus train --resume run" in capsys.readouterr().err
+    assert any(Path("run/frames").glob("*.frames"))  # which need not be decoded again
     with Path("run/log.jsonl").open("a") as log:  # as an epoch that was noted, but not kept
         log.write('{"stage": "policy", "epo')
     assert run(["train", "--resume", "run", "--workers", "0"]) == 0
     same_end(Path("../whole/run"), Path("run"))
+    assert not Path("run/frames").exists()
 
 
 def test_going_on_with_other_settings_names_the_one(train, videos, capsys):
