@@ -81,7 +81,7 @@ Labels = Annotated[
 Flip = Annotated[
     bool,
     _data_option(
-        "--flip/--no-flip", help="Mirror half of the clips, in recipes without TSM; not if left and right matter."
+        "--flip/--no-flip", help="Mirror half of the looks, in recipes without TSM; not if left and right matter."
     ),
 ]
 
