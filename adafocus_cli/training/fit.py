@@ -158,16 +158,12 @@ class WaitClock:
         self._waited = self._total = 0.0
 
     def waiting_for(self, things: Iterable[_T]) -> Iterator[_T]:
-        source, began = iter(things), time.monotonic()
-        while True:
-            asked = time.monotonic()
-            thing = next(source, None)
-            now = time.monotonic()
-            self._waited += now - asked
-            self._total = now - began
-            if thing is None:
-                return
+        began = asked = time.monotonic()
+        for thing in things:
+            self._waited += time.monotonic() - asked
             yield thing
+            asked = time.monotonic()
+            self._total = asked - began
 
     @property
     def share(self) -> float:

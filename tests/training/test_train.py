@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from adafocus_cli.library import download
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import Network, Normalisation
 from adafocus_cli.training.data import Split, TrainingData
+from adafocus_cli.training.fit import WaitClock
 from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.memory import Fitting
 from adafocus_cli.training.recipes import Stage
@@ -143,6 +145,21 @@ def test_classes_of_hands_are_never_mirrored():
 
     assert is_handed("Swiping Left", "swiping_right")  # of Jester
     assert not is_handed("Swiping Left", "dancing")
+
+
+def test_the_log_says_how_much_of_the_time_of_steps_was_spent_waiting_for_clips(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def batches():
+        for _ in range(3):
+            now[0] += 1
+            yield None
+
+    clock = WaitClock()
+    for _ in clock.waiting_for(batches()):
+        now[0] += 4
+    assert clock.share == pytest.approx(1 / 5)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(train, videos):
