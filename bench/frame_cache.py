@@ -3,7 +3,8 @@
     python bench/frame_cache.py examples/*.mp4
 
 Every tenth frame of each video becomes a picture of the shorter side that training keeps, and a part of 224 pixels is
-looked at as in training: by EfficientNet-Lite0, before and after. For comparison, the same part of the next frame.
+looked at as in training: by EfficientNet-Lite0, before and after. For comparison, the same part of the next frame, and
+another part of the same one, which is what training changes at every look.
 """
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ def main(paths: Sequence[str]) -> None:
         size = sum(map(len, files)) / len(files) / 1000
         change = f"{grey(before, after):11.2f}  {network.change(seen, after):8.3f}"
         print(f"{quality:7}  {size:10.1f}  {milliseconds[0]:11.2f}  {milliseconds[1]:10.2f}  {change}")
-    later = [part(Image.fromarray(second), box) for (_, second), box in zip(pictures, boxes, strict=True)]
-    print(f"the next frame{'':32}{grey(before, later):11.2f}  {network.change(seen, later):8.3f}")
+    next_frame = [part(Image.fromarray(second), box) for (_, second), box in zip(pictures, boxes, strict=True)]
+    others = [random_part(first.shape[1], first.shape[0], CROP, chance) for first, _ in pictures]
+    other_part = [part(Image.fromarray(first), box) for (first, _), box in zip(pictures, others, strict=True)]
+    for name, after in (("the next frame", next_frame), ("another part", other_part)):
+        print(f"{name:46}{grey(before, after):11.2f}  {network.change(seen, after):8.3f}")
 
 
 def pairs_of(path: str) -> list[np.ndarray]:
