@@ -182,8 +182,14 @@ class FrameCache:
 
     def _full(self) -> CacheError:
         kept = [entry.stat().st_size for entry in self.folder.glob(f"*{_ENDING}")]
-        needed = f"; all need about {sum(kept) / len(kept) * self.clips / 1e9:.2g} GB" if kept else ""
-        return CacheError(
-            f"the frames of {len(kept)} of {self.clips} clips fill the {self.most / 1e9:.2g} GB of the cache in "
-            f"{self.folder}{needed}; allow more with --cache-gb, or decode clips in every epoch with --cache-gb 0"
+        needed = (
+            f", and the {self.clips} of this run need about {_gb(sum(kept) / len(kept) * self.clips)}" if kept else ""
         )
+        return CacheError(
+            f"the frames of {len(kept)} clips fill the {_gb(self.most)} of the cache in {self.folder}{needed}; allow "
+            "more with --cache-gb, or decode clips in every epoch with --cache-gb 0"
+        )
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.2g} GB"

@@ -315,7 +315,7 @@ def test_of_all_that_want_the_same_clip_one_decodes_it(tmp_path):
 
 def test_a_full_cache_ends_the_run_with_the_option_that_would_help(videos, tmp_path):
     clips = clips_of(videos, views=VIEWS, cache=cache_in(tmp_path, 5e-5))
-    message = r"frames of \d of 8 clips fill the 5e-05 GB.* all need about .* GB; allow more with --cache-gb, or .*"
+    message = r"\d clips fill the 5e-05 GB.*, and the 8 of this run need about .* GB; allow more with --cache-gb, or"
     with pytest.raises(AdaFocusError, match=message), loader(clips, scenes(1), batch_size=1) as batches:
         list(batches.training(0, 0))
     assert 0 < sum(path.stat().st_size for path in (tmp_path / "frames").glob("*.frames")) <= 5e4
