@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 _BLOCK = 1 << 20
+_BETWEEN_TRIES = 0.02  # seconds
 
 
 def sha256_of(path: Path) -> str:
@@ -36,6 +38,15 @@ def try_lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process has the lock of this file, and holds it; the file is made, and stays."""
+    with path.open("ab") as file:
+        while not try_lock(file.fileno()):
+            time.sleep(_BETWEEN_TRIES)
+        yield
 
 
 def disk_full(error: OSError, path: Path | str) -> str | None:

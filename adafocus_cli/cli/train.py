@@ -83,7 +83,7 @@ Labels = Annotated[
 Flip = Annotated[
     bool,
     _data_option(
-        "--flip/--no-flip", help="Mirror half of the clips, in recipes without TSM; not if left and right matter."
+        "--flip/--no-flip", help="Mirror half of the looks, in recipes without TSM; not if left and right matter."
     ),
 ]
 
@@ -314,13 +314,23 @@ Memory = Annotated[
         help="Memory that the run may take; larger batches are cut into pieces that fit.",
     ),
 ]
+FrameCacheFolder = Annotated[
+    Path | None,
+    _run_option(
+        "--frame-cache",
+        metavar="FOLDER",
+        show_default="in the run's folder, until it ends",
+        help="Keep decoded frames in this folder, for other runs too.",
+    ),
+]
 CacheGb = Annotated[
-    float,
+    float | None,
     _run_option(
         "--cache-gb",
         metavar="GB",
         min=0,
-        help="Disk space for decoded frames during the run; 0: decode them in every epoch.",
+        show_default="half of what is free",
+        help="Disk space for decoded frames; 0: decode them in every epoch.",
     ),
 ]
 Tensorboard = Annotated[
@@ -377,7 +387,8 @@ def train(
     memory: Memory = None,
     workers: ReadWorkers = None,
     threads: Threads = None,
-    cache_gb: CacheGb = 2.0,
+    frame_cache: FrameCacheFolder = None,
+    cache_gb: CacheGb = None,
     decoder: options.DecoderOption = "auto",
     decode_timeout: options.DecodeTimeout = 60.0,
     tensorboard: Tensorboard = False,
@@ -433,7 +444,8 @@ def _train(
                 terminal.note(f"interrupted; resume the run with: adafocus train --resume {folder}")
             raise
     best = outcome.progress
-    epoch = f"validation accuracy (epoch {best.best_epoch})" if best.best_epoch else "accuracy on clips it had not seen"
+    metric = "mean average precision" if outcome.several_labels else "accuracy"
+    epoch = f"validation {metric} (epoch {best.best_epoch})" if best.best_epoch else "accuracy on clips it had not seen"
     terminal.note(
         f"{outcome.model}: {percent(best.best)} {epoch}; use it with adafocus classify VIDEO --weights {folder}"
     )
@@ -499,18 +511,28 @@ class EpochLines:
         self._best = f" · best {percent(best)}"
         reward = f" · reward {epoch.measures['reward']:.3f}" if "reward" in epoch.measures else ""
         self._terminal.note(
-            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {percent(epoch.accuracy)}{reward} · validation loss "
-            f"{epoch.val_loss:.3f} · accuracy {percent(epoch.val_accuracy)} (best {percent(best)}) · "
-            f"{duration(epoch.seconds)}"
+            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {percent(epoch.accuracy)}{reward}"
+            f"{_judged(epoch, best)} · {duration(epoch.seconds)}, "
+            f"{percent(epoch.waiting, digits=0)} of the steps waiting for clips"
         )
         if self._writer is not None:
             numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, **epoch.measures}
             numbers |= {f"lr/{part}": rate for part, rate in epoch.rates.items()}
             if epoch.gradient_norm is not None:
                 numbers["gradient_norm"] = epoch.gradient_norm
-            validation = {"validation/loss": epoch.val_loss, "validation/accuracy": epoch.val_accuracy}
-            for name, value in {**{f"training/{n}": v for n, v in numbers.items()}, **validation}.items():
+            validation = {"loss": epoch.val_loss, "accuracy": epoch.val_accuracy, "mAP": epoch.val_map}
+            judged = {f"validation/{name}": value for name, value in validation.items() if value is not None}
+            for name, value in {**{f"training/{n}": v for n, v in numbers.items()}, **judged}.items():
                 self._writer.add_scalar(f"{epoch.stage}/{name}", value, epoch.epoch)
+
+
+def _judged(epoch: Epoch, best: float) -> str:
+    """How good it is; nothing for an epoch that is not judged."""
+    if epoch.val_loss is None or epoch.val_accuracy is None:
+        return ""
+    precision = "" if epoch.val_map is None else f" · mAP {percent(epoch.val_map)}"
+    accuracy = f"{percent(epoch.val_accuracy)}{precision} (best {percent(best)})"
+    return f" · validation loss {epoch.val_loss:.3f} · accuracy {accuracy}"
 
 
 def _writer(folder: Path) -> Any:

@@ -118,11 +118,14 @@ class Dataset:
     def write(self, file: IO[str]) -> None:
         """As a list that `read` takes, wherever it lies."""
         rows = csv.writer(file, lineterminator="\n")
+        most = 0
         if all(sample.frames is None for sample in self.samples):
-            rows.writerow(("path", "label"))
+            most = max(len(sample.labels) for sample in self.samples)
+            rows.writerow(("path", *["label"] * most))
         for sample in self.samples:
             frames = () if sample.frames is None else (sample.frames,)
-            rows.writerow((os.path.abspath(sample.path), *frames, *sample.labels))  # noqa: PTH100 - links stay
+            missing = [""] * (most - len(sample.labels))
+            rows.writerow((os.path.abspath(sample.path), *frames, *sample.labels, *missing))  # noqa: PTH100 - links stay
 
     def _means_numbers(self, names: Sequence[str]) -> bool:
         """Digits are numbers, unless the model's classes are called so."""
@@ -143,10 +146,10 @@ class Dataset:
         exact = {name: index for index, name in enumerate(names)}
         loose: defaultdict[str, set[int]] = defaultdict(set)
         for index, name in enumerate(names):
-            loose[_plain(name)].add(index)
+            loose[plain(name)].add(index)
         found, unknown = {}, []
         for label in self.labels:
-            alike = loose.get(_plain(label), set())
+            alike = loose.get(plain(label), set())
             if label in exact:
                 found[label] = exact[label]
             elif len(alike) == 1:
@@ -158,8 +161,8 @@ class Dataset:
         return found
 
     def _unknown(self, labels: Sequence[str], names: Sequence[str]) -> str:
-        plain = {_plain(name): name for name in names}
-        near = [plain[name] for name in difflib.get_close_matches(_plain(labels[0]), plain, n=3, cutoff=0.5)]
+        by_plain = {plain(name): name for name in names}
+        near = [by_plain[name] for name in difflib.get_close_matches(plain(labels[0]), by_plain, n=3, cutoff=0.5)]
         nearest = f"the nearest: {', '.join(map(repr, near))}" if near else f"its classes are like {names[0]!r}"
         others = f" (nor {len(labels) - 1} more)" if len(labels) > 1 else ""
         return (
@@ -225,7 +228,8 @@ def _spaced(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
 
 
 def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
-    """`path,label`, with a heading or without, or `name,frames,label,…` with as many labels as there are."""
+    """`path,label`, with a heading or without, or `name,frames,label,…` with as many labels as there are; so many may
+    be below a heading, too, which names their column as often."""
     first = lines[0][1]
     delimiter = next((d for d in _DELIMITERS if d in first), ",")
     try:
@@ -242,17 +246,21 @@ def _delimited(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]
     if unknown := _unknown_column(heading, path_at, label_at):
         raise UsageError(f"list {path} begins with {first.strip()!r}; call its column of {unknown}")
     more: tuple[tuple[str, str], ...] = ()
+    also: tuple[str, ...] = ()
     for (number, line), cells in list(zip(lines, cells_of, strict=False))[headed:]:
         if path_at is not None and label_at is not None:
             more = tuple((name, cell) for name, cell in zip(heading, cells, strict=False))
-            cells = [cells[at] if at < len(cells) else "" for at in (path_at, label_at)]
+            labels_at = [at for at, name in enumerate(heading) if name == heading[label_at]]
+            shown = [cells[at] for at in labels_at if at < len(cells) and cells[at]]
+            also = tuple(dict.fromkeys(label for label in shown[1:] if label != shown[0]))
+            cells = [cells[path_at] if path_at < len(cells) else "", *shown[:1]]
         elif len(cells) > 2 and all(cell.isdecimal() for cell in cells[1:]):
-            label, *also = sorted(set(cells[2:]), key=int)
-            yield Sample(cells[0], label, tuple(also), int(cells[1]))
+            label, *others = sorted(set(cells[2:]), key=int)
+            yield Sample(cells[0], label, tuple(others), int(cells[1]))
             continue
         if len(cells) != 2 or not all(cells):
             raise _no_row(path, number, line)
-        yield Sample(cells[0], cells[1], cells=more)
+        yield Sample(cells[0], cells[1], also, cells=more)
 
 
 def _unknown_column(heading: Sequence[str], path_at: int | None, label_at: int | None) -> str:
@@ -297,9 +305,10 @@ def _videos_by_stem(folder: Path, is_video: Callable[[str], bool]) -> dict[str, 
     return {entry.stem: str(entry) for entry in sorted(folder.iterdir(), reverse=True) if is_video(entry.name)}
 
 
-def _plain(name: str) -> str:
-    """
-    >>> _plain("Shooting_Goal (soccer)")
+def plain(name: str) -> str:
+    """A name without case, spaces and punctuation.
+
+    >>> plain("Shooting_Goal (soccer)")
     'shootinggoalsoccer'
     """
     return "".join(filter(str.isalnum, name.casefold()))

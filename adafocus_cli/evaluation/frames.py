@@ -152,7 +152,8 @@ class FrameFolder:
 
     def pixels(self, frame: int, framing: Framing) -> np.ndarray:
         """A frame as the model sees it."""
-        return preprocess(self._picture(frame) if framing.area is None else self.source(frame), framing)
+        same_shape = framing.whole or framing.area is not None
+        return preprocess(self.source(frame) if same_shape else self._picture(frame), framing)
 
     def source(self, frame: int) -> np.ndarray:
         """All of it, as large as the first, of which boxes tell."""

@@ -24,7 +24,7 @@ from adafocus_cli.library.catalogue import INCLUDED, CatalogueEntry, check_name,
 HOME_VARIABLE = "ADAFOCUS_HOME"
 SUFFIX = ".safetensors"
 
-RUN_MODEL, RUN_BEST = "model.safetensors", "best.safetensors"
+RUN_MODEL, RUN_BEST, RUN_LAST = "model.safetensors", "best.safetensors", "last.safetensors"
 """In the folder of a training run: its model, and until it has ended the best so far."""
 
 _FILE_ENDINGS = (".safetensors", ".pth", ".tar", ".pt", ".pyth", ".bin", ".ckpt")
@@ -212,7 +212,7 @@ def find_model(model: str | Path) -> Path:
 
 def model_of_run(folder: Path) -> Path | None:
     """The model in the folder of a training run, if it is one."""
-    return next((folder / name for name in (RUN_MODEL, RUN_BEST) if (folder / name).is_file()), None)
+    return next((folder / name for name in (RUN_MODEL, RUN_BEST, RUN_LAST) if (folder / name).is_file()), None)
 
 
 def _is_path(name: str) -> bool:

@@ -25,7 +25,7 @@ from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.nn.pixels import crop, normalised, resize, sample
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.sampling import Chance, FramePlan
 
 Memory = dict[str, Tensor]
 """What clips remember between turns; the first dimension of every tensor is the clip."""
@@ -94,8 +94,8 @@ class Family(nn.Module, ABC):
     # The frames, and the order of looking.
 
     @abstractmethod
-    def plan(self, count: int) -> FramePlan:
-        """Which frames of a video of `count` frames may be looked at."""
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
+        """Which frames of a video of `count` frames may be looked at; by `chance`, where the family is trained so."""
 
     @abstractmethod
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:

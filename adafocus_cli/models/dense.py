@@ -18,7 +18,7 @@ from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.shared import WholeClip
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.spec import ClipArch, ModelSpec, Network
-from adafocus_cli.video.sampling import FramePlan, evenly, same_frames
+from adafocus_cli.video.sampling import Chance, FramePlan, evenly, same_frames
 
 _PIXELS = 30 * 8 * 256**2  # of a video in one pass: all 30 views of a ResNet-50, of S3D's only two
 
@@ -35,7 +35,7 @@ class Dense(WholeClip):
     kernels: ClassVar[Mapping[str, tuple[int, int, int]]]
     """Published convolutions, and the sides of their kernels, by which a checkpoint is told from the others'."""
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         spec = self.spec
         return same_frames(evenly(count, spec.glance_frames, spec.frame_step, clips=min(spec.views, 10)))
 

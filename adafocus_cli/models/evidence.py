@@ -14,7 +14,7 @@ from adafocus_cli.models.base import Family, Gaze, Memory, Turn, frame_by_frame,
 from adafocus_cli.nn import evidence, heads
 from adafocus_cli.spec import OF_LITE, ModelSpec, Network
 from adafocus_cli.video.framing import CELL
-from adafocus_cli.video.sampling import FramePlan, same_frames, spread
+from adafocus_cli.video.sampling import Chance, FramePlan, same_frames, spread
 
 
 class EvidenceGuided(Family):
@@ -40,7 +40,7 @@ class EvidenceGuided(Family):
         self.glance_fc = nn.Linear(self.glance_net.channels, spec.classes)
         self.focus_fc = nn.Linear(self.focus_net.channels, spec.classes)
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         return same_frames(spread(count, self.spec.glance_frames))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:

@@ -17,7 +17,7 @@ from adafocus_cli.models.shared import WholeClip
 from adafocus_cli.nn.compression import FeatureCompression
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.spec import ModelSpec, Network
-from adafocus_cli.video.sampling import FramePlan, same_frames, spread
+from adafocus_cli.video.sampling import Chance, FramePlan, same_frames, spread
 
 _NETWORK = Network("slow_r50", 256)
 LONG = 40  # frames: with them, memory and time are a sixth of those of 30 views of 8
@@ -54,7 +54,7 @@ class SFC(WholeClip):
     def kept(self) -> int:
         return self.length if self.compress is None else self.compress.kept
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         return same_frames(spread(count, self.spec.glance_frames))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:

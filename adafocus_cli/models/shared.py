@@ -16,7 +16,15 @@ from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.pixels import boxes_at
 from adafocus_cli.nn.policies import SkipHead
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, repeat_first, repeat_last, same_frames, separate_frames, spread
+from adafocus_cli.video.sampling import (
+    Chance,
+    FramePlan,
+    repeat_first,
+    repeat_last,
+    same_frames,
+    separate_frames,
+    spread,
+)
 
 
 class StepWise(Family):
@@ -37,8 +45,8 @@ class StepWise(Family):
         """The frames in the order in which they are seen."""
         return tuple(range(self.spec.glance_frames))
 
-    def plan(self, count: int) -> FramePlan:
-        return same_frames(repeat_last(count, self.spec.glance_frames))
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
+        return same_frames(repeat_last(count, self.spec.glance_frames, chance))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         order = self.order()
@@ -88,9 +96,10 @@ class OnePlace(ClipWise):
     def place(self, glance_maps: Tensor) -> Tensor:
         """Feature maps (b, t, channels, h, w) → (row, col) in 0…1 (b, 2)."""
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         rule = spread if self.spec.short_videos == "evenly" else repeat_first
-        return separate_frames(rule(count, self.spec.glance_frames), rule(count, self.spec.focus_frames))
+        glance = rule(count, self.spec.glance_frames, chance)
+        return separate_frames(glance, rule(count, self.spec.focus_frames, chance))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         return (Turn(tuple(range(self.spec.glance_frames)), range(self.spec.focus_frames), range(1)),)

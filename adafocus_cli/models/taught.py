@@ -17,7 +17,7 @@ from adafocus_cli.nn.backbones import EfficientNetLite
 from adafocus_cli.nn.movement import Movement, anywhere
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import OF_LITE, ModelSpec, Network
-from adafocus_cli.video.sampling import FramePlan, same_frames, spread
+from adafocus_cli.video.sampling import Chance, FramePlan, same_frames, spread
 
 _PAIRS = 24
 _APART = 6  # frames between the two of a pair, at most: what is farther apart is not found again
@@ -68,7 +68,7 @@ class Taught(Family):
 
     # Frames: pairs of neighbours.
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         """The two frames of a pair follow one another in the plan."""
         pairs = self.spec.glance_frames // 2
         apart = min(_APART, max(1, round(count / (2 * pairs))), count - 1)

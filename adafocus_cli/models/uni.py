@@ -19,7 +19,7 @@ from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maxim
 from adafocus_cli.nn.pixels import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, one_list, spread_by_share
+from adafocus_cli.video.sampling import Chance, FramePlan, one_list, spread_by_share
 
 
 class UniAdaFocus(Family):
@@ -39,9 +39,9 @@ class UniAdaFocus(Family):
         self.glance_classifiers = StepClassifiers(spec.glance_frames, width, spec.classes)
         self.focus_classifiers = StepClassifiers(spec.focus_frames, 2 * width, spec.classes)
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         glance, candidates = self.spec.glance_frames, self.spec.candidate_frames
-        return one_list(spread_by_share(count, candidates), glance=spread_by_share(candidates, glance))
+        return one_list(spread_by_share(count, candidates, chance), glance=spread_by_share(candidates, glance))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         """In groups, the glance is a turn of its own; a clip may be left after it and after each group of looks."""

@@ -14,7 +14,7 @@ from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.pixels import boxes_of_any_size
 from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.video.sampling import FramePlan, separate_frames, spread_by_share
+from adafocus_cli.video.sampling import Chance, FramePlan, separate_frames, spread_by_share
 
 
 class UniAdaFocusTSM(ClipWise):
@@ -40,11 +40,10 @@ class UniAdaFocusTSM(ClipWise):
         # `glance_fc` has learnt to be added to `focus_fc`; on its own, the glance answers with this one.
         self.exit_fc = nn.Linear(channels, spec.classes)
 
-    def plan(self, count: int) -> FramePlan:
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         """Spread evenly in short videos, too."""
-        return separate_frames(
-            spread_by_share(count, self.spec.glance_frames), spread_by_share(count, self.spec.candidate_frames)
-        )
+        glance = spread_by_share(count, self.spec.glance_frames, chance)
+        return separate_frames(glance, spread_by_share(count, self.spec.candidate_frames, chance))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         """In groups, the glance is a turn of its own; the focus network needs all its frames together."""

@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.evaluation.scoring import by_class, ranked_precision, truth_table
+from adafocus_cli.labels import scores_of
 from adafocus_cli.models.base import Family
-from adafocus_cli.training.clips import Loader, TrainingBatch, seed_for
+from adafocus_cli.training.clips import Loader, Pass, TrainingBatch, seed_for
 from adafocus_cli.training.learner import Learner, StepResult
 from adafocus_cli.training.recipes import Stage
 from adafocus_cli.training.run_folder import BEST, LAST, Epoch, RunFolder, RunProgress, TrainingRun
@@ -138,6 +141,34 @@ class RunningMeans:
         return {name: sum(sums.get(name, 0.0) for _, sums in shares) / clips for name in names}
 
 
+@dataclass(frozen=True)
+class Validated:
+    """Of the validation clips; nothing in an epoch that is not judged."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    map: float | None = None
+
+
+class WaitClock:
+    """How much of the time of a loop goes by before the next thing comes."""
+
+    def __init__(self) -> None:
+        self._waited = self._total = 0.0
+
+    def waiting_for(self, things: Iterable[_T]) -> Iterator[_T]:
+        began = asked = time.monotonic()
+        for thing in things:
+            self._waited += time.monotonic() - asked
+            yield thing
+            asked = time.monotonic()
+            self._total = asked - began
+
+    @property
+    def share(self) -> float:
+        return self._waited / self._total if self._total else 0.0
+
+
 @dataclass
 class RunningStage:
     """A stage in progress: its learner and optimizer."""
@@ -187,11 +218,14 @@ class Fit:
     """The number format of the networks; None: full precision."""
     check: Callable[[Mapping[str, str]], None]
     """Raises if the run cannot go on without these videos, which cannot be read."""
+    several_labels: bool
+    """Whether clips show several classes, so that the mean average precision is what counts."""
     progress: RunProgress
     learning: Mapping[str, Any] | None
     """The state of the interrupted stage, from the checkpoint."""
 
     def train(self) -> RunProgress:
+        self.loader.expect(self._passes())
         for number, stage in enumerate(self.run.settings.stages):
             if number >= self.progress.stage:
                 if number > self.progress.stage:
@@ -207,10 +241,14 @@ class Fit:
             current = self._begin(number, stage)
             for epoch in range(self.progress.epochs, stage.epochs):
                 started = time.monotonic()
-                running, norms, unreadable = self._learn(current, epoch)
+                clock = WaitClock()
+                running, norms, unreadable = self._learn(current, epoch, clock)
                 self.processes.share_buffers(current.learner)
-                validated, more = self._validate(current)
-                unreadable = self._newly_unreadable(unreadable | more)
+                validated = Validated()
+                if stage.judges(epoch + 1):
+                    validated, more = self._validate(current)
+                    unreadable |= more
+                unreadable = self._newly_unreadable(unreadable)
                 means = running.means(self.processes)
                 line = Epoch(
                     stage=stage.name,
@@ -221,12 +259,25 @@ class Fit:
                     accuracy=means.pop("accuracy"),
                     gradient_norm=norms.means().get("gradient_norm"),
                     measures=means,
-                    val_loss=validated["loss"],
-                    val_accuracy=validated["accuracy"],
+                    val_loss=validated.loss,
+                    val_accuracy=validated.accuracy,
+                    val_map=validated.map,
+                    waiting=round(max(self.processes.gather(clock.share)), 4),
                     seconds=round(time.monotonic() - started, 1),
                     unreadable=tuple(unreadable),
                 )
                 self._save_epoch(current, line, unreadable)
+
+    def _passes(self) -> list[Pass]:
+        """All that are left of the run, in their order."""
+        passes = list[Pass]()
+        for number, stage in enumerate(self.run.settings.stages):
+            pieces = self.run.pieces_of(number)
+            for epoch in range(stage.epochs):
+                if (number, epoch) >= (self.progress.stage, self.progress.epochs):
+                    passes.append(Pass((number, epoch), pieces))
+                    passes += [Pass((), pieces)] * stage.judges(epoch + 1)
+        return passes
 
     def _begin(self, number: int, stage: Stage) -> RunningStage:
         torch.manual_seed(seed_for("stage", self.run.settings.seed, number))
@@ -245,7 +296,9 @@ class Fit:
             self.learning = None
         return current
 
-    def _learn(self, current: RunningStage, epoch: int) -> tuple[RunningMeans, RunningMeans, dict[str, str]]:
+    def _learn(
+        self, current: RunningStage, epoch: int, clock: WaitClock
+    ) -> tuple[RunningMeans, RunningMeans, dict[str, str]]:
         """One epoch; the second means are over its steps."""
         running, norms = RunningMeans(), RunningMeans()
         unreadable, pieces = dict[str, str](), self.run.pieces_of(current.number)
@@ -254,7 +307,7 @@ class Fit:
         for group in current.optimizer.param_groups:
             group["lr"] = current.stage.rate(epoch) * group["factor"]
         current.shared.train()
-        for step, batch in enumerate(self.loader.training(current.number, epoch, pieces)):
+        for step, batch in enumerate(clock.waiting_for(self.loader.training(current.number, epoch, pieces))):
             unreadable |= batch.unreadable
             # Random numbers follow from the place in the run, so checkpoints need no generator state.
             torch.manual_seed(
@@ -282,9 +335,10 @@ class Fit:
         return {"loss": result.loss.detach(), "accuracy": right, **result.measures}
 
     @torch.no_grad()
-    def _validate(self, current: RunningStage) -> tuple[dict[str, float], dict[str, str]]:
-        """Loss and accuracy on the validation clips."""
+    def _validate(self, current: RunningStage) -> tuple[Validated, dict[str, str]]:
+        """How good the answers to the validation clips are."""
         running, unreadable = RunningMeans(), dict[str, str]()
+        own_answers, own_shown = list[np.ndarray](), list[tuple[int, ...]]()
         current.learner.eval()
         for batch in self.loader.validation(self.run.pieces_of(current.number)):
             unreadable |= batch.unreadable
@@ -292,13 +346,23 @@ class Fit:
                 frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
                 with self._autocast():
                     logits = current.learner.answers(frames)[:, -1].float()
-                right = (logits.argmax(dim=-1) == targets).float().mean()
-                running.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right)
+                best = logits.argmax(dim=-1).tolist()
+                right = torch.tensor([each in shown for each, shown in zip(best, batch.shown, strict=True)])
+                running.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right.float().mean())
+                if self.several_labels:
+                    own_answers.append(logits.cpu().numpy())
+                    own_shown += batch.shown
         means = running.means(self.processes)
         if not means:
             reason = next(iter(unreadable.values()))
             raise AdaFocusError(f"no validation video can be read; the first: {reason}")
-        return means, unreadable
+        precision = None
+        if self.several_labels:
+            shares = self.processes.gather((own_answers, own_shown))
+            scores = scores_of(np.concatenate([each for answered, _ in shares for each in answered]), self.model.name)
+            truth = truth_table([classes for _, shown in shares for classes in shown], scores.shape[1])
+            precision = float(np.nanmean(by_class(ranked_precision, scores, truth)))
+        return Validated(loss=means["loss"], accuracy=means["accuracy"], map=precision), unreadable
 
     def _newly_unreadable(self, unreadable: Mapping[str, str]) -> dict[str, str]:
         """Videos that any process could not read in this epoch, without those known before."""
@@ -307,19 +371,22 @@ class Fit:
 
     def _save_epoch(self, current: RunningStage, line: Epoch, unreadable: Mapping[str, str]) -> None:
         """Writes everything about an epoch; the checkpoint comes last."""
-        before = self.progress
-        best = (line.val_accuracy, -line.val_loss) > (before.best, -before.best_loss)
+        before, best = self.progress, False
+        score, val_loss = before.best, before.best_loss
+        if line.score is not None and line.val_loss is not None:
+            best = (line.score, -line.val_loss) > (before.best, -before.best_loss)
+            score, val_loss = (line.score, line.val_loss) if best else (score, val_loss)
         self.progress = RunProgress(
             stage=before.stage,
             epochs=line.epoch,
-            best=line.val_accuracy if best else before.best,
-            best_loss=line.val_loss if best else before.best_loss,
+            best=score,
+            best_loss=val_loss,
             best_epoch=line.epoch if best else before.best_epoch,
             lines=before.lines + 1,
             unreadable={**before.unreadable, **unreadable},
         )
         self.check(self.progress.unreadable)
-        if not math.isfinite(line.loss + line.val_loss):
+        if not math.isfinite(line.loss + (line.val_loss or 0.0)):
             raise AdaFocusError(
                 f"in epoch {line.epoch} of stage {line.stage} the loss is NaN or infinite; start again with a lower "
                 f"--lr than {current.stage.lr:g}, or with --precision fp32"

@@ -264,10 +264,11 @@ class Seeing:
             hashes = [hashlib.sha256(repr((scene, moment, self.settings.seed)).encode()).hexdigest() for scene in names]
             return EvidenceJob(clips, hashes, self.spec, self.cache, moment, views), targets, names, names
         samples = split.dataset.samples
-        targets = [target[0] for target in split.dataset.indices(labels)]
+        shown = split.dataset.indices(labels)
+        targets = [classes[0] for classes in shown]
         files = FileClips(
             samples,
-            targets,
+            shown,
             planned,
             decoder=self.resources.decoder,
             limits=Limits(seconds=self.resources.decode_timeout),

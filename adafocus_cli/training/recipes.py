@@ -55,6 +55,14 @@ class Stage:
     """What only this learner is told."""
     by_reward: bool = False
     """It maximises a reward; --lr, --optimizer, --weight-decay and --dropout leave it alone."""
+    judged_every: int = 1
+    """Every so many epochs the validation clips are judged, and the best of these epochs is kept."""
+    judged_last: int = 1
+    """So many epochs at its end are judged in any case."""
+
+    def judges(self, epoch: int) -> bool:
+        """Epochs count from 1."""
+        return epoch % self.judged_every == 0 or epoch > self.epochs - self.judged_last
 
     def learner_of(self, model: Family) -> Learner:
         if model.cuts_patches:
@@ -142,11 +150,14 @@ _REWARD = Stage(
     schedule="constant",
     by_reward=True,
 )
-_V1 = (
-    Stage(name="networks", learner=NetworksAlone, epochs=15, lr=0.01, dropout=0.2),
-    Stage(name="warm-up", learner=RandomPatches, epochs=50, lr=0.05, rates=Rates(focus=0.01), dropout=0.8),
-    _REWARD,
-    Stage(name="answers", learner=AnswersOnly, epochs=10, lr=0.005, dropout=0.8),
+_V1 = tuple(
+    replace(stage, judged_every=5)
+    for stage in (
+        Stage(name="networks", learner=NetworksAlone, epochs=15, lr=0.01, dropout=0.2),
+        Stage(name="warm-up", learner=RandomPatches, epochs=50, lr=0.05, rates=Rates(focus=0.01), dropout=0.8),
+        _REWARD,
+        Stage(name="answers", learner=AnswersOnly, epochs=10, lr=0.005, dropout=0.8),
+    )
 )
 # The rates of the last stages are those that were meant: the released scripts give them to one convolution.
 _V1_TSM = (
@@ -171,6 +182,8 @@ _V2 = Stage(
     lr=0.002,
     rates=Rates(policy=0.1, glance=0.5, answers=5.0),
     dropout=0.2,
+    judged_every=5,
+    judged_last=10,
 )
 _V2_TSM = Stage(
     name="end to end",
@@ -191,6 +204,8 @@ _UNI = Stage(
     weight_decay=2e-4,
     dropout=0.2,
     own={"size_penalty": 1.0, "head_dropout": 0.2},
+    judged_every=5,
+    judged_last=9,
 )
 _UNI_TSM = Stage(
     name="end to end",
@@ -437,7 +452,10 @@ class Resources:
     memory: float | None = None
     """In GB."""
     workers: int | None = None
-    cache_gb: float = 2.0
+    frame_cache: str | None = None
+    """A folder; None: one in that of the run, for as long as it lasts."""
+    cache_gb: float | None = None
+    """None: half of the disk that is free."""
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     decode_timeout: float = 60.0
 

@@ -24,14 +24,14 @@ from adafocus_cli import weights_file
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.files import replacing, sha256_of
-from adafocus_cli.library.store import RUN_BEST, RUN_MODEL, find_model
+from adafocus_cli.library.store import RUN_BEST, RUN_LAST, RUN_MODEL, find_model
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.recipes import QUICK, TrainingSettings
 from adafocus_cli.weights_file import About
 
 CHECKPOINT, JOURNAL, VALIDATION = "last.pt", "log.jsonl", "validation.csv"
-BEST, LAST, FINAL = RUN_BEST, "last.safetensors", RUN_MODEL
+BEST, LAST, FINAL = RUN_BEST, RUN_LAST, RUN_MODEL
 OWN_FILES = (CHECKPOINT, JOURNAL, VALIDATION, BEST, LAST, FINAL)
 _FORMAT = "adafocus-training/1"
 
@@ -67,11 +67,21 @@ class Epoch:
     gradient_norm: float | None
     """Of all gradients together, before they are clipped: the mean over the steps; None: none could be held."""
     measures: Mapping[str, float]
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    """None, as what follows, in an epoch that is not judged."""
+    val_accuracy: float | None
+    val_map: float | None
+    """The mean average precision over all labels, where videos have several."""
+    waiting: float
+    """The share of the time of its steps in which they waited for clips."""
     seconds: float
     unreadable: tuple[str, ...]
     """Videos that could not be read, found in this epoch."""
+
+    @property
+    def score(self) -> float | None:
+        """By which the best epoch is chosen."""
+        return self.val_accuracy if self.val_map is None else self.val_map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +185,8 @@ class RunFolder:
         if run.spec.backbone is not None:
             tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
         facts = {"stage": epoch.stage, "epochs": progress.epochs, "accuracy": epoch.val_accuracy}
+        if epoch.val_map is not None:
+            facts["map"] = epoch.val_map
         self.write_weights(name, run, tensors, facts)
 
     def write_weights(

@@ -20,9 +20,10 @@ from adafocus_cli.models.base import Family
 from adafocus_cli.requests import default_workers
 from adafocus_cli.runtime.pytorch import PRECISIONS, resolve_device, resolve_precision
 from adafocus_cli.training import initial_model, quick
-from adafocus_cli.training.clips import FrameCache, Loader
+from adafocus_cli.training.clips import Loader
 from adafocus_cli.training.data import ReadDataset, TrainingData, clip_sets, find_data
 from adafocus_cli.training.fit import Fit, ProcessGroup, TrainingObserver
+from adafocus_cli.training.frame_cache import FrameCache
 from adafocus_cli.training.initial_model import Notify
 from adafocus_cli.training.memory import Fitting, Room
 from adafocus_cli.training.recipes import AUTO, QUICK, Resources, TrainingSettings
@@ -30,6 +31,7 @@ from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, Trai
 
 PUBLISHED = "v2-tsm"
 """The recipe where the quick one is not taken and none is named."""
+_FRAMES = "frames"  # the folder of a run's own cache
 _MANY = 100  # clips of every class, from which on training networks is worth its time on a GPU
 
 
@@ -38,6 +40,8 @@ class TrainingOutcome:
     model: Path
     progress: RunProgress
     """The best epoch of the last stage, and the videos that could not be read."""
+    several_labels: bool = False
+    """Whether the best epoch is that of the best mean average precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +168,9 @@ def _fit(
     learning: Mapping[str, Any] | None = None,
 ) -> TrainingOutcome:
     settings = run.settings
-    training, validation, caches = clip_sets(
-        data, run.spec, settings, context.resources, cache=context.folder / f".frames-{processes.rank}"
-    )
-    with (
-        _cache_files(caches),
-        Loader(
+    with _frame_cache(data, context, processes) as cache:
+        training, validation = clip_sets(data, run.spec, settings, context.resources, cache)
+        with Loader(
             training,
             validation,
             seed=settings.seed,
@@ -178,22 +179,24 @@ def _fit(
             workers=_workers(context.resources),
             rank=processes.rank,
             size=processes.size,
-        ) as loader,
-    ):
-        fit = Fit(
-            run=run,
-            model=model,
-            loader=loader,
-            folder=RunFolder(context.folder),
-            observer=context.observer,
-            processes=processes,
-            device=device,
-            precision=_autocast_type(settings.precision, device),
-            check=data.check,
-            progress=progress,
-            learning=learning,
-        )
-        return TrainingOutcome(model=context.folder / FINAL, progress=fit.train())
+        ) as loader:
+            fit = Fit(
+                run=run,
+                model=model,
+                loader=loader,
+                folder=RunFolder(context.folder),
+                observer=context.observer,
+                processes=processes,
+                device=device,
+                precision=_autocast_type(settings.precision, device),
+                check=data.check,
+                several_labels=data.several_labels,
+                progress=progress,
+                learning=learning,
+            )
+            return TrainingOutcome(
+                model=context.folder / FINAL, progress=fit.train(), several_labels=data.several_labels
+            )
 
 
 def _pieces(
@@ -239,15 +242,17 @@ def _device_of_run(settings: TrainingSettings, resources: Resources, processes: 
 
 
 @contextmanager
-def _cache_files(caches: list[FrameCache]) -> Iterator[None]:
-    """Creates the caches, and removes them after the run."""
-    try:
-        for cache in caches:
-            cache.create()
-        yield
-    finally:
-        for cache in caches:
-            cache.remove()
+def _frame_cache(data: TrainingData, context: RunContext, processes: ProcessGroup) -> Iterator[FrameCache | None]:
+    """That of the run goes when it has reached its end; one that was named stays."""
+    resources = context.resources
+    if resources.cache_gb == 0 or data.training.dataset is None:
+        yield None
+        return
+    folder = context.folder / _FRAMES if resources.frame_cache is None else Path(resources.frame_cache)
+    cache = FrameCache.within(folder, resources.cache_gb, len(data.training))
+    yield cache
+    if resources.frame_cache is None and processes.local == 0:
+        cache.remove()
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

@@ -107,6 +107,8 @@ class Framing:
     """All of the picture instead, its sides made equal."""
     area: int | None = None
     """All of the picture at no more than so many pixels."""
+    whole: bool = False
+    """All of the picture in its own shape, its shorter side no longer than `size`."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,12 +117,17 @@ class Framing:
 
     def shape_of(self, width: int, height: int) -> tuple[int, int, int]:
         """Of what is seen of a picture of this size, as bytes."""
+        if self.whole:
+            short = min(width, height)
+            part = min(self.size, short)
+            return (height * part + short // 2) // short, (width * part + short // 2) // short, 3
         if self.area is None:
             return self.size, self.crops * self.size, 3
         across, down = self.geometry(width, height).resized
         return down, across, 3
 
     def geometry(self, width: int, height: int) -> Geometry:
+        assert not self.whole, "boxes are never looked for in pictures that are kept whole"
         return Geometry(width, height, self.size, self.short_side, self.area)
 
 

@@ -60,6 +60,9 @@ def preprocess(picture: np.ndarray, framing: Framing = USUAL) -> np.ndarray:
     """What is seen of an upright H×W×3 uint8 picture."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError(f"a picture is H×W×3 uint8, not {picture.shape} {picture.dtype}")
+    if framing.whole:
+        height, width, _ = framing.shape_of(picture.shape[1], picture.shape[0])
+        return fitted(picture, width, height)
     geometry, size = framing.geometry(picture.shape[1], picture.shape[0]), framing.size
     width, height = geometry.resized
     image = Image.fromarray(np.ascontiguousarray(picture))

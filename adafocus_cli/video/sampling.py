@@ -1,6 +1,7 @@
 """Which frames of a video a model looks at: pure arithmetic on frame counts.
 
-Knows nothing of files or pixels. A family picks one of these rules; the tagger decodes what the plan names.
+Knows nothing of files or pixels. A family picks one of these rules; the tagger decodes what the plan names. Given a
+source of chance, a rule draws other frames at every look, as training does.
 The published rules are meant in double precision and in their order of operations: where rounding shows, the frames
 that the published models were tested with are the rounded ones.
 """
@@ -10,9 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from adafocus_cli.schema import Box
+
+
+class Chance(Protocol):
+    """Where random numbers come from, such as a generator of numpy."""
+
+    def integers(self, below: int, /, *, size: int) -> Any: ...
+
+    def random(self, size: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,10 @@ class LookRequest:
         return [look for look, wanted in zip(self.looks, self.wanted, strict=True) if wanted]
 
 
-def spread(count: int, wanted: int) -> tuple[int, ...]:
+def spread(count: int, wanted: int, chance: Chance | None = None) -> tuple[int, ...]:
     """The middle of each of `wanted` equal parts, as V1 and V2 calculate it: half a part, then whole ones.
 
+    By chance, any frame of each of as many parts of whole frames; what is left over at the end is never drawn.
     Of a short video that is all frames, some more than once.
 
     >>> spread(280, 4), spread(3, 5)
@@ -62,37 +72,45 @@ def spread(count: int, wanted: int) -> tuple[int, ...]:
     >>> spread(16, 12)[7]  # 10, but for rounding
     9
     """
-    part = count / wanted
-    return tuple(int(part / 2 + part * i) for i in range(wanted))
+    if chance is not None and count >= wanted:
+        part = count // wanted
+        return tuple(part * i + int(draw) for i, draw in enumerate(chance.integers(part, size=wanted)))
+    length = count / wanted
+    return tuple(int(length / 2 + length * i) for i in range(wanted))
 
 
-def spread_by_share(count: int, wanted: int) -> tuple[int, ...]:
+def spread_by_share(count: int, wanted: int, chance: Chance | None = None) -> tuple[int, ...]:
     """The same middles as Uni-AdaFocus calculates them: as shares of the whole, which are rounded elsewhere.
+
+    By chance, any place of each part, in short videos too.
 
     >>> spread_by_share(280, 4), spread_by_share(16, 12)[7]
     ((35, 105, 175, 245), 10)
     >>> spread_by_share(216, 36)[18]  # 111, but for rounding
     110
     """
-    return tuple(floor((i + 0.5) / wanted * count) for i in range(wanted))
+    within = [0.5] * wanted if chance is None else chance.random(wanted)
+    return tuple(floor((i + float(draw)) / wanted * count) for i, draw in enumerate(within))
 
 
-def repeat_last(count: int, wanted: int) -> tuple[int, ...]:
+def repeat_last(count: int, wanted: int, chance: Chance | None = None) -> tuple[int, ...]:
     """`spread`, or for a short video all its frames and then the last again.
 
     >>> repeat_last(3, 5)
     (0, 1, 2, 2, 2)
     """
-    return spread(count, wanted) if count > wanted else tuple(min(i, count - 1) for i in range(wanted))
+    return spread(count, wanted, chance) if count >= wanted else tuple(min(i, count - 1) for i in range(wanted))
 
 
-def repeat_first(count: int, wanted: int) -> tuple[int, ...]:
-    """`spread`, or for a short video its first frame throughout.
+def repeat_first(count: int, wanted: int, chance: Chance | None = None) -> tuple[int, ...]:
+    """`spread`, or for a short video its first frame throughout; by chance, one of `wanted` frames is not short.
 
-    >>> repeat_first(3, 5)
-    (0, 0, 0, 0, 0)
+    >>> repeat_first(3, 5), repeat_first(5, 5)
+    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0))
     """
-    return spread(count, wanted) if count > wanted else (0,) * wanted
+    if count > wanted or (count == wanted and chance is not None):
+        return spread(count, wanted, chance)
+    return (0,) * wanted
 
 
 def coarse_to_fine(count: int) -> tuple[int, ...]:

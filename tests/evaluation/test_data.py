@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import pytest
@@ -80,6 +81,19 @@ def test_tables_of_paths_and_labels(listed, text, name):
 )
 def test_split_lists(listed, text, expected):
     assert listed(text, "val.txt") == expected
+
+
+def test_a_heading_that_has_its_column_of_labels_twice_gives_videos_several(listed):
+    text = "path,label,fps,label\na.mp4,Archery,25,Rowing\nb.mp4,Rowing,25,\nc d.webm,Rowing,25,Rowing\n"
+    found = [("a.mp4", ("Archery", "Rowing"), None), ("b.mp4", ("Rowing",), None), ("c d.webm", ("Rowing",), None)]
+    assert listed(text) == found
+
+
+def test_a_list_that_is_written_is_read_again_with_all_its_labels(tmp_path, listed):
+    samples = (Sample(str(tmp_path / "a.mp4"), "Archery", ("Rowing",)), Sample(str(tmp_path / "b.mp4"), "Rowing"))
+    text = io.StringIO()
+    Dataset(samples, "").write(text)
+    assert [labels for _, labels, _ in listed(text.getvalue())] == [("Archery", "Rowing"), ("Rowing",)]
 
 
 def test_a_missing_video_stays_for_the_one_who_opens_it(listed):

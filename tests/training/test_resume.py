@@ -21,7 +21,8 @@ from tests.training.conftest import SIZES, WORLD
 
 def without_seconds(folder):
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines[1:]]
+    timings = ("seconds", "waiting")
+    return [{name: value for name, value in line.items() if name not in timings} for line in lines[1:]]
 
 
 def same_end(one, other):
@@ -88,10 +89,12 @@ def test_ctrl_c_says_how_to_go_on_also_between_stages(recipe, epochs, stage, epo
         Interrupted(patch, stage, epoch)
         assert train(*given) == 130
     assert "interrupted; resume the run with: adafocus train --resume run" in capsys.readouterr().err
+    assert any(Path("run/frames").glob("*.frames"))  # which need not be decoded again
     with Path("run/log.jsonl").open("a") as log:  # as an epoch that was noted, but not kept
         log.write('{"stage": "policy", "epo')
     assert run(["train", "--resume", "run", "--workers", "0"]) == 0
     same_end(Path("../whole/run"), Path("run"))
+    assert not Path("run/frames").exists()
 
 
 def test_going_on_with_other_settings_names_the_one(train, videos, capsys):
@@ -146,4 +149,4 @@ def test_two_processes_learn_what_one_does(train, videos):
     assert run(["train", *command, "-o", "one"]) == 0
     for two, one in zip(without_seconds(Path("two")), without_seconds(Path("one")), strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-            assert two[name] == pytest.approx(one[name], rel=1e-5), name  # sums in another order
+            assert two[name] == pytest.approx(one[name], rel=1e-6), name  # sums in another order

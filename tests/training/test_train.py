@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,12 @@ from adafocus_cli.cli.app import run
 from adafocus_cli.library import download
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.spec import Network, Normalisation
+from adafocus_cli.training.data import Split, TrainingData
+from adafocus_cli.training.fit import WaitClock
 from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.memory import Fitting
+from adafocus_cli.training.recipes import Stage
+from adafocus_cli.training.run_folder import Epoch
 from adafocus_cli.training.v2 import EndToEnd
 from tests.clips import cut_off
 
@@ -55,7 +60,7 @@ def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
     assert (provenance["accuracy"], provenance["recipe"], about.name) == (best, recipe, "run")
     result = Tagger.load(folder / "model.safetensors", device="cpu").tag_video(videos / "low" / "0.mp4")
     assert {tag.label for tag in result.labels} == {"high", "low"}
-    assert not list(folder.glob(".frames*"))
+    assert not (folder / "frames").exists()
 
 
 def test_what_can_be_seen_is_learnt_also_from_folders_of_images(train, tmp_path, monkeypatch):
@@ -84,6 +89,79 @@ def test_the_clips_that_were_kept_back_are_a_list_that_evaluate_reads(train, vid
     assert run(["evaluate", "../run/validation.csv", "-w", "../run", "--format", "json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
     assert (numbers["videos"]["tagged"], numbers["accuracy"]["top1"]) == (2, best)
+
+
+def test_videos_with_several_labels_are_judged_by_mean_average_precision(train, videos, monkeypatch, capsys):
+    monkeypatch.chdir(videos)
+    rows = [f"{label}/{i}.mp4,{label},{'odd' if i % 2 else ''}\n" for label in ("high", "low") for i in range(4)]
+    Path("list.csv").write_text("path,label,label\n" + "".join(rows))
+    assert train("list.csv", "--val", "list.csv", "-r", "v2", "--epochs", 1, "-o", "run") == 0
+    heading, line = lines_of(Path("run"))
+    best = line["val_map"]
+    assert heading["labels"] == ["high", "low", "odd"]
+    told = capsys.readouterr().err
+    assert f"mAP {best:.1%} (best {best:.1%})" in told
+    assert f"model.safetensors: {best:.1%} validation mean average precision (epoch" in told
+    assert json.loads(weights_file.read_about(Path("run/model.safetensors")).training)["map"] == best
+    assert run(["evaluate", "run/validation.csv", "-w", "run", "--format", "json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    assert accuracy["top1"] == pytest.approx(line["val_accuracy"])
+    assert accuracy["mean_average_precision"]["as_published"] == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize(("precision", "score"), [(None, 0.5), (0.7, 0.7)])
+def test_the_best_epoch_is_that_of_the_best_mean_average_precision_if_there_is_one(precision, score):
+    values = {"loss": 1.0, "accuracy": 0.1, "measures": {}, "val_loss": 1.0, "val_accuracy": 0.5, "val_map": precision}
+    epoch = Epoch(stage="", epoch=1, lr=0.1, waiting=0.0, seconds=1.0, unreadable=(), **values)
+    assert epoch.score == score
+
+
+def test_the_best_epoch_is_one_that_was_judged(train, videos, monkeypatch):
+    monkeypatch.setattr(Stage, "judges", lambda self, epoch: epoch != 2)
+    assert train(videos, "-r", "v2", "--epochs", 3, "-o", "run", "-q") == 0
+    assert [line["val_loss"] is not None for line in lines_of(videos.parent / "run")[1:]] == [True, False, True]
+    assert json.loads(weights_file.read_about(videos.parent / "run/model.safetensors").training)["epochs"] in (1, 3)
+
+
+def test_a_stage_says_which_epochs_are_judged():
+    stage = Stage(name="", learner=EndToEnd, epochs=12, lr=1, judged_every=5, judged_last=3)
+    assert [epoch for epoch in range(1, 13) if stage.judges(epoch)] == [5, 10, 11, 12]
+
+
+def test_frames_stay_in_a_cache_that_is_named(train, videos):
+    given = ("--epochs", 1, "--batch-size", 2, "--frame-cache", "kept")
+    assert train("videos", "-r", "v2", *given, "-o", "run", "-q") == 0
+    assert len([*Path("kept").glob("*.frames")]) == 8
+    assert not Path("run/frames").exists()
+
+
+def test_a_cache_that_cannot_be_written_names_the_option(train, videos, capsys):
+    Path("taken").write_text("a file")
+    assert train("videos", "-r", "v2", "--epochs", 1, "-o", "run", "-q", "--frame-cache", "taken") == 1
+    assert "cannot write to taken: Not a directory; name another folder with --frame-cache" in capsys.readouterr().err
+
+
+def test_classes_of_hands_are_never_mirrored():
+    def is_handed(*labels):
+        return TrainingData(labels, Split("", scenes=1), Split("", scenes=1)).handed
+
+    assert is_handed("Swiping Left", "swiping_right")  # of Jester
+    assert not is_handed("Swiping Left", "dancing")
+
+
+def test_the_log_says_how_much_of_the_time_of_steps_was_spent_waiting_for_clips(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def batches():
+        for _ in range(3):
+            now[0] += 1
+            yield None
+
+    clock = WaitClock()
+    for _ in clock.waiting_for(batches()):
+        now[0] += 4
+    assert clock.share == pytest.approx(1 / 5)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(train, videos):

@@ -35,6 +35,15 @@ def test_equals_pillow_exactly(size: tuple[int, int]) -> None:
     assert np.array_equal(preprocess(picture), np.asarray(resized)[top : top + 224, left : left + 224])
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [((1280, 720), (360, 640)), ((720, 1281), (641, 360)), ((320, 240), (240, 320)), ((1, 1), (1, 1))],
+)
+def test_a_picture_that_is_kept_whole_is_never_made_larger(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    framing = Framing(360, whole=True)
+    assert preprocess(noise(*size), framing).shape == framing.shape_of(*size) == (*shape, 3)
+
+
 @pytest.mark.parametrize("size", [32, 112, 160, 224, 225])
 def test_other_sizes(size: int) -> None:
     assert preprocess(noise(340, 256), Framing(size)).shape == (size, size, 3)
