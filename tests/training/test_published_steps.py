@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import isqrt
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from adafocus_cli.models import FAMILIES, build
+from adafocus_cli.spec import Network
 from adafocus_cli.training import uni
 from adafocus_cli.training.fit import RunningStage, optimizer_of
 from adafocus_cli.training.forward_pass import Draws
@@ -143,11 +145,15 @@ class Step:
         family = FAMILIES[self.family]
         glances = layout.get("num_glance_segments", layout.get("num_segments"))
         spec = replace(
-            family.spec_of(published),
+            family.published,
+            classes=layout["num_classes"],
+            grid=isqrt(layout.get("action_dim", 49)),
             glance_frames=glances,
             focus_frames=layout.get("num_focus_segments", glances),
             candidate_frames=layout.get("num_input_focus_segments", 3 * glances if "uni" in self.family else 0),
         ).with_patch_size(layout["patch_size"])
+        if layout.get("glance_arch") == "res50":
+            spec = replace(spec, glance=Network("resnet50", 96))
         with torch.device("meta"):
             model = build(spec)
         model.load_state_dict(
