@@ -25,8 +25,9 @@ browser: setup  ## Chromium for the tests of the page that `report` makes, where
 test: setup check  ## lint, types and all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-soak: setup  ## what takes minutes: bad files, kills, thousands of videos
+soak: setup  ## what takes minutes: bad files, kills, thousands of videos, training steps of the authors
 	$(BIN)/python -m pytest tests/soak
+	ADAFOCUS_ORACLE=tests/oracle $(BIN)/python -m pytest tests/training/test_published_steps.py
 
 check: lint types  ## lint and types
 
