@@ -79,8 +79,8 @@ class RecordedDraws(Draws):
     """Gives out what was drawn; the learners may ask in another order, but for the same numbers."""
 
     def __init__(self, names, values):
-        drawn = [(str(name), torch.as_tensor(value)) for name, value in zip(names, values, strict=True)]
-        object.__setattr__(self, "left", drawn)
+        super().__init__()
+        self.left = [(str(name), torch.as_tensor(value)) for name, value in zip(names, values, strict=True)]
 
     def taken(self, names, fits=lambda value: True):
         return [value for name, value in self._take([one for one in self.left if one[0] in names and fits(one[1])])]
