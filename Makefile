@@ -28,8 +28,9 @@ test: setup  ## lint, types and all tests
 tests: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-soak: setup  ## what takes minutes: bad files, kills, thousands of videos
+soak: setup  ## what takes minutes: bad files, kills, thousands of videos, training steps of the authors
 	$(BIN)/python -m pytest tests/soak
+	ADAFOCUS_ORACLE=tests/oracle $(BIN)/python -m pytest tests/training/test_published_steps.py
 
 check: lint types  ## lint and types
 

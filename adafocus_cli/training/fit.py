@@ -184,7 +184,9 @@ class RunningStage:
         """Takes the step that all gradients say; their norm, before it was clipped, if half precision could hold it."""
         self.scaler.unscale_(self.optimizer)
         learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        norm = nn.utils.clip_grad_norm_(learning, self.stage.clip or math.inf)
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in learning if parameter.grad is not None])
+        if self.stage.clip is not None:
+            nn.utils.clip_grads_with_norm_(learning, self.stage.clip, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()

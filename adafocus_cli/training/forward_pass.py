@@ -21,11 +21,11 @@ from adafocus_cli.video.sampling import FramePlan
 _LONG = 10_000
 
 
-@dataclass(frozen=True)
 class Draws:
     """Where a step takes its random numbers from, dropout's excepted; without a generator, from torch's own."""
 
-    generator: torch.Generator | None = None
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self.generator = generator
 
     def uniform(self, *shape: int) -> Tensor:
         """In 0…1."""

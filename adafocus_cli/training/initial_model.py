@@ -127,14 +127,22 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
     }
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     spec = replace(spec, classes=classes, dataset=None, skips=False, **changes)
-    if source is None and spec.candidate_frames:  # three for each look on TSM, else for each glance
-        chosen_of = spec.focus_frames if clip_wise else spec.glance_frames
-        smallest = round(spec.smallest_patch * spec.frame_size / default_spec(family).frame_size)
-        spec = replace(spec, candidate_frames=3 * chosen_of, smallest_patch=smallest)
+    if spec.candidate_frames:
+        spec = _with_choice(spec, default_spec(family))
     if source is None:
         mean, std = _normalisation(spec.glance, spec.focus)
         spec = replace(spec, mean=mean, std=std)
     return spec.with_patch_size(spec.patch_size)
+
+
+def _with_choice(spec: ModelSpec, usual: ModelSpec) -> ModelSpec:
+    """With as many candidates for each frame that is seen, and boxes of the same smallest share, as the usual model."""
+    seen = "focus_frames" if family_named(spec.family).clip_wise else "glance_frames"
+    return replace(
+        spec,
+        candidate_frames=usual.candidate_frames * getattr(spec, seen) // getattr(usual, seen),
+        smallest_patch=round(usual.smallest_patch * spec.frame_size / usual.frame_size),
+    )
 
 
 def _normalisation(glance: Network, focus: Network) -> Normalisation:

@@ -149,10 +149,11 @@ def random_boxes(model: UniAdaFocus | UniAdaFocusTSM, places: Tensor) -> Tensor:
 
 
 def weighted_answers(shares: Tensor, by_glance: Tensor, draws: Draws) -> Tensor:
-    """The glance's answers (b, t, classes) in the mean over random choices of glances → (b, classes).
+    """The glance's answers (b, t, classes), each weighted by its share (b, t) of those that are left when 0, 1, …
+    glances, fewer than a third, are drawn by their shares and taken out: the mean over many draws (b, classes).
 
-    0, 1, … and at last a third of the glances but one are left out by their shares (b, t), often, and the rest weighted
-    by theirs; what these are divided by is no way to learn. All this is one mean weight for each glance.
+    The weights are averaged before the answers are, which is the same sum in little memory. No gradient goes through
+    what they are divided by.
     """
     clips, glances = shares.shape
     rows = shares.repeat_interleave(MONTE_CARLO, dim=0)
