@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +26,7 @@ from adafocus_cli.models.sfc import LONG, SFC, around
 from adafocus_cli.nn.pixels import renormalise
 from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
 from adafocus_cli.training.clips import seed_for
-from adafocus_cli.training.recipes import IMAGENET, SCRATCH, TrainingSettings
+from adafocus_cli.training.recipes import DENSE, IMAGENET, SCRATCH, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
 from adafocus_cli.weights_packages import PACKAGES, installed
 
@@ -48,10 +48,14 @@ Notify = Callable[[str], None]
 
 def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -> Family:
     """The model, with the weights that --init and its like name; the others are random, from the seed."""
+    if settings.recipe != DENSE and settings.freeze is not None:
+        raise UsageError(f"--freeze is for recipe dense, not {settings.recipe}; leave it out")
     if settings.the_recipe.family == SFC.name:
         return _begin_sfc(settings, labels)
     if settings.insertion is not None or settings.compression is not None:
         raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
+    if settings.recipe == DENSE:
+        return _begin_dense(settings, labels, notify)
     source = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
     spec = _spec(settings, len(labels), None if source is None else source.spec)
     if settings.init == IMAGENET:
@@ -75,14 +79,14 @@ def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
         model = build(spec)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         raise UsageError(f"a {spec.family} model cannot have these sizes ({error}); give others") from error
-    if not model.cuts_patches:  # all its weights come from a file
+    model.dropout.p = settings.the_recipe.dropout if settings.dropout is None else settings.dropout
+    if not model.cuts_patches:  # its weights come from a file
         return model
     for part in model.modules():
         if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision does
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
     model.glance_net.to(memory_format=torch.channels_last)
     model.focus_net.to(memory_format=torch.channels_last)
-    model.dropout.p = settings.the_recipe.dropout if settings.dropout is None else settings.dropout
     return model
 
 
@@ -235,26 +239,41 @@ def _downloaded(file: str, notify: Notify) -> Path:
 # Options that describe networks.
 _OF_NETWORKS = (
     *("glance", "focus", "glance_weights", "focus_weights"),
-    *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width", "dropout"),
+    *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width"),
 )
+
+
+def _network_over_clips(settings: TrainingSettings, refused: Iterable[str], why: str) -> tuple[Path, Checkpoint]:
+    """The file of --init, and what is in it; raises where an option is given that does not apply."""
+    for name in refused:
+        if getattr(settings, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} does not apply to recipe {settings.recipe}, {why}; leave it out")
+    networks = ", ".join(family.name for family in dense.FAMILIES)
+    needs = f"recipe {settings.recipe} needs a network over whole clips"
+    if settings.init in (SCRATCH, IMAGENET):
+        raise UsageError(f"{needs}; give one after --init: {networks}")
+    path = find_model(settings.init)
+    source = checkpoint.load(path)
+    if source.spec.family not in {family.name for family in dense.FAMILIES}:
+        raise UsageError(f"--init {settings.init} is a {source.spec.family} model; {needs} ({networks})")
+    return path, source
+
+
+def _begin_dense(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -> Family:
+    """The network of --init; for other classes than its own, the layer that answers is new."""
+    _, source = _network_over_clips(settings, _OF_NETWORKS, "which takes the network of --init as it is")
+    frames = settings.frames or source.spec.glance_frames
+    spec = replace(source.spec, classes=len(labels), dataset=None, views=1, glance_frames=frames, focus_frames=frames)
+    torch.manual_seed(seed_for("weights", settings.seed))
+    model = empty(spec, settings)
+    _load_fitting(model, source, labels, settings.init, notify)
+    return model
 
 
 def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
     """A new compression module in the network of --init, which must have exactly the classes of the data."""
-    for name in _OF_NETWORKS:
-        if getattr(settings, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to recipe sfc, whose network does not change; leave it out")
-    networks = ", ".join(family.name for family in dense.FAMILIES)
-    if settings.init in (SCRATCH, IMAGENET):
-        raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: {networks}")
-    path = find_model(settings.init)
-    source = checkpoint.load(path)
-    if source.spec.family not in {family.name for family in dense.FAMILIES}:
-        raise UsageError(
-            f"--init {settings.init} is a {source.spec.family} model; recipe sfc needs a network over whole clips "
-            f"({networks})"
-        )
+    path, source = _network_over_clips(settings, (*_OF_NETWORKS, "dropout"), "whose network does not change")
     source_labels = _labels_of(source)
     if source.spec.classes != len(labels) or source_labels not in (None, labels):
         differ = " with other names or in another order" if source.spec.classes == len(labels) else ""

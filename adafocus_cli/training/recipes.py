@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
+from adafocus_cli.training.dense import FineTuning
 from adafocus_cli.training.learner import Learner, Rates
 from adafocus_cli.training.sfc import CompressionLearner
 from adafocus_cli.training.v1 import AnswersOnly, PolicyByReward, Together, WarmUp
@@ -118,10 +120,17 @@ def _compress(lr: float) -> tuple[Stage, ...]:
     return (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=lr, optimizer="adamw"),)
 
 
+def _fine_tune(lr: float) -> tuple[Stage, ...]:
+    """Ours, for a few hundred clips; the papers train with hundreds of thousands."""
+    return (Stage(name="fine-tuning", learner=FineTuning, epochs=20, lr=lr, optimizer="adamw", weight_decay=0.01),)
+
+
 def _one_stage(lr: float, weight_decay: float, rates: Rates, learner: type[EndToEnd] = EndToEnd) -> tuple[Stage, ...]:
     return (Stage(name="end to end", learner=learner, rates=rates, epochs=50, lr=lr, weight_decay=weight_decay),)
 
 
+DENSE = "dense"
+"""The recipe for networks over whole clips."""
 QUICK = "quick"
 """The recipe without epochs (`training/quick.py`)."""
 AUTO = "auto"
@@ -173,6 +182,7 @@ RECIPES: dict[str, Recipe] = {
             flips=False,
         ),
         Recipe(name="sfc", family="sfc", usual=_compress(lr=0.002), dropout=0.0, flips=False),
+        Recipe(name=DENSE, family="", usual=_fine_tune(lr=0.001), dropout=0.5, flips=True),  # of any family of them
         Recipe(name=QUICK, family="taught", usual=(), dropout=0.0, flips=True),
     )
 }
@@ -213,6 +223,7 @@ class TrainingSettings:
     classifier_width: int | None = None
     insertion: str | None = None
     compression: float | None = None
+    freeze: str | None = None
 
     # How it learns.
     epochs: str | None = None
@@ -276,6 +287,8 @@ class TrainingSettings:
             weight_decay=self.weight_decay,
         )
         taken = tuple(stage for stage in stages if stage.epochs)
+        if self.freeze is not None:
+            taken = tuple(replace(stage, learner=partial(stage.learner, freeze=self.freeze)) for stage in taken)
         if not taken:
             raise UsageError(f"--epochs {self.epochs} trains nothing; give at least one stage an epoch")
         return taken
@@ -300,7 +313,7 @@ _WITH_EPOCHS = (
         "focus_frames",
         "frame_size",
     ),
-    *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
+    *("policy_channels", "policy_width", "classifier_width", "insertion", "compression", "freeze"),
     *("epochs", "lr", "policy_lr", "optimizer", "weight_decay", "dropout", "batch_size", "accumulate", "precision"),
 )
 
