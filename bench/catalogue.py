@@ -3,7 +3,8 @@
     python bench/catalogue.py table                       released models of which none of lower cost is as accurate
     python bench/catalogue.py picture docs/models.png     accuracy against multiply-adds of all models
 
-Costs are counted by the layers, times the views that the published accuracy was measured with.
+Costs are counted by the layers, times the views that the published accuracy was measured with; the models that come
+with adafocus say theirs.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Offer:
 
     @classmethod
     def of(cls, entry: CatalogueEntry) -> Offer:
+        if entry.name in INCLUDED:  # whose networks only their files tell
+            return cls(entry, float(entry.gmacs or 0))
         return cls(entry, _gmacs(replace(spec_of(entry, None), dataset=None)) * (entry.views or 1))
 
     @property
@@ -68,7 +71,8 @@ def released(entry: CatalogueEntry) -> bool:
 
 
 def best(offers: Sequence[Offer]) -> list[Offer]:
-    """The released ones with which no cheaper one of the same labels keeps up; without a number, only included ones."""
+    """By data set, the released ones with which no cheaper one of the same labels keeps up; without a number, only
+    included ones."""
 
     def beaten(offer: Offer) -> bool:
         return any(
@@ -79,7 +83,9 @@ def best(offers: Sequence[Offer]) -> list[Offer]:
         )
 
     there = [each for each in offers if released(each.entry) and (each.entry.accuracy or each.entry.name in INCLUDED)]
-    return [offer for offer in there if not beaten(offer)]
+    datasets = list(dict.fromkeys(each.entry.dataset for each in there))
+    left = [offer for offer in there if not beaten(offer)]
+    return sorted(left, key=lambda offer: (datasets.index(offer.entry.dataset), offer.gmacs))
 
 
 # The picture: a diagram for each list of labels, all with the same costs from left to right.

@@ -4,7 +4,8 @@
 
 Clips are made up: 6 classes × 30 to learn from and 25 to test on, of the world *moments*, cut to the disc whose hue is
 the class; tested scenes are others. The network is small and knows nothing at first. Everything goes through the
-command line; seconds are of the model alone, of the processor, the least of the rounds.
+command line, and what was broken off goes on. Seconds are of the model alone, of the processor, the least of the
+rounds.
 """
 
 from __future__ import annotations
@@ -99,8 +100,15 @@ def main() -> None:
     network = make_network(folder / f"{given.arch}.safetensors", given.arch, given.side, given.width)
     shared = ["--batch-size", 12, "--workers", 0, "--threads", 1, "--device", "cpu", "--no-flip"]
     dense, sfc = folder / f"{given.arch}-dense", folder / f"{given.arch}-sfc"
-    adafocus("train", learnt, "--recipe", "dense", "--init", network, "--epochs", given.epochs, "-o", dense, *shared)
-    adafocus("train", learnt, "--recipe", "sfc", "--init", dense / "model.safetensors", "-o", sfc, *shared)
+    asked = {
+        dense: ["--recipe", "dense", "--init", network, "--epochs", given.epochs],
+        sfc: ["--recipe", "sfc", "--init", dense / "model.safetensors"],
+    }
+    for run, options in asked.items():
+        if (run / "last.pt").exists():
+            adafocus("train", "--resume", run)
+        else:
+            adafocus("train", learnt, *options, "-o", run, *shared)
     found = {}
     for name, run, views in (("one view", dense, 1), ("30 views", dense, 30), ("SFC, τ = 4", sfc, None)):
         more = () if views is None else ("--views", views)

@@ -17,7 +17,7 @@ from torch import Tensor
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.shared import WholeClip, blocks_of
 from adafocus_cli.nn.heads import pooled
-from adafocus_cli.nn.x3d import SHAPES
+from adafocus_cli.nn.x3d import shape_of
 from adafocus_cli.spec import ClipArch, ModelSpec, Network
 from adafocus_cli.video.sampling import FramePlan, evenly, same_frames
 
@@ -117,7 +117,7 @@ class _X3D(Dense):
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
         return "blocks.0.conv.conv_t.weight" in tensors and blocks_of(tensors, "blocks.{}.res_blocks.{}.", first=1) == (
-            SHAPES[cls.published.glance.arch].blocks
+            shape_of(cls.published.glance).blocks
         )
 
 

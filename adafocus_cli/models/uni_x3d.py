@@ -27,6 +27,8 @@ _STRIDE = 32  # pixels that a place in the maps covers
 class UniAdaFocusX3D(OneBox):
     name = "uni-adafocus-x3d"
     views = (1, 3)
+    glance_net: X3D  # type: ignore[assignment] # it sees all frames at once
+    focus_net: X3D  # type: ignore[assignment]
     published = ModelSpec(
         family=name,
         classes=_CLASSES,
@@ -85,7 +87,8 @@ class UniAdaFocusX3D(OneBox):
         side = self.spec.frame_size
         middles = (boxes[:, 0] + boxes[:, 2]) / 2
         square = (middles / side).long().clamp(0, self.spec.views - 1)
-        squares = pixels.unflatten(2, (-1, side))[torch.arange(len(pixels), device=pixels.device), :, square]
+        apart = pixels.reshape(*pixels.shape[:2], -1, side, pixels.shape[-1])
+        squares = apart[torch.arange(len(pixels), device=pixels.device), :, square]
         offset = (side * square)[:, None] * torch.tensor((1, 0, 1, 0), device=boxes.device)
         return super().patches(squares, boxes - offset)
 
@@ -159,7 +162,7 @@ class UniAdaFocusX3D(OneBox):
 def _squares(frames: Tensor) -> Tensor:
     """Squares beside one another (b, t, 3, s, views · s) → clips of each (b · views, t, 3, s, s)."""
     side = frames.shape[-2]
-    return frames.unflatten(-1, (-1, side)).movedim(-2, 1).flatten(0, 1)
+    return frames.reshape(*frames.shape[:-1], -1, side).movedim(-2, 1).flatten(0, 1)
 
 
 def _arch_of(tensors: Iterable[str], network: str) -> ClipArch:

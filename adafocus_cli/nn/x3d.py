@@ -34,6 +34,11 @@ SHAPES: dict[ClipArch, Shape] = {
 }
 
 
+def shape_of(network: Network) -> Shape:
+    (shape,) = (shape for arch, shape in SHAPES.items() if arch == network.arch)
+    return shape
+
+
 def filtering(channels: int, kernel: Sides, stride: int = 1) -> nn.Conv3d:
     """Each channel by itself; sides stay what they are but for the stride in space."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
@@ -169,8 +174,7 @@ class X3D(ClipNet):
 
     def __init__(self, network: Network, classes: int, *, norms_shortcuts: bool = False, windows: bool = True) -> None:
         super().__init__()
-        (shape,) = (shape for arch, shape in SHAPES.items() if arch == network.arch)
-        width = network.width
+        shape, width = shape_of(network), network.width
         widths = [divisible(24 * width), *(divisible(channels * width) for channels in (24, 48, 96, 192))]
         stages = [
             _Stage(inputs, outputs, count, norm=norms_shortcuts or inputs != outputs)

@@ -83,6 +83,10 @@ def _obstacle(model: Family, device: str) -> str:
     if find_spec("openvino") is None:
         return 'OpenVINO is not there: pip install "adafocus-cli[openvino]"'
     for name in names_of_networks(model):
-        if not isinstance(getattr(model, name, None), MobileNetV2 | EfficientNetLite | ResNet | ResNet50 | X3D):
-            return f"OpenVINO is not given the networks of family {model.name}: take another model"
+        network = getattr(model, name, None)
+        if network is None:
+            return f"OpenVINO is not given models of family {model.name}: take another model"
+        if not isinstance(network, MobileNetV2 | EfficientNetLite | ResNet | ResNet50 | X3D):
+            arch = (model.spec.focus if name == "focus_net" else model.spec.glance).arch
+            return f"OpenVINO is not given networks called {arch!r}: take another model"
     return ""

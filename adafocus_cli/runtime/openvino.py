@@ -177,7 +177,7 @@ class CompiledClipNet(_Compiled, ClipNet):
         return self._network.answer(vectors)
 
     def _through(self, maps: Tensor, names: Sequence[str]) -> Tensor:
-        return self._run(tuple(names), partial(self._network._through, names=names), maps.contiguous().split(1))
+        return self._run(tuple(names), partial(self._network._through, names=names), torch.split(maps.contiguous(), 1))
 
 
 def _replaced(model: Family, name: str, precision: str) -> CompiledNetwork | CompiledClipNet:

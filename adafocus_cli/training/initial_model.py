@@ -178,7 +178,7 @@ def _load_fitting(model: Family, source: Checkpoint, labels: tuple[str, ...], in
     if not fitting:
         raise UsageError(f"no tensor of {init} ({source.spec.family}) fits a {model.name} model; give another --init")
     model.load_state_dict(fitting, strict=False)
-    new = sorted({name.split(".")[0] for name in wanted if name not in fitting})
+    new = sorted({name.partition(".")[0] if model.cuts_patches else name for name in wanted if name not in fitting})
     notify(f"{len(fitting)} of {len(wanted)} tensors are from {init}; new: {', '.join(new) or 'none'}")
 
 
