@@ -74,10 +74,7 @@ def load(
     if weights_file.is_one(path):
         return _load_own(path, patch_size, views, changes or {})
     published = _published_tensors(read(path))
-    family = next((f for f in FAMILIES.values() if f.recognises(published)), None)
-    if family is None:
-        known = ", ".join(FAMILIES)
-        raise ModelError(f"{path} has {len(published)} tensors, but is not a checkpoint of {known}; check the file")
+    family = _family(path, published, (changes or {}).get("family"))
     try:
         spec = family.spec_of(published)
     except KeyError as error:
@@ -95,6 +92,26 @@ def load(
         raise ModelError(f"{path} has a classifier of no classes; check the file")
     skeleton = _skeleton(path, spec)
     return Checkpoint(spec, _select(path, skeleton, published), skeleton)
+
+
+def _family(path: Path, published: Mapping[str, Tensor], expected: str | None) -> type[Family]:
+    """That of a published checkpoint; of several with the same tensors, the expected one or that of the name."""
+    fitting = {family.name: family for family in FAMILIES.values() if family.recognises(published)}
+    if not fitting:
+        known = ", ".join(FAMILIES)
+        raise ModelError(f"{path} has {len(published)} tensors, but is not a checkpoint of {known}; check the file")
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    name = path.name.lower().replace("_", "-")
+    told = [family for family in fitting if family == expected] or [family for family in fitting if family in name]
+    if len(told) == 1:
+        return fitting[told[0]]
+    last = list(fitting)[-1]
+    logger.warning(
+        "%s has the tensors of %s alike, and its name does not tell which it is; %s is taken",
+        path.name, " and ".join(fitting), last,
+    )  # fmt: skip
+    return fitting[last]
 
 
 def _load_own(path: Path, patch_size: int | None, views: int | None, changes: Mapping[str, Any]) -> Checkpoint:
@@ -222,7 +239,7 @@ def frames_in(path: Path) -> tuple[int, int] | None:
 
 def _frames(path: Path, spec: ModelSpec) -> dict[str, Any]:
     """What only the file's name tells of a family that chooses its focus frames and has no layer for each."""
-    if spec.family != "uni-adafocus-tsm":
+    if spec.family not in ("uni-adafocus-tsm", "uni-adafocus-x3d"):
         return {}
     frames = frames_in(path)
     if frames is None or frames[0] != spec.glance_frames:

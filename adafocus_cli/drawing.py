@@ -18,7 +18,8 @@ Colour = tuple[int, int, int]
 FONT, SMALL_FONT = 16, 14
 INK, FAINT, PALE = (30, 30, 30), (90, 90, 90), (160, 160, 160)
 BLUE = (23, 85, 160)
-_LINE, _EMPTY = (225, 225, 225), (255, 255, 255)
+LINE = (225, 225, 225)
+_EMPTY = (255, 255, 255)
 _FINER = 3  # drawn larger and made smaller, so that slanted lines are smooth
 _HEADROOM = 0.08  # of the range, on either side
 _TICKS = 6  # round values on an axis, about
@@ -141,10 +142,10 @@ class Pen:
     def grid(self, across: Axis, up: Axis) -> None:
         """Lines at round values, and what they are."""
         for value in across.ticks():
-            self.line([(across.at(value), up.end), (across.at(value), up.start)], _LINE, 1)
+            self.line([(across.at(value), up.end), (across.at(value), up.start)], LINE, 1)
             self.text((across.at(value), up.start + 8), f"{value:.6g}", FAINT, SMALL_FONT, "mt")
         for value in up.ticks():
-            self.line([(across.start, up.at(value)), (across.end, up.at(value))], _LINE, 1)
+            self.line([(across.start, up.at(value)), (across.end, up.at(value))], LINE, 1)
             self.text((across.start - 8, up.at(value)), f"{value:.6g}", FAINT, SMALL_FONT, "rm")
 
     def picture(self) -> Image.Image:

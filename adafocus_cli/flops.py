@@ -23,6 +23,7 @@ from adafocus_cli.nn.backbones import SamePaddedConv2d, TemporalShift
 from adafocus_cli.nn.clip_networks import MeanPool
 from adafocus_cli.nn.compression import CELLS, FeatureCompression
 from adafocus_cli.nn.matching import CELL, Likeness
+from adafocus_cli.nn.x3d import WindowMean
 from adafocus_cli.schema import Cost
 from adafocus_cli.spec import ModelSpec
 
@@ -169,6 +170,15 @@ def _mean(layer: MeanPool, maps: Tensor) -> tuple[Tensor, int]:
     return maps.new_zeros(maps.shape[:2]), 0
 
 
+def _mean_in_place(layer: nn.AdaptiveAvgPool3d, maps: Tensor) -> tuple[Tensor, int]:
+    return maps.new_zeros(*maps.shape[:2], 1, 1, 1), 0
+
+
+def _window_mean(layer: WindowMean, maps: Tensor) -> tuple[Tensor, int]:
+    left = (side - window + 1 for side, window in zip(maps.shape[2:], layer.sides(maps), strict=True))
+    return maps.new_zeros(*maps.shape[:2], *left), 0
+
+
 def _linear(layer: Any, vectors: Tensor) -> tuple[Tensor, int]:
     output = vectors.new_zeros(*vectors.shape[:-1], layer.out_features)
     return output, output.numel() * layer.in_features
@@ -212,9 +222,14 @@ _COUNTED: dict[type[nn.Module], Callable[[Any, Any], tuple[Any, int]]] = {
     nn.GRU: _gru,
     nn.MaxPool2d: _pooling,
     nn.MaxPool3d: _pooling,
+    nn.AdaptiveAvgPool3d: _mean_in_place,
     MeanPool: _mean,
+    WindowMean: _window_mean,
     FeatureCompression: _compression,
     Likeness: _likeness,
 }
 # They cost nothing here and keep the shape.
-_FREE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.ReLU, nn.ReLU6, TemporalShift)
+_FREE = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.Sigmoid, TemporalShift),
+)

@@ -18,12 +18,12 @@ from adafocus_cli.video.framing import Framing
 Arch = Literal[
     "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet50", "matching"
 ]
-ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
+ClipArch = Literal["slow_r50", "i3d_r50", "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "x3d_s", "x3d_m", "x3d_l"]
 """Networks that see a clip as one picture of three dimensions."""
 ShortVideos = Literal["first", "evenly"]
 
 Colour = tuple[float, float, float]
-VIEWS = (1, 10, 30)
+VIEWS = (1, 3, 10, 30)
 
 MEAN: Colour = (0.485, 0.456, 0.406)  # ImageNet's, of what was 0…1
 STD: Colour = (0.229, 0.224, 0.225)
@@ -124,8 +124,8 @@ class ModelSpec:
 
     @property
     def framing(self) -> Framing:
-        """What is seen of a picture: of 30 views, 3 are beside one another."""
-        return Framing(self.frame_size, self.short_side, crops=3 if self.views == 30 else 1, area=self.frame_area)
+        """What is seen of a picture: of 3 or 30 views, 3 are beside one another."""
+        return Framing(self.frame_size, self.short_side, crops=3 if self.views in (3, 30) else 1, area=self.frame_area)
 
     def with_patch_size(self, patch_size: int) -> ModelSpec:
         if not 32 <= patch_size <= self.frame_size:

@@ -1,7 +1,8 @@
 """A model beside what it is compared with: itself as its authors run it, and other networks; and what sizes cost.
 
     python bench/compare.py MODEL [VIDEOS …] [--runtime torch,openvino] [--precision fp32,bf16]
-                            [--baselines resnet50,r2plus1d_18] [--crops] [--rounds 5] [--picture FILE.png]
+                            [--baselines resnet50,r2plus1d_18] [--beside MODEL,…] [--crops] [--rounds 5]
+                            [--picture FILE.png]
 
 The plain path runs one video in full precision, eagerly and with nothing folded: all frames are glanced at, then each
 step looks and answers by itself. The other networks have random weights and see noise: shapes decide the speed. All
@@ -15,7 +16,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--patch-size", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--baselines", default="none", help=f"some of {', '.join(BASELINES)}; or all, or none")
+    parser.add_argument("--beside", default="", help="other models, run as this one is")
     parser.add_argument("--crops", action="store_true", help="also run them on 30 crops of a video, once")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--picture", type=Path, help="draw the seconds over frames, patch size, batch and length")
@@ -69,12 +71,20 @@ def main() -> None:
     names = {"all": tuple(BASELINES), "none": ()}.get(given.baselines, tuple(given.baselines.split(",")))
     with TemporaryDirectory() as folder:
         model = find_bench_model(given.model, given.patch_size, Path(folder))
-        compared(model, request, names, given.crops, Path(folder))
+        beside = [find_bench_model(name, None, Path(folder)) for name in given.beside.split(",") if name]
+        compared(model, request, names, beside, given.crops, Path(folder))
         if given.picture:
             draw(curves(model, request, Path(folder)), model.name).save(given.picture)
 
 
-def compared(model: BenchModel, request: BenchRequest, names: Sequence[str], crops: bool, folder: Path) -> None:
+def compared(
+    model: BenchModel,
+    request: BenchRequest,
+    names: Sequence[str],
+    beside: Sequence[BenchModel],
+    crops: bool,
+    folder: Path,
+) -> None:
     """Prints a table of the model only, with the share of the peak, and one from file to answer."""
     rounds, taggers = request.rounds, load_variants(model, request)
     some, *_ = taggers.values()
@@ -82,6 +92,9 @@ def compared(model: BenchModel, request: BenchRequest, names: Sequence[str], cro
     plain = PlainPath(model.family(), device)
     networks = [Baseline(name, device, precision) for precision in request.precisions for name in names]
     others = [plain.task(), *(other.task(lanes, frames) for other in networks)]
+    for other in beside:
+        tasks = map(as_task, load_variants(other, request).values())
+        others += [replace(task, name=f"{other.name}, {task.name}") for task in tasks]
     found = measure_model_only(taggers, rounds, report_nothing, others)
     timings = {row.name: row.timing for row in found.rows}
     if crops:
@@ -90,6 +103,9 @@ def compared(model: BenchModel, request: BenchRequest, names: Sequence[str], cro
     shares = {row.name.removesuffix(", by stage"): (row.shares or {})["networks"] for row in found.stages}
     peaks = ", ".join(f"{gmacs:,.0f} GMACs/s in {precision}" for precision, gmacs in found.peak.items())
     show(f"{model.name} only; the networks' share of a peak of {peaks}", timings, shares)
+    for other, name in product(beside, taggers):
+        share = ratio(timings[name].seconds(), timings[f"{other.name}, {name}"].seconds())
+        print(f"{model.name} takes {share:.2f} of the time of {other.name} ({name})")
 
     seconds, times = MADE
     paths = request.paths or (make_video(folder / "made.mp4", seconds=seconds),) * times

@@ -2,6 +2,7 @@
 
     python bench/sfc.py accuracy --seeds 1 2 3 --output right.json    a small network, on the world *moments*
     python bench/sfc.py size --output size.json                       slow-r50 as published, weights that mean nothing
+    python bench/sfc.py size --network x3d-m --only clip "one view" res3      another, and only ways named like this
     python bench/sfc.py table right.json size.json                    both, as the table of that page
 
 Knows nothing of how a network is divided or compressed: the stages are those that tag.
@@ -217,12 +218,14 @@ def size(way: Way, side: int) -> dict[str, float]:
     return {"seconds": time.process_time() - started, "megabytes": peak.bytes / 1e6, "gmacs": way.gmacs}
 
 
-def sizes(side: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Of every way, in turns; the least seconds of all rounds."""
+def sizes(network: str, side: int | None, rounds: int, only: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Of every way that is asked for, in turns; the least seconds of all rounds."""
     found: dict[str, dict[str, float]] = {}
     for _ in range(rounds):
-        for way in ways(default_spec("slow-r50")):
-            now = size(way, side)
+        for way in ways(default_spec(network)):
+            if only and not any(text in way.name for text in only):
+                continue
+            now = size(way, side or way.spec.frame_size)
             found[way.name] = min(found.get(way.name, now), now, key=lambda measured: measured["seconds"])
             print(way.name, now, flush=True)
     return found
@@ -234,9 +237,13 @@ def sizes(side: int, rounds: int) -> dict[str, dict[str, float]]:
 def table(right: dict[str, Any], sizes: dict[str, Any]) -> str:
     lines = ["| way | GMACs | seconds | memory, MB | top-1 on *moments* |", "| --- | --- | --- | --- | --- |"]
     for name, size in sizes.items():
-        found = right["10 clips" if name.startswith("10 clips") else name]  # its frames are square: all crops are one
+        found = right.get(
+            "10 clips" if name.startswith("10 clips") else name
+        )  # its frames are square: all crops are one
         cells = f"{size['gmacs']:.1f} | {size['seconds']:.1f} | {size['megabytes']:.0f}"
-        lines.append(f"| {name} | {cells} | {found['top1']:.1f} ± {found['spread']:.1f} |")
+        lines.append(
+            f"| {name} | {cells} | {found['top1']:.1f} ± {found['spread']:.1f} |" if found else f"| {name} | {cells} |"
+        )
     return "\n".join(lines)
 
 
@@ -245,7 +252,11 @@ def main() -> None:
     parser.add_argument("what", choices=("accuracy", "size", "table"))
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--side", type=int, default=256, help="of the frames whose seconds and memory are measured")
+    parser.add_argument(
+        "--side", type=int, help="of the frames whose seconds and memory are measured; default: the usual"
+    )
+    parser.add_argument("--network", default="slow-r50", help="whose size is measured")
+    parser.add_argument("--only", nargs="+", default=(), help="ways with these words in their names")
     parser.add_argument("--rounds", type=int, default=3, help="of measuring seconds")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
@@ -257,7 +268,7 @@ def main() -> None:
     if given.what == "accuracy":
         rows = summary([accuracy(seed) for seed in given.seeds])
     else:
-        rows = sizes(given.side, given.rounds)
+        rows = sizes(given.network, given.side, given.rounds, given.only)
     print(json.dumps(rows, indent=2, ensure_ascii=False))
     if given.output:
         given.output.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -395,6 +395,19 @@ def test_label_lists_families_and_recipes_are_described():
         assert f"`{key}`" in keys, key
 
 
+def test_the_table_of_models_is_that_of_the_catalogue():
+    """All but the costs, which take long to count."""
+    from bench import catalogue as offers
+
+    text = (ROOT / "docs/models.md").read_text("utf-8").partition("![")[0]
+    rows = re.findall(r"^\| `(\S+)` \| .* \| ([\d.]+) \| .* \| .* \| .* \|$", text, re.MULTILINE)
+    assert {"objects", "motion", "x3d-m-k400"} <= {name for name, _ in rows}
+    for name, gmacs in rows:
+        assert offers.row(catalogue.packaged()[name], gmacs) in text.splitlines(), name
+    released = {entry.name for entry in catalogue.packaged().entries if offers.released(entry)}
+    assert {name for name, _ in rows} <= released
+
+
 def test_costs_are_those_of_the_catalogue_and_of_the_layers():
     from adafocus_cli.flops import cost_of
     from adafocus_cli.models import default_spec

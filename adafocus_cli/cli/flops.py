@@ -86,7 +86,7 @@ class _CountedSpec:
             "focus_frames": spec.focus_frames,
             "cost": cost.to_dict(),
             "gmacs_per_glance": round(cost.stages["glance"] / (spec.views * spec.glance_frames), 4),
-            "gmacs_per_patch": round(cost.stages["focus"] / spec.focus_frames, 4),
+            "gmacs_per_patch": round(cost.stages["focus"] / (spec.views * spec.focus_frames), 4),
             "ratio": round(cost.gmacs / cost.full_frame_gmacs, 4),
         }
 
@@ -141,7 +141,8 @@ def _by_stage(counted: _CountedSpec) -> RenderableType:
     frames = spec.views * spec.glance_frames
     times = {"glance": f"{frames} frames × {cost.stages['glance'] / frames:.4f}"}
     if _cuts_patches(spec):
-        times["focus"] = f"{spec.focus_frames} patches × {cost.stages['focus'] / spec.focus_frames:.4f}"
+        patches = spec.views * spec.focus_frames
+        times["focus"] = f"{patches} patches × {cost.stages['focus'] / patches:.4f}"
     for name, gmacs in cost.stages.items():
         table.add_row(name, f"{gmacs:.4f}", times.get(name, ""), style="cyan")
     table.add_row("total", f"{cost.gmacs:.4f}", "a video", style="bold")

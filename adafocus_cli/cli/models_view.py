@@ -200,9 +200,13 @@ def _entry_rows(entry: CatalogueEntry) -> Iterable[tuple[str, str]]:
         chosen = f", chosen among {candidates} frames" if candidates else ""
         yield "frames", f"{glance} for the glance, {focus} looks{chosen}"
     if entry.accuracy is not None:
-        yield "accuracy", f"{entry.accuracy:.1f} {entry.metric or ''}"
+        views = f", with {entry.views} views" if entry.views else ""
+        yield "accuracy", f"{entry.accuracy:.1f} {entry.metric or ''}{views}"
     if entry.gmacs is not None:
-        yield "cost", f"{in_gmacs(entry.gmacs)} a video (the paper's GFLOPs), decoding excluded"
+        yield (
+            "cost",
+            f"{in_gmacs(entry.gmacs)} a {'view' if entry.views else 'video'} (the paper's GFLOPs), decoding excluded",
+        )
     if entry.accuracy is None:
         yield "accuracy", "not published in a table"
     if entry.table:

@@ -172,9 +172,10 @@ Views = Annotated[
     int | None,
     typer.Option(
         "--views",
-        metavar="1|10|30",
+        metavar="1|3|10|30",
         rich_help_panel=MODEL,
-        help="Views of a video that a whole-clip model averages: 10 clips, or 30 (3 square crops of each).",
+        help="Views of a video that a whole-clip model averages: 10 clips, or 30 (3 square crops of each); of "
+        "Uni-AdaFocus on X3D: 3 square crops.",
     ),
 ]
 Device = Annotated[

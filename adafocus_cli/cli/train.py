@@ -40,6 +40,8 @@ A published recipe, for thousands of videos and a GPU:
 From a pretrained model:
   [cyan]adafocus train train.csv --val val.csv -o run \\
     --init v2-activitynet-p128-mbv2[/cyan]
+A network over whole clips, for your own classes:
+  [cyan]adafocus train videos/ --recipe dense --init x3d-m-k400 -o run[/cyan]
 Resume an interrupted run:
   [cyan]adafocus train --resume run[/cyan]
 On four GPUs:
@@ -121,13 +123,14 @@ RecipeName = Annotated[
         "uni-tsm",
         "skip",
         "sfc",
+        "dense",
     ],
     _model_option(
         "--recipe",
         "-r",
         metavar="NAME",
-        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, skip or sfc; auto is quick, "
-        "unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
+        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, skip, sfc or dense; auto is "
+        "quick, unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
     ),
 ]
 Init = Annotated[
@@ -194,6 +197,15 @@ CompressionOption = Annotated[
         min=1,
         show_default="4",
         help="With sfc: the factor by which clips become shorter.",
+    ),
+]
+Freeze = Annotated[
+    str | None,
+    _model_option(
+        "--freeze",
+        metavar="PART",
+        show_default="stem; none on a GPU",
+        help="With dense: the parts of the network up to this one (stem, res2 to res5) stay as they are.",
     ),
 ]
 
@@ -367,6 +379,7 @@ def train(
     classifier_width: ClassifierWidth = None,
     insertion: Insertion = None,
     compression: CompressionOption = None,
+    freeze: Freeze = None,
     like: Like = None,
     epochs: Epochs = None,
     lr: Rate = None,

@@ -45,7 +45,7 @@ def check_replaceable(name: str) -> None:
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SPEC_FIELDS = {f.name for f in fields(ModelSpec)} - {"family", "dataset"}
-_NOT_TEXTS = {"spec", "patch_size", "accuracy", "gmacs", "megabytes"}
+_NOT_TEXTS = {"spec", "patch_size", "accuracy", "views", "gmacs", "megabytes"}
 
 
 def check_name(name: str) -> str:
@@ -71,6 +71,8 @@ class CatalogueEntry:
     spec: Mapping[str, Any] = field(default_factory=dict)
     metric: str | None = None
     accuracy: float | None = None
+    views: int | None = None
+    """With how many the accuracy is; `gmacs` are of one."""
     gmacs: float | None = None
     megabytes: float | None = None
     """Of its weights."""
@@ -90,7 +92,7 @@ class CatalogueEntry:
         for name in (f.name for f in fields(self) if f.name not in _NOT_TEXTS):
             if not isinstance(getattr(self, name), str | None):
                 raise ModelError(f"model {self.name}: {name} is {getattr(self, name)!r}; a string is expected")
-        for name in ("accuracy", "gmacs", "megabytes", "patch_size"):
+        for name in ("accuracy", "views", "gmacs", "megabytes", "patch_size"):
             if not isinstance(getattr(self, name), float | int | None):
                 raise ModelError(f"model {self.name}: {name} is {getattr(self, name)!r}; a number is expected")
         if not isinstance(self.spec, Mapping) or not self.spec.keys() <= _SPEC_FIELDS:

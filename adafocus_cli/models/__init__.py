@@ -9,7 +9,7 @@ from typing import cast
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
-from adafocus_cli.spec import VIEWS, ModelSpec
+from adafocus_cli.spec import ModelSpec
 
 
 class LazyFamilies(Mapping[str, type[Family]]):
@@ -40,8 +40,12 @@ FAMILIES = LazyFamilies(
         "adafocus-v2-tsm": "v2_tsm.AdaFocusV2TSM",
         "uni-adafocus": "uni.UniAdaFocus",
         "uni-adafocus-tsm": "uni_tsm.UniAdaFocusTSM",
+        "uni-adafocus-x3d": "uni_x3d.UniAdaFocusX3D",
         "slow-r50": "dense.SlowR50",
         "i3d-r50": "dense.I3DR50",
+        "x3d-s": "dense.X3DS",
+        "x3d-m": "dense.X3DM",
+        "x3d-l": "dense.X3DL",
         "r3d-18": "dense.R3D18",
         "mc3-18": "dense.MC318",
         "r2plus1d-18": "dense.R2Plus1D18",
@@ -73,13 +77,13 @@ def with_patches(spec: ModelSpec, size: int) -> ModelSpec:
 
 def with_views(spec: ModelSpec, views: int) -> ModelSpec:
     """So many views of a video, in a family that has them."""
-    from adafocus_cli.models import dense
-
-    if not issubclass(family_named(spec.family), dense.Dense):
-        named = ", ".join(family.name for family in dense.FAMILIES)
+    possible = family_named(spec.family).views
+    if len(possible) == 1:
+        named = ", ".join(name for name, family in FAMILIES.items() if len(family.views) > 1)
         raise UsageError(f"{spec.family} sees every video once, not in {views} views; leave --views to {named}")
-    if views not in VIEWS:
-        raise UsageError(f"{views} views are not possible; give 1, 10 or 30")
+    if views not in possible:
+        *first, last = map(str, possible)
+        raise UsageError(f"{views} views are not possible; give {', '.join(first)} or {last}")
     return replace(spec, views=views)
 
 

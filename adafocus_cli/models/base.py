@@ -71,6 +71,9 @@ class Family(nn.Module, ABC):
     looks_at_source: ClassVar[bool] = False
     """Whether patches are cut out of the source, in all its pixels, and not out of the frame that was glanced at."""
 
+    views: ClassVar[tuple[int, ...]] = (1,)
+    """How often it may see a video, the answers being averaged."""
+
     clip_wise: ClassVar[bool] = False
     """Whether the two networks see all frames of a clip together (temporal shift)."""
 

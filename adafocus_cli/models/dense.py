@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from adafocus_cli.models.base import Gaze, Memory, Turn
-from adafocus_cli.models.shared import WholeClip
+from adafocus_cli.models.shared import WholeClip, blocks_of
 from adafocus_cli.nn.heads import pooled
+from adafocus_cli.nn.x3d import shape_of
 from adafocus_cli.spec import ClipArch, ModelSpec, Network
 from adafocus_cli.video.sampling import Chance, FramePlan, evenly, same_frames
 
@@ -30,6 +31,7 @@ _TORCHVISION = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 
 
 
 class Dense(WholeClip):
+    views = (1, 10, 30)
     answers: ClassVar[str]
     """The published name of the biases of its answers."""
     kernels: ClassVar[Mapping[str, tuple[int, int, int]]]
@@ -49,7 +51,7 @@ class Dense(WholeClip):
         views = crops.permute(0, 1, 5, 3, 2, 4, 6).flatten(1, 2)
         at_once = max(1, _PIXELS // (length * size**2))
         vectors = [
-            self.net.pool(self.net(some.flatten(0, 1))).view(clips, -1, self.net.channels)
+            self.net.vectors(self.net(some.flatten(0, 1))).view(clips, -1, self.net.channels)
             for some in torch.split(views, at_once, dim=1)
         ]
         return torch.cat(vectors, dim=1)[..., None, None]
@@ -90,6 +92,9 @@ def _published(name: str, arch: ClipArch, *, size: int, frames: int, step: int, 
     )
 
 
+# Of pytorchvideo.
+
+
 class SlowR50(Dense):
     name = "slow-r50"
     published = _published(name, "slow_r50", size=256, frames=8, step=8, more=_PYTORCHVIDEO)
@@ -102,6 +107,39 @@ class I3DR50(Dense):
     published = _published(name, "i3d_r50", size=256, frames=8, step=8, more=_PYTORCHVIDEO)
     answers = "blocks.6.proj.bias"
     kernels: ClassVar = {"blocks.0.conv.weight": (5, 7, 7)}
+
+
+class _X3D(Dense):
+    """All sizes but L have the same tensors."""
+
+    answers = "blocks.5.proj.bias"
+
+    @classmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:
+        return "blocks.0.conv.conv_t.weight" in tensors and blocks_of(tensors, "blocks.{}.res_blocks.{}.", first=1) == (
+            shape_of(cls.published.glance).blocks
+        )
+
+
+def _published_x3d(arch: ClipArch, *, size: int, frames: int, step: int) -> ModelSpec:
+    """As they were tested: the whole height of the picture."""
+    more = {**_PYTORCHVIDEO, "short_side": size}
+    return _published(arch.replace("_", "-"), arch, size=size, frames=frames, step=step, more=more)
+
+
+class X3DS(_X3D):
+    name = "x3d-s"
+    published = _published_x3d("x3d_s", size=182, frames=13, step=6)
+
+
+class X3DM(_X3D):
+    name = "x3d-m"
+    published = _published_x3d("x3d_m", size=256, frames=16, step=5)
+
+
+class X3DL(_X3D):
+    name = "x3d-l"
+    published = _published_x3d("x3d_l", size=356, frames=16, step=5)
 
 
 # Of torchvision: 15 frames a second, which are every second one of most videos.
@@ -135,4 +173,4 @@ class S3D(Dense):
     kernels: ClassVar = {"features.0.0.0.weight": (1, 7, 7)}
 
 
-FAMILIES = (SlowR50, I3DR50, R3D18, MC318, R2Plus1D18, S3D)
+FAMILIES = (SlowR50, I3DR50, X3DS, X3DM, X3DL, R3D18, MC318, R2Plus1D18, S3D)

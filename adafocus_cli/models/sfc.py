@@ -79,12 +79,12 @@ class SFC(WholeClip):
 
     def focus(self, patches: Tensor) -> Tensor:
         """The kept features (b, k, c, h, w) → a vector (b, 1, channels, 1, 1)."""
-        vectors = self.net.pool(self.net.tail(patches.transpose(1, 2), self.place))
+        vectors = self.net.vectors(self.net.tail(patches.transpose(1, 2), self.place))
         return vectors[:, None, :, None, None]
 
     def on_whole_frames(self, frames: Tensor) -> Tensor:
         """The same view without compression."""
-        return self.net.pool(self.net(frames.transpose(1, 2)))
+        return self.net.vectors(self.net(frames.transpose(1, 2)))
 
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         assert focused is not None, "the one turn takes looks"

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
 from adafocus_cli.nn.clip_networks import build_clip_net
 from adafocus_cli.nn.heads import pooled
-from adafocus_cli.nn.pixels import boxes_at
-from adafocus_cli.nn.policies import SkipHead
+from adafocus_cli.nn.pixels import boxes_at, boxes_of_any_size
+from adafocus_cli.nn.policies import SkipHead, SpatialPolicy, TemporalPolicy, frames_by_weight
+from adafocus_cli.nn.x3d import SHAPES, X3D
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import (
     Chance,
@@ -24,6 +27,7 @@ from adafocus_cli.video.sampling import (
     same_frames,
     separate_frames,
     spread,
+    spread_by_share,
 )
 
 
@@ -118,6 +122,60 @@ class OnePlace(ClipWise):
         return (self.mean_answer(self.glance_fc, glance_maps) + self.mean_answer(self.focus_fc, focused))[:, None]
 
 
+class OneBox(Family):
+    """One box of any size for a clip, in frames that the glance chooses; the glance answers, then both together."""
+
+    clip_wise = True
+    whole_pixels = False
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        channels = self.glance_channels
+        self.spatial_policy = SpatialPolicy(
+            channels, self.map_side, spec.policy_channels, over_frames=spec.glance_frames
+        )
+        self.temporal_policy = TemporalPolicy(channels, spec.policy_width)
+
+    @property
+    def glance_channels(self) -> int:
+        """Of its maps."""
+        return self.glance_net.channels
+
+    @abstractmethod
+    def early_answer(self, glance_maps: Tensor) -> Tensor:
+        """Of the glance by itself: logits (b, classes)."""
+
+    @abstractmethod
+    def full_answer(self, glance_maps: Tensor, focused: Tensor) -> Tensor:
+        """Of both together."""
+
+    def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
+        """Spread evenly in short videos, too."""
+        glance = spread_by_share(count, self.spec.glance_frames, chance)
+        return separate_frames(glance, spread_by_share(count, self.spec.candidate_frames, chance))
+
+    def turns(self, group: int | None = None) -> tuple[Turn, ...]:
+        """In groups, the glance is a turn of its own; the focus network needs all its frames together."""
+        glance, looks = tuple(range(self.spec.glance_frames)), range(self.spec.focus_frames)
+        if group is None:
+            return (Turn(glance, looks, range(2)),)
+        return (Turn(glance, range(0), range(1)), Turn((), looks, range(1, 2)))
+
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        spec = self.spec
+        frames = frames_by_weight(self.temporal_policy(pooled(glance_maps)), spec.focus_frames, spec.candidate_frames)
+        box = boxes_of_any_size(self.spatial_policy(glance_maps), spec.frame_size, spec.smallest_patch)
+        return Gaze(frames, box.expand(-1, spec.focus_frames, -1))
+
+    def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
+        answers = []
+        if turn.glance:
+            answers.append(self.early_answer(glance_maps))
+        if focused is not None:
+            answers.append(self.full_answer(glance_maps, focused))
+        return torch.stack(answers, dim=1)
+
+
 class WholeClip(Family):
     """`spec.glance` is the network, and so is `spec.focus`."""
 
@@ -125,7 +183,8 @@ class WholeClip(Family):
     whole_pixels = True
 
     def add_networks(self) -> None:
-        self.net = build_clip_net(self.spec.glance, self.spec.classes)
+        network, classes = self.spec.glance, self.spec.classes
+        self.net = X3D(network, classes) if network.arch in SHAPES else build_clip_net(network, classes)
 
     @property
     def whole_frames(self) -> int:
@@ -140,6 +199,18 @@ class WholeClip(Family):
     @staticmethod
     def published_name(name: str) -> str:
         return name.removeprefix("net.")
+
+
+def blocks_of(tensors: Iterable[str], name: str, *, first: int) -> tuple[int, ...]:
+    """How many blocks each stage of a published network has, of tensors that begin with `name` of stage and block.
+
+    >>> blocks_of(["s2.res0.a", "s2.res1.a", "s3.res0.a", "s3.res0.b"], "s{}.res{}.", first=2)
+    (2, 1)
+    """
+    pattern = re.compile(re.escape(name).replace(r"\{\}", r"(\d+)"))
+    found = {(int(match[1]), int(match[2])) for match in map(pattern.match, tensors) if match}
+    counts = Counter(stage for stage, _ in found)
+    return tuple(counts[stage] for stage in range(first, first + len(counts)))
 
 
 # A nested block of two (conv, bn) and two single layers; older MobileNetV2 code kept all layers in one flat list,

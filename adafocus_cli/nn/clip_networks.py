@@ -57,6 +57,10 @@ class ClipNet(nn.Module):
         """What a clip passes, by the names of `widths`."""
         raise NotImplementedError
 
+    def vectors(self, maps: Tensor) -> Tensor:
+        """(b, channels)."""
+        return self.pool(maps)
+
     def answer(self, vectors: Tensor) -> Tensor:
         raise NotImplementedError
 

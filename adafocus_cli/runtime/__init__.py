@@ -17,8 +17,10 @@ from torch import Tensor
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import EfficientNetLite, MobileNetV2, ResNet
+from adafocus_cli.nn.clip_networks import ResNet50
+from adafocus_cli.nn.x3d import X3D
 from adafocus_cli.requests import ModelRequest
-from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device
+from adafocus_cli.runtime.pytorch import TorchRuntime, names_of_networks, resolve_device
 
 
 class Runtime(Protocol):
@@ -80,10 +82,11 @@ def _obstacle(model: Family, device: str) -> str:
         return "OpenVINO runs on the processor only: add --device cpu"
     if find_spec("openvino") is None:
         return 'OpenVINO is not there: pip install "adafocus-cli[openvino]"'
-    if not model.cuts_patches:
-        return f"OpenVINO is not given models of family {model.name}, which see whole frames: take another model"
-    spec = model.spec
-    for network, arch in ((model.glance_net, spec.glance.arch), (model.focus_net, spec.focus.arch)):
-        if not isinstance(network, MobileNetV2 | EfficientNetLite | ResNet):
+    for name in names_of_networks(model):
+        network = getattr(model, name, None)
+        if network is None:
+            return f"OpenVINO is not given models of family {model.name}: take another model"
+        if not isinstance(network, MobileNetV2 | EfficientNetLite | ResNet | ResNet50 | X3D):
+            arch = (model.spec.focus if name == "focus_net" else model.spec.glance).arch
             return f"OpenVINO is not given networks called {arch!r}: take another model"
     return ""

@@ -1,4 +1,4 @@
-"""The two networks on OpenVINO, compiled for each shape and number of streams when it first comes; the rest is torch's.
+"""The networks on OpenVINO, compiled for each shape and number of streams when it first comes; the rest is torch's.
 
 Nothing is kept on disk: to write a ResNet down and compile it takes a third of a second, and what OpenVINO would keep
 saves little of that.
@@ -7,7 +7,7 @@ saves little of that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family
 from adafocus_cli.nn.backbones import FOLD, Backbone, SamePaddedConv2d, TemporalShift
-from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_precision
+from adafocus_cli.nn.clip_networks import ClipNet
+from adafocus_cli.runtime.pytorch import TorchRuntime, fold, names_of_networks, resolve_precision
 
 # Of a piece of a batch of frames: two of 224 pixels, whose maps stay in the caches of one core.
 _PIXELS = 2 * 224**2
@@ -47,8 +48,7 @@ class OpenVinoRuntime(TorchRuntime):
         self.precision = resolve_precision(precision, self._device)
         if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
-        self._networks = [CompiledNetwork(net, self.precision) for net in (model.glance_net, model.focus_net)]
-        model.glance_net, model.focus_net = self._networks
+        self._networks = [_replaced(model, name, self.precision) for name in names_of_networks(model)]
 
     @contextmanager
     def spread(self) -> Iterator[int]:
@@ -88,20 +88,18 @@ class Ready:
             return self.graph.create_infer_request()
 
 
-class CompiledNetwork(Backbone):
-    """A backbone that OpenVINO runs: many small pieces of a batch on a core each, if it sees each frame by itself.
+class _Compiled(nn.Module):
+    """What OpenVINO runs: the pieces of a batch beside one another.
 
     How it is cut follows from the frames and the cores alone: a clip has the same answer alone and beside others.
     """
 
-    def __init__(self, network: Backbone, precision: str) -> None:
+    def __init__(self, precision: str) -> None:
         super().__init__()
-        make_writing(network)
-        self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
-        self._network, self._precision = network, precision
+        self._precision = precision
         self._cores = self._threads = torch.get_num_threads()
         self._least_streams = 1
-        self._ready: dict[tuple[tuple[int, ...], int], Ready] = {}
+        self._ready: dict[tuple[Hashable, tuple[int, ...], int], Ready] = {}
         self._compiling = threading.Lock()
 
     def serve(self, threads: int, *, cores: int | None = None) -> None:
@@ -109,10 +107,10 @@ class CompiledNetwork(Backbone):
         self._least_streams, self._threads = threads, cores or self._cores
         self._ready.clear()
 
-    def forward(self, frames: Tensor) -> Tensor:
-        pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
+    def _run(self, part: Hashable, write: Callable[[Any], Any], pieces: Sequence[Tensor]) -> Tensor:
+        """What a part of the network, which `write` writes down, makes of pieces of the same size."""
         streams = max(self._least_streams, min(self._threads, len(pieces)))
-        ready = self._compiled(tuple(pieces[0].shape), streams)
+        ready = self._compiled(part, write, tuple(pieces[0].shape), streams)
         requests = [ready.request() for _ in pieces]
         for request, piece in zip(requests, pieces, strict=True):
             request.start_async([piece.numpy()], share_inputs=True)
@@ -122,6 +120,32 @@ class CompiledNetwork(Backbone):
         ready.idle += requests
         return maps
 
+    def _compiled(self, part: Hashable, write: Callable[[Any], Any], shape: tuple[int, ...], streams: int) -> Ready:
+        with self._compiling:
+            if (part, shape, streams) not in self._ready:
+                settings = {
+                    "INFERENCE_PRECISION_HINT": _FORMATS[self._precision],
+                    "NUM_STREAMS": streams,
+                    "INFERENCE_NUM_THREADS": max(streams, self._threads),
+                    "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
+                }
+                graph = graph_of(write, shape)
+                self._ready[part, shape, streams] = Ready(the_core().compile_model(graph, "CPU", settings))
+            return self._ready[part, shape, streams]
+
+
+class CompiledNetwork(_Compiled, Backbone):
+    """A backbone: many small pieces of a batch on a core each, if it sees each frame by itself."""
+
+    def __init__(self, network: Backbone, precision: str) -> None:
+        super().__init__(precision)
+        make_writing(network)
+        self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
+        self._network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self._run(None, self._network, torch.split(frames.contiguous(), self._frames_at_once(frames)))
+
     def _frames_at_once(self, frames: Tensor) -> int:
         """Pieces of the same size, for each size has to be compiled, and with work for every core."""
         count = len(frames)
@@ -130,21 +154,47 @@ class CompiledNetwork(Backbone):
         most = max(1, min(_PIXELS // prod(frames.shape[-2:]), count // self._cores))
         return max(size for size in range(1, most + 1) if count % size == 0)
 
-    def _compiled(self, shape: tuple[int, ...], streams: int) -> Ready:
-        with self._compiling:
-            if (shape, streams) not in self._ready:
-                settings = {
-                    "INFERENCE_PRECISION_HINT": _FORMATS[self._precision],
-                    "NUM_STREAMS": streams,
-                    "INFERENCE_NUM_THREADS": max(streams, self._threads),
-                    "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
-                }
-                graph = graph_of(self._network, shape)
-                self._ready[shape, streams] = Ready(the_core().compile_model(graph, "CPU", settings))
-            return self._ready[shape, streams]
+
+class CompiledClipNet(_Compiled, ClipNet):
+    """The parts of a network over clips, clip by clip; what is made of the last part's maps is little, and torch's."""
+
+    def __init__(self, network: ClipNet, precision: str) -> None:
+        super().__init__(precision)
+        for part in network.parts().values():
+            for module in part:
+                make_writing(module)
+        self.widths, self.halvings = network.widths, network.halvings
+        self._network = network
+
+    @property
+    def channels(self) -> int:
+        return self._network.channels
+
+    def vectors(self, maps: Tensor) -> Tensor:
+        return self._network.vectors(maps)
+
+    def answer(self, vectors: Tensor) -> Tensor:
+        return self._network.answer(vectors)
+
+    def _through(self, maps: Tensor, names: Sequence[str]) -> Tensor:
+        return self._run(tuple(names), partial(self._network._through, names=names), torch.split(maps.contiguous(), 1))
 
 
-# Backbones as graphs of OpenVINO.
+def _replaced(model: Family, name: str, precision: str) -> CompiledNetwork | CompiledClipNet:
+    """The network of that name, which OpenVINO runs from now on."""
+    network = model.get_submodule(name)
+    compiled: CompiledNetwork | CompiledClipNet
+    if isinstance(network, ClipNet):
+        fold(network)
+        compiled = CompiledClipNet(network, precision)
+    else:
+        assert isinstance(network, Backbone), "the other kind"
+        compiled = CompiledNetwork(network, precision)
+    setattr(model, name, compiled)
+    return compiled
+
+
+# Networks as graphs of OpenVINO.
 #
 # OpenVINO's own converter takes ten seconds for a ResNet, as it has torch trace it. Here the network's own `forward`
 # runs once with layers that write themselves down instead of computing. Norms must be folded before.
@@ -175,11 +225,13 @@ def _convolution(layer: Any, maps: Node) -> Node:
         out = op.group_convolution(maps, _constant(grouped), layer.stride, pads, pads, layer.dilation, **how)
     else:
         out = op.convolution(maps, _constant(weight), layer.stride, pads, pads, layer.dilation, **how)
-    return out if layer.bias is None else op.add(out, _constant(layer.bias[:, None, None]))
+    return out if layer.bias is None else op.add(out, _constant(layer.bias.view(-1, *(1 for _ in layer.stride))))
 
 
 def _pooling(layer: Any, maps: Node) -> Node:
-    stride, pad, kernel = ([size] * 2 for size in (layer.stride, layer.padding, layer.kernel_size))
+    sides = len(maps.shape) - 2
+    given = (layer.stride, layer.padding, layer.kernel_size)
+    stride, pad, kernel = ([size] * sides if isinstance(size, int) else list(size) for size in given)
     return opset1.max_pool(maps, stride, pad, pad, kernel)  # later ones also tell where each maximum was
 
 
@@ -208,12 +260,21 @@ def _whole(*numbers: int) -> Node:
     return op.constant(np.array(numbers, np.int64))
 
 
+def _mean(layer: nn.AdaptiveAvgPool3d, maps: Node) -> Node:
+    return op.reduce_mean(maps, _whole(2, 3, 4), keep_dims=True)
+
+
 _LAYERS: dict[type[nn.Module], Callable[..., Node]] = {
+    nn.AdaptiveAvgPool3d: _mean,
     nn.Conv2d: _convolution,
+    nn.Conv3d: _convolution,
     SamePaddedConv2d: _convolution,
     nn.Identity: lambda layer, maps: maps,
     nn.MaxPool2d: _pooling,
+    nn.MaxPool3d: _pooling,
     nn.ReLU: lambda layer, maps: op.relu(maps),
     nn.ReLU6: lambda layer, maps: op.clamp(maps, 0.0, 6.0),
+    nn.Sigmoid: lambda layer, maps: op.sigmoid(maps),
+    nn.SiLU: lambda layer, maps: op.swish(maps),
     TemporalShift: _shift,
 }

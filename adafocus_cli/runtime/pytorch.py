@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.nn.x3d import X3D
 from adafocus_cli.runtime.cuda import Graphs, Uploads
 
 logger = logging.getLogger("adafocus")
@@ -117,6 +118,10 @@ class TorchRuntime:
                     part.pixels_at_once = CPU_BYTES // PRECISIONS[self.precision].itemsize
                 if PRECISIONS[self.precision] != torch.float32:
                     cast_convolutions(part, PRECISIONS[self.precision])
+            elif isinstance(part, X3D):
+                fold(part)
+                if on_processor:  # whose convolutions of one channel each take half the time so
+                    part.to(memory_format=torch.channels_last_3d)
 
     def halve_lanes(self) -> bool:
         if self.lanes == 1:
@@ -225,17 +230,32 @@ def _has_tf32(device: torch.device) -> bool:
     return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def names_of_networks(model: Family) -> tuple[str, ...]:
+    """Of the networks that see: two, or one over whole clips."""
+    return ("glance_net", "focus_net") if model.cuts_patches else ("net",)
+
+
 # Fewer layers, and weights in one number format.
 
 
 def fold(network: nn.Module) -> None:
     """Every norm that is declared right after a convolution becomes part of its weights."""
-    for (name, layer), (norm_name, norm) in pairwise(list(network.named_children())):
-        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(network, name, fuse_conv_bn_eval(layer, norm))
-            setattr(network, norm_name, nn.Identity())
+    for before, after in pairwise(name for name, _ in network.named_children()):
+        (at, name), (norm_at, norm_name) = _end(network, before, -1), _end(network, after, 0)
+        layer, norm = at.get_submodule(name), norm_at.get_submodule(norm_name)
+        if isinstance(layer, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(at, name, fuse_conv_bn_eval(layer, norm))
+            setattr(norm_at, norm_name, nn.Identity())
     for child in network.children():
         fold(child)
+
+
+def _end(network: nn.Module, name: str, place: int) -> tuple[nn.Module, str]:
+    """The first or last layer that a child runs, as where it is and its name there."""
+    child = network.get_submodule(name)
+    if isinstance(child, nn.Sequential) and len(child):
+        return _end(child, [inner for inner, _ in child.named_children()][place], place)
+    return network, name
 
 
 def cast_convolutions(network: nn.Module, dtype: torch.dtype) -> None:

@@ -160,6 +160,9 @@ def _answers_without_patches(model: Family, pixels: Tensor) -> Tensor:
     (turn,) = model.turns()
     glance_maps = model.glance(model.normalised(pixels)).float()
     memory: Memory = {}
+    if not turn.looks:
+        with full_precision(glance_maps):
+            return model.classify(turn, glance_maps, None, memory)
     with full_precision(glance_maps):
         gaze = model.locate(turn, glance_maps, memory)
     assert gaze.features is not None, "a family without patches gives features"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -27,7 +27,7 @@ from adafocus_cli.models.shared import ClipWise, StepWise
 from adafocus_cli.nn.pixels import renormalise
 from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
 from adafocus_cli.training.clips import seed_for
-from adafocus_cli.training.recipes import IMAGENET, SCRATCH, SKIP, TrainingSettings
+from adafocus_cli.training.recipes import DENSE, IMAGENET, SCRATCH, SKIP, TrainingSettings
 from adafocus_cli.training.run_folder import OWN_FILES
 from adafocus_cli.training.v2 import TSM_STD
 from adafocus_cli.weights_packages import PACKAGES, installed, torchvision_weights
@@ -55,6 +55,8 @@ def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -
         return _begin_skip(settings, labels)
     if settings.insertion is not None or settings.compression is not None:
         raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
+    if settings.recipe == DENSE:
+        return _begin_dense(settings, labels, notify)
     source = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
     spec = _spec(settings, len(labels), None if source is None else source.spec)
     if settings.init == IMAGENET:
@@ -78,7 +80,7 @@ def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
         model = build(spec)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         raise UsageError(f"a {spec.family} model cannot have these sizes ({error}); give others") from error
-    if not model.cuts_patches:  # all its weights come from a file
+    if not model.cuts_patches:  # its weights come from a file
         return model
     for part in model.modules():
         if isinstance(part, nn.Conv2d) and part.bias is None:  # as torchvision does
@@ -193,7 +195,7 @@ def _load_fitting(model: Family, source: Checkpoint, labels: tuple[str, ...], in
     if not fitting:
         raise UsageError(f"no tensor of {init} ({source.spec.family}) fits a {model.name} model; give another --init")
     model.load_state_dict(fitting, strict=False)
-    new = sorted({name.split(".")[0] for name in wanted if name not in fitting})
+    new = sorted({name.partition(".")[0] if model.cuts_patches else name for name in wanted if name not in fitting})
     notify(f"{len(fitting)} of {len(wanted)} tensors are from {init}; new: {', '.join(new) or 'none'}")
 
 
@@ -254,23 +256,38 @@ _STEP_WISE = "adafocus-v1, adafocus-v2"
 # Options that describe networks.
 _OF_NETWORKS = (
     *("glance", "focus", "glance_weights", "focus_weights"),
-    *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width", "dropout"),
+    *("focus_frames", "frame_size", "policy_channels", "policy_width", "classifier_width"),
 )
+
+
+def _network_over_clips(settings: TrainingSettings, refused: Iterable[str], why: str) -> tuple[Path, Checkpoint]:
+    """The file of --init, and what is in it; raises where an option is given that does not apply."""
+    _refuse(settings, refused, why)
+    networks = ", ".join(family.name for family in dense.FAMILIES)
+    needs = f"recipe {settings.recipe} needs a network over whole clips"
+    if settings.init in (SCRATCH, IMAGENET):
+        raise UsageError(f"{needs}; give one after --init: {networks}")
+    path = find_model(settings.init)
+    source = checkpoint.load(path)
+    if source.spec.family not in {family.name for family in dense.FAMILIES}:
+        raise UsageError(f"--init {settings.init} is a {source.spec.family} model; {needs} ({networks})")
+    return path, source
+
+
+def _begin_dense(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -> Family:
+    """The network of --init; for other classes than its own, the layer that answers is new."""
+    _, source = _network_over_clips(settings, _OF_NETWORKS, "which takes the network of --init as it is")
+    frames = settings.frames or source.spec.glance_frames
+    spec = replace(source.spec, classes=len(labels), dataset=None, views=1, glance_frames=frames, focus_frames=frames)
+    torch.manual_seed(seed_for("weights", settings.seed))
+    model = empty(spec, settings)
+    _load_fitting(model, source, labels, settings.init, notify)
+    return model
 
 
 def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
     """A new compression module in the network of --init, which must have exactly the classes of the data."""
-    _refuse_options_of_networks(settings)
-    networks = ", ".join(family.name for family in dense.FAMILIES)
-    if settings.init in (SCRATCH, IMAGENET):
-        raise UsageError(f"recipe sfc needs a network over whole clips; give one after --init: {networks}")
-    path = find_model(settings.init)
-    source = checkpoint.load(path)
-    if source.spec.family not in {family.name for family in dense.FAMILIES}:
-        raise UsageError(
-            f"--init {settings.init} is a {source.spec.family} model; recipe sfc needs a network over whole clips "
-            f"({networks})"
-        )
+    path, source = _network_over_clips(settings, (*_OF_NETWORKS, "dropout"), "whose network does not change")
     _check_same_classes(source, settings, labels)
     spec = around(
         source.spec,
@@ -290,7 +307,7 @@ def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
 
 def _begin_skip(settings: TrainingSettings, labels: tuple[str, ...]) -> Family:
     """The model of --init, which must have exactly the classes of the data, with a head that skips frames."""
-    _refuse_options_of_networks(settings)
+    _refuse(settings, _OF_NETWORKS, "whose networks do not change")
     if settings.init in (SCRATCH, IMAGENET):
         raise UsageError(f"recipe {SKIP} needs a model that looks step by step; give one after --init ({_STEP_WISE})")
     source = checkpoint.load(find_model(settings.init))
@@ -307,13 +324,11 @@ def _begin_skip(settings: TrainingSettings, labels: tuple[str, ...]) -> Family:
     return model
 
 
-def _refuse_options_of_networks(settings: TrainingSettings) -> None:
-    for name in _OF_NETWORKS:
+def _refuse(settings: TrainingSettings, options: Iterable[str], why: str) -> None:
+    for name in options:
         if getattr(settings, name) is not None:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{option} does not apply to recipe {settings.recipe}, whose networks do not change; leave it out"
-            )
+            raise UsageError(f"{option} does not apply to recipe {settings.recipe}, {why}; leave it out")
 
 
 def _check_same_classes(source: Checkpoint, settings: TrainingSettings, labels: tuple[str, ...]) -> None:

@@ -210,7 +210,7 @@ class Fitting:
 
     def _refusal(self, stage: Stage, clips: int) -> str:
         more = "allow more with --memory" if self.room.by_option else "make some free"
-        smaller = "" if self.settings.the_recipe.family == "sfc" else ", or smaller networks with --glance and --focus"
+        smaller = "" if self.settings.recipe in ("sfc", "dense") else ", or smaller networks with --glance and --focus"
         return (
             f"stage {stage.name} needs more memory for {'one clip' if clips == 1 else f'{clips} clips'} than the "
             f"{_gb(self.room.most)} that there is room for; {more}, give fewer --frames{smaller}"

@@ -7,10 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Family
+from adafocus_cli.training.dense import FineTuning
 from adafocus_cli.training.learner import Learner, Part
 from adafocus_cli.training.sfc import CompressionLearner
 from adafocus_cli.training.skip import AnswersWithSkips, SkipByReward
@@ -21,6 +23,11 @@ from adafocus_cli.training.v2 import EndToEnd, EndToEndTSM, ThroughFeatures
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["cosine", "constant", "steps"]
 """How the rate falls from epoch to epoch: along half a cosine; not at all; to a tenth at 2/5, and again at 4/5."""
+
+
+Own = float | str | None
+_OWN_OPTIONS = {"size_penalty": "recipes uni and uni-tsm", "looks": "recipe skip", "freeze": "recipe dense"}
+"""What only some learners are told, and in which recipes they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +58,7 @@ class Stage:
     clip: float | None = None
     """The largest norm of all gradients together; None: any."""
     dropout: float = 0.0
-    own: Mapping[str, float | None] = field(default_factory=dict)
+    own: Mapping[str, Own] = field(default_factory=dict)
     """What only this learner is told."""
     by_reward: bool = False
     """It maximises a reward; --lr, --optimizer, --weight-decay and --dropout leave it alone."""
@@ -65,8 +72,7 @@ class Stage:
         return epoch % self.judged_every == 0 or epoch > self.epochs - self.judged_last
 
     def learner_of(self, model: Family) -> Learner:
-        if model.cuts_patches:
-            model.dropout.p = self.dropout
+        model.dropout.p = self.dropout
         return self.learner(model, **self.own)
 
     def rate(self, epoch: int) -> float:
@@ -99,8 +105,7 @@ class Recipe:
         epochs: Sequence[int] | None = None,
         policy_lr: float | None = None,
         rates: Mapping[str, float] | None = None,
-        size_penalty: float | None = None,
-        looks: float | None = None,
+        own: Mapping[str, Own] = MappingProxyType({}),
         **given: Any,
     ) -> tuple[Stage, ...]:
         """The usual stages, or those of a data set, changed by the given values; `epochs` has one number for each."""
@@ -119,14 +124,13 @@ class Recipe:
         ]
         if rates:
             stages = [replace(stage, rates=replace(stage.rates, **rates)) for stage in stages]
-        if size_penalty is not None:
-            if not all("size_penalty" in stage.own for stage in stages):
-                raise UsageError(f"--size-penalty is for recipes uni and uni-tsm, not {self.name}; leave it out")
-            stages = [replace(stage, own={**stage.own, "size_penalty": size_penalty}) for stage in stages]
-        if looks is not None:
-            if not any("looks" in stage.own for stage in stages):
-                raise UsageError(f"--looks is for recipe {SKIP}, not {self.name}; leave it out")
-            stages = [replace(stage, own={"looks": looks}) if "looks" in stage.own else stage for stage in stages]
+        for name in (name for name, value in own.items() if value is not None):
+            if not any(name in stage.own for stage in stages):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} is for {_OWN_OPTIONS[name]}, not {self.name}; leave it out")
+            stages = [
+                replace(stage, own={**stage.own, name: own[name]}) if name in stage.own else stage for stage in stages
+            ]
         return tuple(stages if policy_lr is None else [stage.with_policy_lr(policy_lr) for stage in stages])
 
     def _of_dataset(self, name: str | None) -> tuple[Stage, ...]:
@@ -240,8 +244,23 @@ _SKIP = (
 _SFC = (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=0.002, optimizer="adamw"),)
 
 
+# Ours, for a few hundred clips; the papers train with hundreds of thousands.
+_DENSE = Stage(
+    name="fine-tuning",
+    learner=FineTuning,
+    epochs=20,
+    lr=0.001,
+    optimizer="adamw",
+    weight_decay=0.01,
+    dropout=0.5,
+    own={"freeze": None},
+)
+
+
 SKIP = "skip"
 """The recipe that gives a model of --init a head that skips frames (`training/skip.py`)."""
+DENSE = "dense"
+"""The recipe for networks over whole clips."""
 QUICK = "quick"
 """The recipe without epochs (`training/quick.py`)."""
 AUTO = "auto"
@@ -302,6 +321,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(name=SKIP, family="adafocus-v1", usual=_SKIP, flips=False),
         Recipe(name="sfc", family="sfc", usual=_SFC, flips=False),
+        Recipe(name=DENSE, family="", usual=(_DENSE,), flips=True),  # of any family over whole clips
         Recipe(name=QUICK, family="taught", usual=(), flips=True),
     )
 }
@@ -342,6 +362,7 @@ class TrainingSettings:
     classifier_width: int | None = None
     insertion: str | None = None
     compression: float | None = None
+    freeze: str | None = None
 
     # How it learns.
     like: str | None = None
@@ -410,8 +431,7 @@ class TrainingSettings:
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             dropout=self.dropout,
-            size_penalty=self.size_penalty,
-            looks=self.looks,
+            own={name: getattr(self, name) for name in _OWN_OPTIONS},
         )
         taken = tuple(stage for stage in stages if stage.epochs)
         if not taken:
@@ -438,7 +458,7 @@ _WITH_EPOCHS = (
         "focus_frames",
         "frame_size",
     ),
-    *("policy_channels", "policy_width", "classifier_width", "insertion", "compression"),
+    *("policy_channels", "policy_width", "classifier_width", "insertion", "compression", "freeze"),
     *("like", "epochs", "lr", "policy_lr", "rates", "optimizer", "weight_decay", "dropout"),
     *("size_penalty", "looks", "batch_size", "accumulate", "precision"),
 )

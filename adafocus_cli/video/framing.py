@@ -29,6 +29,8 @@ class Geometry:
     """Of the resized picture; None: as much more than `size` as the checkpoints were tested with."""
     area: int | None = None
     """How many pixels all of the picture becomes at most; None: a square is cut out."""
+    crops: int = 1
+    """How many squares are beside one another in the frame: one, or three."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.height, self.size) < 1:
@@ -73,8 +75,14 @@ class Geometry:
 
         >>> Geometry(512, 512).to_source((0.0, 0.0, 224.0, 112.0))
         (32.0, 32.0, 480.0, 256.0)
+        >>> Geometry(1024, 512, crops=3).to_source((448.0, 0.0, 672.0, 224.0))
+        (576.0, 32.0, 1024.0, 480.0)
         """
         (left, top), (width, height) = self.corner, self.resized
+        if self.crops == 3:  # of the square in which it lies
+            square = min(max(int((box[0] + box[2]) / 2 / self.size), 0), 2)
+            left, top = self.corners[square]
+            left -= square * self.size
 
         def x(value: float) -> float:
             return min(max((value + left) * self.width / width, 0.0), float(self.width))
@@ -128,7 +136,7 @@ class Framing:
 
     def geometry(self, width: int, height: int) -> Geometry:
         assert not self.whole, "boxes are never looked for in pictures that are kept whole"
-        return Geometry(width, height, self.size, self.short_side, self.area)
+        return Geometry(width, height, self.size, self.short_side, self.area, self.crops)
 
 
 USUAL = Framing()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from adafocus_cli.flops import cost_of
 from adafocus_cli.models import FAMILIES, build, default_spec
 from adafocus_cli.video.sampling import spread_by_share
 from tests import oracle
@@ -43,7 +44,7 @@ def frames_of(case):
     """The case's frames, as (glance, focus)."""
     layout = oracle.layout(case)
     frames = synth.frames(layout["frames_seed"], layout["frames"], layout.get("input_size", 224))
-    if "tsm" not in layout["family"]:
+    if "tsm" not in layout["family"] and "num_input_focus_segments" not in layout:
         return frames, None
     return frames[: layout["num_glance_segments"]], frames[layout["num_glance_segments"] :]
 
@@ -60,9 +61,10 @@ def answer_to(tagger_of):
     return lambda case, runtime="torch": answer(case, runtime)  # a default would be another key of the cache
 
 
+IN_OPENVINO = (*LOOKING, "slow-r50", "i3d-r50", "x3d-s", "x3d-m", "x3d-l")
 BY_RUNTIME = [
     *cases("logits", runtimes=[("torch",)]),
-    *cases("logits", families=LOOKING, runtimes=[("openvino",)]),
+    *cases("logits", families=IN_OPENVINO, runtimes=[("openvino",)]),
 ]
 
 
@@ -129,6 +131,12 @@ def test_spec_is_told_from_the_tensors(case, answer_to):
     if "num_glance_segments" in layout:
         assert spec.glance_frames == layout["num_glance_segments"]
         assert spec.focus_frames == layout["num_focus_segments"]
+
+
+@pytest.mark.parametrize("case", cases("macs"))
+def test_multiply_adds_are_those_of_the_authors_layers(case, golden):
+    counted = cost_of(replace(default_spec(oracle.layout(case)["family"]), classes=oracle.layout(case)["num_classes"]))
+    assert counted.gmacs * 1e9 == pytest.approx(float(golden(case)["macs"]), rel=1e-3)
 
 
 SAMPLING = json.loads(oracle.file_of("sampling.json").read_text())
