@@ -12,7 +12,7 @@ from rich.text import Text
 from adafocus_cli.errors import printable
 from adafocus_cli.evaluation.calibration import Calibration, Outcome
 from adafocus_cli.evaluation.report import ClassReport, EvaluationReport, EvaluationSetting, Metric
-from adafocus_cli.schema import Failure
+from adafocus_cli.schema import Failure, share_of
 from adafocus_cli.spec import sees_whole_frames
 
 MOST_CLASSES = 25
@@ -50,12 +50,13 @@ def _heading(report: EvaluationReport, setting: EvaluationSetting) -> Text:
 
 def _summary(report: EvaluationReport, seconds: float) -> Table:
     cost = report.cost
-    share = 100 * cost.gmacs / cost.full_frame_gmacs
+    share = share_of(cost.gmacs, cost.full_frame_gmacs)
+    of_whole = "" if share is None else f", {100 * share:.0f} % of whole frames"
     each = ", ".join(f"{name} {value:.2f}" for name, value in cost.seconds.items())
     grid = _grid()
     for name, value, note in _accuracies(report):
         grid.add_row(name, _strong(value), note)
-    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video, {share:.0f} % of whole frames")
+    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video{of_whole}")
     grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded per video")
     grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; per video: {each}")
     return grid

@@ -130,8 +130,8 @@ class Family(nn.Module, ABC):
         return frame_by_frame(self.focus_net, patches)
 
     @property
-    def whole_frames(self) -> int:
-        """How many frames the strong network would see, if it saw whole ones."""
+    def whole_frames(self) -> int | None:
+        """How many frames the strong network would see, if it saw whole ones; None: nothing to compare with."""
         return self.spec.focus_frames
 
     def on_whole_frames(self, frames: Tensor) -> Tensor:

@@ -106,8 +106,9 @@ class Taught(Family):
         grey: Tensor = frames.float().mean(dim=2) * spread_ + middle
         return grey.view(len(grey), -1, 2, *grey.shape[2:])
 
-    def on_whole_frames(self, frames: Tensor) -> Tensor:
-        return frame_by_frame(self.glance_net, frames)
+    @property
+    def whole_frames(self) -> None:
+        """It sees them already."""
 
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         raise NotImplementedError  # its one turn has no looks

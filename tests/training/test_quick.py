@@ -180,10 +180,13 @@ def test_what_does_not_fit_is_refused(options, message, mine, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_its_records_of_a_folder_become_a_report(mine):
-    assert run(["batch", "videos/low", "-o", "tags.jsonl", "-w", "mine", "-q", "--min-score", "0"]) == 0
+def test_its_records_of_a_folder_become_a_report(mine, capsys):
+    assert run(["batch", "videos/low", "-o", "tags.jsonl", "-w", "mine", "--min-score", "0"]) == 0
+    assert "of whole frames" not in capsys.readouterr().err
     assert run(["report", "tags.jsonl", "-o", "report.html", "-q"]) == 0
-    assert "videos/low/3.mp4" in Path("report.html").read_text()
+    page = Path("report.html").read_text()
+    assert "videos/low/3.mp4" in page
+    assert '"share":null' in page.replace(" ", "")
 
 
 def test_its_evaluation_says_that_it_sees_whole_frames(mine, capsys):
