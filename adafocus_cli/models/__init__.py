@@ -49,6 +49,7 @@ FAMILIES = LazyFamilies(
         "sfc": "sfc.SFC",
         "evidence": "evidence.EvidenceGuided",
         "taught": "taught.Taught",
+        "taught-looks": "taught.TaughtToLook",
     }
 )
 

@@ -67,7 +67,7 @@ class Family(nn.Module, ABC):
     """Whether the second network sees patches, of a size that may be asked for, and not whole frames."""
 
     looks_at_source: ClassVar[bool] = False
-    """Whether patches are cut out of the source, in all its pixels, and not out of the frame that was glanced at."""
+    """Whether looks are cut out of the source, in all its pixels, and not out of the frame that was glanced at."""
 
     clip_wise: ClassVar[bool] = False
     """Whether the two networks see all frames of a clip together (temporal shift)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,10 +28,12 @@ from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import FrameFolder
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Family
+from adafocus_cli.schema import VideoInfo
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.limits import Limits
-from adafocus_cli.video.pictures import resized
+from adafocus_cli.video.pictures import cut_looks, resized
 from adafocus_cli.video.process import VideoProcess
+from adafocus_cli.video.sampling import Look
 from adafocus_cli.worlds import World, world
 
 Moment = tuple[int, ...]
@@ -55,6 +57,8 @@ class TrainingClip:
     target: int
     unreadable: dict[str, str] = field(default_factory=dict)
     """Videos that could not be read meanwhile, and why."""
+    cuts: np.ndarray | None = None
+    """What is seen of the source (looks, p, p, 3), if there are looks."""
 
 
 class ClipSet(Protocol):
@@ -179,6 +183,8 @@ class FileClips:
     augmentation: Augmentation | None = None
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     limits: Limits = field(default_factory=Limits)
+    looks: Callable[[VideoInfo], Sequence[Look]] | None = None
+    """What else is wanted of the source of a video; not kept in the cache."""
     _failed: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -187,13 +193,14 @@ class FileClips:
     def read(self, index: int, moment: Moment) -> TrainingClip:
         unreadable: dict[str, str] = {}
         for candidate in self._candidates(index, moment):
-            pixels = self._pixels(candidate)
-            if pixels is None:
+            found = self._pixels(candidate)
+            if found is None:
                 unreadable[self.samples[candidate].path] = self._failed[candidate]
                 continue
+            pixels, cuts = found
             if moment and self.augmentation:
                 pixels = self.augmentation(pixels, index, moment)
-            return TrainingClip(pixels, self.targets[candidate], unreadable)
+            return TrainingClip(pixels, self.targets[candidate], unreadable, cuts)
         return TrainingClip(None, self.targets[index], unreadable)
 
     def close(self) -> None:
@@ -203,34 +210,40 @@ class FileClips:
     def _candidates(self, index: int, moment: Moment) -> Iterable[int]:
         return ((index + step) % len(self) for step in range(len(self) if moment else 1))
 
-    def _pixels(self, candidate: int) -> np.ndarray | None:
+    def _pixels(self, candidate: int) -> tuple[np.ndarray, np.ndarray | None] | None:
         if candidate in self._failed:
             return None
         pixels = self.cache.get(candidate) if self.cache else None
-        if pixels is None:
-            try:
-                pixels = self._decoded(self.samples[candidate])
-            except VideoError as error:
-                self._failed[candidate] = str(error)
-                return None
-            if self.cache:
-                self.cache.put(candidate, pixels)
-        return pixels
+        if pixels is not None:
+            return pixels, None
+        try:
+            pixels, cuts = self._decoded(self.samples[candidate])
+        except VideoError as error:
+            self._failed[candidate] = str(error)
+            return None
+        if self.cache:
+            self.cache.put(candidate, pixels)
+        return pixels, cuts
 
-    def _decoded(self, sample: Sample) -> np.ndarray:
+    def _decoded(self, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
         """Decodes each frame once, however often the plan has it."""
-        framing = self.planned.spec.framing
+        framing, cuts = self.planned.spec.framing, None
         if os.path.isdir(sample.path):  # noqa: PTH112 - the path as it was given
             folder = FrameFolder.open(sample.path, frames=sample.frames)
             numbers = self.planned.numbers(len(folder.images))
             distinct = sorted(set(numbers))
             pixels = np.stack([folder.pixels(number, framing) for number in distinct])
+            if looks := self.looks and self.looks(folder.info()):
+                cuts = cut_looks(looks, folder.source)
         else:
             video = self._process.open(sample.path)
             numbers = self.planned.numbers(video.info.frames)
             distinct = sorted(set(numbers))
-            pixels = self._process.frames(video, distinct, framing=framing).pixels
-        return pixels[np.searchsorted(distinct, numbers)]
+            looks = self.looks and self.looks(video.info)
+            pixels = self._process.frames(video, distinct, framing=framing, keep_source=bool(looks)).pixels
+            if looks:
+                cuts, _ = self._process.cuts(video, looks)
+        return pixels[np.searchsorted(distinct, numbers)], cuts
 
     @cached_property
     def _process(self) -> VideoProcess:
