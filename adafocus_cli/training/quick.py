@@ -233,7 +233,7 @@ def _looked(model: TaughtToLook, glance_maps: Tensor, cuts: np.ndarray) -> Tenso
     hints, grid = model.hints_of(glance_maps)[0], model.grid(*model.sides(glance_maps)).to(glance_maps.device)
     found = []
     for box, pixels in zip(grid, np.split(cuts, len(grid)), strict=True):
-        focused = model.focus(model.normalised(torch.from_numpy(pixels)[None].to(grid.device)))
+        focused = model.focus(model.normalised(torch.from_numpy(np.array(pixels))[None].to(grid.device)))
         found.append(model.box_evidence(glance_maps, focused, box.expand(1, len(pixels), 4)))
     return torch.cat((hints, torch.cat(found)), dim=1)
 
@@ -543,14 +543,16 @@ def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: boo
     """Chooses by cross-validation within these clips, then learns from all of them."""
     few = clips if len(clips) <= _ENOUGH else clips.subset(_spread_over_classes(clips, _ENOUGH, seed))
     mirrored = (True, False) if flip else (False,)
-    choice, answers = _chosen(few, kinds, classes, _MIXTURES, _PENALTIES, mirrored, seed)
+    choice, answers = _chosen(few, kinds, classes, _MIXTURES, _PENALTIES, mirrored, seed, _CLEARLY)
     worth = None
     if few.looks is not None:
         learnt, boxes = learn_to_look(few, few.looks, kinds, classes, choice, seed)
         box_kinds = few.looks.model.kinds
         mixtures = (choice.mixture, *_with_boxes(choice.mixture))
         penalties = (choice.penalty, *(penalty for penalty in _PENALTIES if penalty != choice.penalty))
-        looking, seen = _chosen(few.looking(boxes), box_kinds, classes, mixtures, penalties, (choice.mirrored,), seed)
+        looking, seen = _chosen(
+            few.looking(boxes), box_kinds, classes, mixtures, penalties, (choice.mirrored,), seed, 0.0
+        )
         if looking.mixture is not choice.mixture:
             choice, answers, worth, kinds = looking, seen, learnt, box_kinds
             assert clips.looks is not None, "some of them have looks"
@@ -677,10 +679,11 @@ def _chosen(
     penalties: Sequence[float],
     mirrorings: Sequence[bool],
     seed: int,
+    clearly: float,
 ) -> tuple[Choice, Tensor]:
     """The choice with the best answers to clips that were held out, and these answers (clips, classes).
 
-    The first that was listed stays unless another is better by more than what chance does to the difference.
+    The first that was listed stays unless another is better by so many standard errors of the difference.
     """
     held_out = _inner_folds(clips, seed)
     likenesses = _Likenesses(clips, kinds, mirrored=any(mirrorings))
@@ -700,8 +703,8 @@ def _chosen(
     assert best is not None, "there are choices"
     assert first is not None, "so there is a first one"
     gain = first[2] - best[2]
-    clearly = gain.mean() > _CLEARLY * gain.std() / math.sqrt(len(gain))
-    choice, answers, _ = best if clearly else first
+    better = gain.mean() > clearly * gain.std() / math.sqrt(len(gain))
+    choice, answers, _ = best if better else first
     return choice, answers
 
 
