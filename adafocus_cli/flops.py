@@ -54,8 +54,10 @@ class CostMeter:
                 self._turns[key] = self._run(*key)
             return self._turns[key]
 
-    def full_frame(self) -> int:
-        """What the focus network would cost on whole frames instead of patches."""
+    def full_frame(self) -> int | None:
+        """What the focus network would cost on whole frames instead of patches, where the family can be compared."""
+        if self._model.whole_frames is None:
+            return None
         height, width, _ = self.spec.framing.shape
         with self._access:
             self._zeros(self._model.on_whole_frames, self._model.whole_frames, height, width)
@@ -129,9 +131,9 @@ def cost_of(spec: ModelSpec) -> Cost:
     return meter_of(spec).whole_clip()
 
 
-def as_cost(turns: list[Counter[str]], full_frame: int) -> Cost:
+def as_cost(turns: list[Counter[str]], full_frame: int | None) -> Cost:
     total = sum(turns, Counter())
-    return Cost({stage: total[stage] / 1e9 for stage in STAGES}, full_frame / 1e9)
+    return Cost({stage: total[stage] / 1e9 for stage in STAGES}, None if full_frame is None else full_frame / 1e9)
 
 
 def _convolution(layer: Any, maps: Tensor) -> tuple[Tensor, int]:

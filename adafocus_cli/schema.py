@@ -181,21 +181,28 @@ class SkippedFrame:
 class Cost:
     """Multiply-adds, in units of 10⁹, of the layers that ran for one video, by stage.
 
+    `full_frame_gmacs` is what whole frames would have cost; None for a family that has nothing to compare with them.
     `total` is there if it was read from a record, where the stages are rounded, and their sum would be a little off.
     """
 
     stages: Mapping[str, float]
-    full_frame_gmacs: float
+    full_frame_gmacs: float | None
     total: float | None = None
 
     @classmethod
     def from_dict(cls, cost: Mapping[str, Any]) -> Cost:
         stages = {str(name): _float(value) for name, value in cost["stages"].items()}
-        return cls(stages, _float(cost["full_frame_gmacs"]), _float(cost["gmacs"]))
+        full = cost["full_frame_gmacs"]
+        return cls(stages, None if full is None else float(full), _float(cost["gmacs"]))
 
     @property
     def gmacs(self) -> float:
         return sum(self.stages.values()) if self.total is None else self.total
+
+    @property
+    def share(self) -> float | None:
+        """Of what whole frames would have cost."""
+        return share_of(self.gmacs, self.full_frame_gmacs)
 
     @property
     def gflops(self) -> float:
@@ -206,9 +213,17 @@ class Cost:
         return {
             "gmacs": round(self.gmacs, 4),
             "stages": {name: round(value, 4) for name, value in self.stages.items()},
-            "full_frame_gmacs": round(self.full_frame_gmacs, 4),
+            "full_frame_gmacs": None if self.full_frame_gmacs is None else round(self.full_frame_gmacs, 4),
             "gflops": round(self.gflops, 4),
         }
+
+
+def share_of(gmacs: float, full: float | None) -> float | None:
+    """
+    >>> share_of(1.0, 4.0), share_of(1.0, None), share_of(0.0, 0.0)
+    (0.25, None, None)
+    """
+    return gmacs / full if full else None
 
 
 def gmacs_digits(value: float) -> str:

@@ -132,7 +132,8 @@ def _skipped(results: Sequence[VideoResult]) -> tuple[SkippedFrame, ...] | None:
 
 
 def _sum(costs: Sequence[Cost]) -> Cost:
-    return Cost(_total([cost.stages for cost in costs]), sum(cost.full_frame_gmacs for cost in costs))
+    full = [cost.full_frame_gmacs for cost in costs if cost.full_frame_gmacs is not None]
+    return Cost(_total([cost.stages for cost in costs]), sum(full) if len(full) == len(costs) else None)
 
 
 def _total(each: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -9,6 +9,11 @@ order      forwards and backwards, as twice the classes: five folds, by groups
 
 Beside it the same linear layer with one kind of evidence: what is there, what changes, what moves.
 
+With `--scenes PHOTOS` it says whether looking pays: each clip is pasted into a sharp photograph of 1080p, 25 to 50 % of
+its height. Every other group is learnt from, in front of every other photograph of PHOTOS (named as in 0207.jpg), and
+the rest is tested, in front of the others: with looks at learned places, at random and in the centre, the layer taught
+at the same kind of places; without looks; and without them on frames so much larger that the cost is the same.
+
 With `world:motion` in place of FOLDER, `--clips` scenes of each class are learnt from, and `--test-clips` others are
 tested, with textures and shapes that those do not have.
 """
@@ -16,7 +21,9 @@ tested, with textures and shapes that those do not have.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,19 +31,23 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import av
 import numpy as np
 import torch
+from scenes import in_scene, photographs
 
 from adafocus_cli.cli.inputs import expand_listed, is_video_name
-from adafocus_cli.evaluation.data import Finder, read
+from adafocus_cli.evaluation.data import Dataset, Finder, Sample, read
 from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.flops import cost_of
+from adafocus_cli.models.taught import TaughtToLook
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training import quick
 from adafocus_cli.training.clips import ClipSet, TrainingClip
 from adafocus_cli.training.data import Split
 from adafocus_cli.training.quick import Choice, EvidenceCache, EvidenceJob, Seeing, SeenClips
 from adafocus_cli.training.recipes import QUICK, Resources, TrainingSettings
+from adafocus_cli.video.pictures import cut_looks, preprocess
 from adafocus_cli.worlds import world
 
 MOVEMENT = {"shares": 1.0, "centred": 1.0, "ways": 1.0, "anywhere": 0.5}
@@ -52,6 +63,7 @@ def main() -> None:
     parser.add_argument("source", metavar="FOLDER", help="a folder of labelled clips, or a synthetic world")
     parser.add_argument("--group", help="what belongs together, as for `adafocus train`; for clips in a folder")
     parser.add_argument("--cache", type=Path, required=True, help="folder for what the networks see of the clips")
+    parser.add_argument("--scenes", type=Path, metavar="PHOTOS", help="does looking pay? Folder of photographs")
     parser.add_argument("--clips", type=int, default=20, help="scenes of each class of a world to learn from")
     parser.add_argument("--test-clips", type=int, default=6, help="scenes of each class of a world to test")
     parser.add_argument("--seeds", type=int, default=3)
@@ -59,6 +71,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.source.startswith(WORLD):
         of_world(arguments)
+    elif arguments.scenes is not None and arguments.group is not None:
+        of_scenes(arguments)
     elif arguments.group is None:
         parser.error("give --group: random folds of clips that were filmed together are too good to be true")
     else:
@@ -66,13 +80,12 @@ def main() -> None:
 
 
 def of_folder(arguments: argparse.Namespace) -> None:
-    warn = partial(print, flush=True)
-    finder = Finder(walk=lambda folder: expand_listed([folder], warn=warn), is_video=is_video_name)
-    dataset = read(arguments.source, finder=finder)
-    seeing, classes = seeing_for(arguments, len(dataset.classes)), len(dataset.classes)
+    dataset = dataset_of(arguments.source)
+    classes = len(dataset.classes)
+    seeing = seeing_for(arguments, quick.spec_for(classes, looks=True))
     split = Split(arguments.source, dataset=dataset, groups=dataset.groups(arguments.group))
     clips = seeing.see(split, dataset.classes, training=True)
-    show({"clips": len(clips), "gmacs of 16:9": round(sum(cost_of(seeing.spec).stages.values()), 3)})
+    show({"clips": len(clips), "gmacs of 16:9": round(cost_of(quick.spec_for(classes)).gmacs, 3)})
     ways = all_ways(seeing.spec, arguments.seeds)
     for name, (seed, taught) in ways.items():
         show({name: figures(clips, taught, classes, seed)})
@@ -81,9 +94,15 @@ def of_folder(arguments: argparse.Namespace) -> None:
         show({f"{name}, order": in_folds(both, taught, 2 * classes, seed)})
 
 
+def dataset_of(source: str) -> Dataset:
+    warn = partial(print, flush=True)
+    finder = Finder(walk=lambda folder: expand_listed([folder], warn=warn), is_video=is_video_name)
+    return read(source, finder=finder)
+
+
 def of_world(arguments: argparse.Namespace) -> None:
     labels = world(arguments.source.removeprefix(WORLD)).labels
-    seeing = seeing_for(arguments, len(labels))
+    seeing = seeing_for(arguments, quick.spec_for(len(labels)))
     known, new = (
         seeing.see(Split(arguments.source, scenes=count * len(labels)), labels, training=training)
         for count, training in ((arguments.clips, True), (arguments.test_clips, False))
@@ -93,8 +112,115 @@ def of_world(arguments: argparse.Namespace) -> None:
         show({name: percent_right(taught(known, new, len(labels)), new.targets)})
 
 
-def seeing_for(arguments: argparse.Namespace, classes: int) -> Seeing:
-    spec = quick.spec_for(classes)
+def of_scenes(arguments: argparse.Namespace) -> None:
+    dataset = dataset_of(arguments.source)
+    looks = quick.spec_for(len(dataset.classes), looks=True)
+    ratio = cost_of(looks).gmacs / cost_of(quick.spec_for(len(dataset.classes))).gmacs
+    assert looks.frame_area is not None, "it sees all of a picture"
+    larger = replace(quick.spec_for(len(dataset.classes)), frame_area=round(looks.frame_area * ratio))
+    known, new = (scene_clips(arguments, dataset, looks, half) for half in ("even", "odd"))
+    show({"clips": len(known), "tested": len(new), "gmacs": round(cost_of(looks).gmacs, 3)})
+    kinds, classes = quick.empty_model(looks).whole_kinds, len(dataset.classes)
+    for seed in range(arguments.seeds):
+        for name, taught in PLACES.items():
+            show({f"{name}, seed {seed}": percent_right(taught(known, new, kinds, classes, seed), new.targets)})
+    known, new = (scene_clips(arguments, dataset, larger, half) for half in ("even", "odd"))
+    show({"larger frames, gmacs": round(cost_of(larger).gmacs, 3)})
+    kinds = quick.empty_model(larger).whole_kinds
+    show({"larger frames": percent_right(chosen(kinds, 0, known, new, classes), new.targets)})
+
+
+def scene_clips(arguments: argparse.Namespace, dataset: Dataset, spec: ModelSpec, half: str) -> SeenClips:
+    """Every other group of the clips, in front of every other photograph."""
+    groups = dataset.groups(arguments.group)
+    wanted = set(sorted(set(groups))[0 if half == "even" else 1 :: 2])
+    indices = [index for index, group in enumerate(groups) if group in wanted]
+    targets = [target[0] for target in dataset.indices(dataset.classes)]
+    seeing = seeing_for(arguments, spec)
+    clips = ClipsInScenes([dataset.samples[i] for i in indices], [targets[i] for i in indices], spec,
+                          photographs(arguments.scenes, half), half)  # fmt: skip
+    names = [clips.key(place) for place in range(len(clips))]
+    hashes = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    views = 2 if half == "even" else 1
+    seeing.do(EvidenceJob(clips, hashes, spec, seeing.cache, (), views, "cpu"))
+    return SeenClips(
+        evidence=seeing.evidence(hashes, views),
+        targets=torch.tensor(clips.targets),
+        groups=tuple(groups[i] for i in indices),
+        names=tuple(names),
+        unreadable={},
+        looks=seeing.looks(hashes),
+    )
+
+
+@dataclass(frozen=True)
+class ClipsInScenes:
+    """Clips pasted into photographs."""
+
+    samples: Sequence[Sample]
+    targets: Sequence[int]
+    spec: ModelSpec
+    photos: Sequence[Path]
+    half: str
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def key(self, index: int) -> str:
+        path = Path(self.samples[index].path)
+        return f"{self.half} {path.parent.name} {path.stem}"
+
+    def read(self, index: int, moment: tuple[int, ...]) -> TrainingClip:
+        with av.open(self.samples[index].path) as file:
+            clip = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        numbers = quick.empty_model(self.spec).plan(len(clip)).frames
+        distinct, key = sorted(set(numbers)), self.key(index)
+        path = Path(self.samples[index].path)
+        photo = random.Random(f"{self.half} {path.stem} {path.parent.name}").choice(self.photos)
+        scene = dict(zip(distinct, in_scene([clip[number] for number in distinct], photo, key), strict=True))
+        height, width = scene[distinct[0]].shape[:2]
+        cuts = None
+        if self.spec.family == TaughtToLook.name:
+            looks = quick.AllLooks(self.spec).into(width, height, len(clip))
+            cuts = cut_looks(looks, scene.__getitem__)
+        seen = {number: preprocess(picture, self.spec.framing) for number, picture in scene.items()}
+        return TrainingClip(np.stack([seen[number] for number in numbers]), self.targets[index], cuts=cuts)
+
+    def close(self) -> None:
+        pass
+
+
+def learned(known: SeenClips, new: SeenClips, kinds: Mapping[str, int], classes: int, seed: int) -> torch.Tensor:
+    return quick.learn(known, kinds, classes, flip=True, seed=seed)(new)
+
+
+def without(known: SeenClips, new: SeenClips, kinds: Mapping[str, int], classes: int, seed: int) -> torch.Tensor:
+    return quick.learn(replace(known, looks=None), kinds, classes, flip=True, seed=seed)(new)
+
+
+def elsewhere(
+    place: str, known: SeenClips, new: SeenClips, kinds: Mapping[str, int], classes: int, seed: int
+) -> torch.Tensor:
+    """With looks at random, or in the centre, if such looks help."""
+    chance = random.Random(f"{place} {seed}")
+    only = []
+    for clips in (known, new):
+        assert clips.looks is not None, "scenes are large"
+        boxes = [len(seen) // 2 if place == "centre" else chance.randrange(len(seen)) for seen in clips.looks.seen]
+        seen = tuple(seen[box : box + 1] for seen, box in zip(clips.looks.seen, boxes, strict=True))
+        only.append(replace(clips, looks=replace(clips.looks, seen=seen)))
+    return quick.learn(only[0], kinds, classes, flip=True, seed=seed)(only[1])
+
+
+PLACES = {
+    "learned places": learned,
+    "random places": partial(elsewhere, "random"),
+    "the centre": partial(elsewhere, "centre"),
+    "no looks": without,
+}
+
+
+def seeing_for(arguments: argparse.Namespace, spec: ModelSpec) -> Seeing:
     cache = EvidenceCache(arguments.cache, spec)
     cache.create()
     return Seeing(
@@ -108,7 +234,7 @@ def seeing_for(arguments: argparse.Namespace, classes: int) -> Seeing:
 
 def all_ways(spec: ModelSpec, seeds: int) -> dict[str, tuple[int, Any]]:
     """The recipe with each seed, and the baselines: a seed, and what answers for new clips after known ones."""
-    kinds = quick.empty_model(spec).kinds
+    kinds = quick.empty_model(spec).whole_kinds
     ways: dict[str, tuple[int, Any]] = {f"quick, seed {n}": (n, partial(chosen, kinds, n)) for n in range(seeds)}
     for name, mixture in BASELINES.items():
         ways[name] = 0, partial(fixed, kinds, Choice(mixture, 0.1, mirrored=True))

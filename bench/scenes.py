@@ -30,6 +30,7 @@ from adafocus_cli.benchmark.videos import encode
 KINDS = ("one", "two", "filling", "empty")
 SIZES = ((960, 540), (1920, 1080))
 HEIGHTS = (0.1, 0.6)  # of an object, as a part of the frame's height
+CLIP_HEIGHTS = (0.25, 0.5)  # of a clip that is pasted whole
 WIDEST = 0.8  # and at most this part of its width
 BLUR = (0.015, 0.05)  # standard deviation, as a part of the frame's height
 SECONDS = (3.0, 10.0)
@@ -170,6 +171,22 @@ def _middle(chance: random.Random, size: tuple[int, int], frame: tuple[int, int]
     """So that all of it is in the frame."""
     x, y = (chance.uniform(part / 2, whole - part / 2) for part, whole in zip(size, frame, strict=True))
     return x, y
+
+
+def in_scene(frames: Sequence[np.ndarray], photo: Path, key: str) -> list[np.ndarray]:
+    """Frames of a clip pasted into a sharp photograph of 1080p, 25 to 50 % of its height, where `key` says."""
+    chance, (width, height) = random.Random(key), SIZES[-1]
+    rows, columns = frames[0].shape[:2]
+    high = height * chance.uniform(*CLIP_HEIGHTS)
+    high = min(high, WIDEST * width * rows / columns)
+    size = (round(high * columns / rows), round(high))
+    left, top = (chance.randrange(whole - part + 1) for part, whole in zip(size, (width, height), strict=True))
+    backdrop = ImageOps.fit(Image.open(photo).convert("RGB"), (width, height), Image.Resampling.BICUBIC)
+    scene = []
+    for frame in frames:
+        backdrop.paste(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC), (left, top))
+        scene.append(np.array(backdrop))
+    return scene
 
 
 def overlap(a: Box, b: Box) -> bool:

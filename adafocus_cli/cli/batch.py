@@ -515,10 +515,10 @@ def _summary(tally: Tally, seconds: float) -> list[str]:
     parts.append(f"{tally.failures} failed ({kinds})" if kinds else "0 failed")
     lines = [" · ".join(parts)]
     if tally.tagged:
-        mean, share = tally.gmacs / tally.tagged, tally.gmacs / tally.full_frame_gmacs
+        of_whole = "" if tally.share is None else f", {percent(tally.share, digits=0)} of whole frames"
         lines.append(
-            f"{tally.new / max(seconds, 1e-3):.3g} videos/s in {duration(seconds)} · {mean:.4g} GMACs a video, "
-            f"{percent(share, digits=0)} of whole frames"
+            f"{tally.new / max(seconds, 1e-3):.3g} videos/s in {duration(seconds)} · "
+            f"{tally.gmacs / tally.tagged:.4g} GMACs a video{of_whole}"
         )
         spent = tally.seconds
         lines.append(

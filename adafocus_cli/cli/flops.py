@@ -87,7 +87,7 @@ class _CountedSpec:
             "cost": cost.to_dict(),
             "gmacs_per_glance": round(cost.stages["glance"] / (spec.views * spec.glance_frames), 4),
             "gmacs_per_patch": round(cost.stages["focus"] / (spec.views * spec.focus_frames), 4),
-            "ratio": round(cost.gmacs / cost.full_frame_gmacs, 4),
+            "ratio": None if cost.share is None else round(cost.share, 4),
         }
 
 
@@ -146,8 +146,9 @@ def _by_stage(counted: _CountedSpec) -> RenderableType:
     for name, gmacs in cost.stages.items():
         table.add_row(name, f"{gmacs:.4f}", times.get(name, ""), style="cyan")
     table.add_row("total", f"{cost.gmacs:.4f}", "a video", style="bold")
-    share = percent(cost.gmacs / cost.full_frame_gmacs, digits=0)
-    table.add_row("whole frames", f"{cost.full_frame_gmacs:.4f}", f"so the total is {share} of them", style="dim")
+    if cost.share is not None:
+        share = f"so the total is {percent(cost.share, digits=0)} of them"
+        table.add_row("whole frames", f"{cost.full_frame_gmacs:.4f}", share, style="dim")
     return table
 
 
@@ -170,5 +171,6 @@ def _by_family(counted: list[_CountedSpec]) -> RenderableType:
         row = [entry for entry in counted if entry.spec.family == family]
         costs = [f"{entry.cost.gmacs:.2f}" for entry in sorted(row, key=lambda entry: entry.spec.patch_size)]
         costs = [*costs, ""] if _cuts_patches(row[0].spec) else [*[""] * len(sizes), *costs]
-        table.add_row(f"[cyan]{family}[/cyan]", *costs, f"[dim]{row[0].cost.full_frame_gmacs:.2f}[/dim]")
+        whole = row[0].cost.full_frame_gmacs
+        table.add_row(f"[cyan]{family}[/cyan]", *costs, "" if whole is None else f"[dim]{whole:.2f}[/dim]")
     return table

@@ -18,7 +18,7 @@ from adafocus_cli.engine.local import failure_of
 from adafocus_cli.errors import VideoError, printable
 from adafocus_cli.output.journal import Journal, SourceFile
 from adafocus_cli.requests import TagRequest
-from adafocus_cli.schema import Failure, Result, VideoResult
+from adafocus_cli.schema import Failure, Result, VideoResult, share_of
 
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
@@ -38,6 +38,11 @@ class Tally:
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "infer": 0.0})
 
     @property
+    def share(self) -> float | None:
+        """Of what whole frames would have cost."""
+        return share_of(self.gmacs, self.full_frame_gmacs)
+
+    @property
     def failures(self) -> int:
         return self.failed.total()
 
@@ -55,7 +60,7 @@ class Tally:
             return
         self.tagged += 1
         self.gmacs += result.cost.gmacs
-        self.full_frame_gmacs += result.cost.full_frame_gmacs
+        self.full_frame_gmacs += result.cost.full_frame_gmacs or 0.0
         for stage, seconds in result.runtime.seconds.items():
             self.seconds[stage] += seconds
 

@@ -34,7 +34,7 @@ def with_policy(tagger: ClipTagger, policy: Policy, *, seed: int = 0) -> ClipTag
     """The tagger with its patches placed as `policy` says; `seed` is for random ones."""
     if policy == "learned":
         return tagger
-    if not tagger.family.cuts_patches:
+    if not (tagger.family.cuts_patches or tagger.family.looks_at_source):
         raise UsageError(f"{tagger.spec.family} uses whole frames and has no policy; leave --policy out")
     if policy == "full" and tagger.family.looks_at_source:
         raise UsageError(

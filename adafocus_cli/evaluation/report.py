@@ -44,7 +44,7 @@ class CostReport:
 
     gmacs: float
     stages: Mapping[str, float]
-    full_frame_gmacs: float
+    full_frame_gmacs: float | None
     frames_decoded: float
     seconds: Mapping[str, float]
 

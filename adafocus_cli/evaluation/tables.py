@@ -13,7 +13,7 @@ from adafocus_cli.errors import printable
 from adafocus_cli.evaluation.calibration import Calibration, Outcome
 from adafocus_cli.evaluation.report import ClassReport, EvaluationReport, EvaluationSetting, Metric
 from adafocus_cli.output.texts import percent
-from adafocus_cli.schema import Failure
+from adafocus_cli.schema import Failure, share_of
 from adafocus_cli.spec import sees_whole_frames
 
 MOST_CLASSES = 25
@@ -51,12 +51,13 @@ def _heading(report: EvaluationReport, setting: EvaluationSetting) -> Text:
 
 def _summary(report: EvaluationReport, seconds: float) -> Table:
     cost = report.cost
-    share = percent(cost.gmacs / cost.full_frame_gmacs, digits=0)
+    share = share_of(cost.gmacs, cost.full_frame_gmacs)
+    of_whole = "" if share is None else f", {percent(share, digits=0)} of whole frames"
     each = ", ".join(f"{name} {value:.2f}" for name, value in cost.seconds.items())
     grid = _grid()
     for name, value, note in _accuracies(report):
         grid.add_row(name, _strong(value), note)
-    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video, {share} of whole frames")
+    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video{of_whole}")
     grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded per video")
     grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; per video: {each}")
     return grid

@@ -53,6 +53,7 @@ FAMILIES = LazyFamilies(
         "sfc": "sfc.SFC",
         "evidence": "evidence.EvidenceGuided",
         "taught": "taught.Taught",
+        "taught-looks": "taught.TaughtToLook",
     }
 )
 

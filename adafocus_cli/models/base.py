@@ -69,7 +69,7 @@ class Family(nn.Module, ABC):
     """Whether the second network sees patches, of a size that may be asked for, and not whole frames."""
 
     looks_at_source: ClassVar[bool] = False
-    """Whether patches are cut out of the source, in all its pixels, and not out of the frame that was glanced at."""
+    """Whether looks are cut out of the source, in all its pixels, and not out of the frame that was glanced at."""
 
     views: ClassVar[tuple[int, ...]] = (1,)
     """How often it may see a video, the answers being averaged."""
@@ -140,8 +140,8 @@ class Family(nn.Module, ABC):
         return frame_by_frame(self.focus_net, patches)
 
     @property
-    def whole_frames(self) -> int:
-        """How many frames the strong network would see, if it saw whole ones."""
+    def whole_frames(self) -> int | None:
+        """How many frames the strong network would see, if it saw whole ones; None: nothing to compare with."""
         return self.spec.focus_frames
 
     def on_whole_frames(self, frames: Tensor) -> Tensor:

@@ -29,7 +29,18 @@ from adafocus_cli.errors import counted, printable
 from adafocus_cli.labels import scores_of
 from adafocus_cli.output.texts import clock_to_tenths, duration, percent
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
-from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs
+from adafocus_cli.schema import (
+    FAILED_IN,
+    Box,
+    Failure,
+    PatchBox,
+    Result,
+    Segment,
+    VideoInfo,
+    VideoResult,
+    in_gmacs,
+    share_of,
+)
 from adafocus_cli.video.framing import CROP, Geometry
 
 _WIDEST = 100  # wider lines are hard to read across
@@ -57,7 +68,7 @@ class TableWriter(Writer):
         else:
             self._tagged += 1
             self._gmacs += result.cost.gmacs
-            self._full_gmacs += result.cost.full_frame_gmacs
+            self._full_gmacs += result.cost.full_frame_gmacs or 0.0
             self._print(_result_block(result, self.view, self._console.width))
 
     def close(self) -> None:
@@ -77,7 +88,7 @@ class TableWriter(Writer):
         parts.append(duration(monotonic() - self._began))
         if self._tagged:
             mean = self._gmacs / self._tagged
-            parts.append(f"{in_gmacs(mean)} a video{_share_of_full(self._gmacs, self._full_gmacs)}")
+            parts.append(f"{in_gmacs(mean)} a video{_share(share_of(self._gmacs, self._full_gmacs))}")
         text = Text(" · ".join(parts), style="bold")
         if self._failed:
             text.highlight_words([parts[1]], "red")
@@ -154,9 +165,9 @@ def _details(result: VideoResult, *, bar_width: int) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     cost = result.cost
-    spent = Text(f"{in_gmacs(cost.gmacs)}{_share_of_full(cost.gmacs, cost.full_frame_gmacs)}")
-    if cost.full_frame_gmacs > 0:
-        spent = Text.assemble(_meter(cost.gmacs / cost.full_frame_gmacs, bar_width), "  ", spent)
+    spent = Text(f"{in_gmacs(cost.gmacs)}{_share(cost.share)}")
+    if cost.share is not None:
+        spent = Text.assemble(_meter(cost.share, bar_width), "  ", spent)
     grid.add_row("cost", spent)
     if result.trajectory and len(result.windows) < 2:  # of a long film there are thousands
         grid.add_row("looked", looks_text(result.trajectory, result.video, skipped=len(result.skipped or ())))
@@ -192,8 +203,8 @@ def video_facts(video: VideoInfo) -> str:
     return " · ".join(facts)
 
 
-def _share_of_full(gmacs: float, full: float) -> str:
-    return f", {percent(gmacs / full, digits=0)} of whole frames" if full > 0 else ""
+def _share(share: float | None) -> str:
+    return "" if share is None else f", {percent(share, digits=0)} of whole frames"
 
 
 def _indented(block: RenderableType) -> Padding:

@@ -215,7 +215,7 @@ class _Panel:
         counted = self._looks(len(story.looks), len(story.skipped))
         wanted.append(self._small.getlength(f"{self._cost(story.gmacs)}   {counted}") + 2 * pad)
         self.width = _even(min(max(wanted), max(width - 2 * pad, 2)))
-        self.height = _even(scale.text * 1.45 + scale.small * 2.1 + 1.6 * pad)
+        self.height = _even(scale.text * 1.45 + scale.small * (2.1 if story.full_gmacs else 1.3) + 1.6 * pad)
         self._drawn = lru_cache(maxsize=4)(self._draw)
 
     def at(self, time: float, fresh: float) -> Layer:
@@ -242,15 +242,21 @@ class _Panel:
         self._write(pen, (pad, line), _cut(name, font, room), font, WHITE, "la")
         self._write(pen, (right, line), score, self._text, ACCENT, "ra")
         line += 1.45 * scale.text
-        thick = max(3.0, 0.45 * scale.small)
-        pen.rounded_rectangle((pad, line, right, line + thick), radius=thick / 2, fill=(*_EMPTY, 255))
-        if filled >= thick:
-            pen.rounded_rectangle((pad, line, pad + filled, line + thick), radius=thick / 2, fill=(*ACCENT, 255))
-        line += thick + 0.35 * scale.small
+        if self._story.full_gmacs:
+            line += self._draw_bar(pen, line, filled) + 0.35 * scale.small
         room = self._bar_width - self._small.getlength(f"  {counted}")
         self._write(pen, (pad, line), _cut(self._cost(spent), self._small, room), self._small, _FAINT, "la")
         self._write(pen, (right, line), counted, self._small, _FAINT, "ra")
         return Layer.of_rgba(np.asarray(image), self._colours)
+
+    def _draw_bar(self, pen: ImageDraw.ImageDraw, line: float, filled: int) -> float:
+        """What was spent, of what whole frames would cost; how thick it is."""
+        pad, right = self._scale.margin, self.width - self._scale.margin
+        thick = max(3.0, 0.45 * self._scale.small)
+        pen.rounded_rectangle((pad, line, right, line + thick), radius=thick / 2, fill=(*_EMPTY, 255))
+        if filled >= thick:
+            pen.rounded_rectangle((pad, line, pad + filled, line + thick), radius=thick / 2, fill=(*ACCENT, 255))
+        return thick
 
     def _write(
         self,

@@ -33,6 +33,7 @@ class Story:
     glance_gmacs: float
     gmacs: float
     full_gmacs: float
+    """0: there is nothing to compare with."""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Story:
@@ -56,7 +57,7 @@ class Story:
             segments=result.segments,
             glance_gmacs=cost.stages.get("glance", 0.0),
             gmacs=cost.gmacs,
-            full_gmacs=cost.full_frame_gmacs,
+            full_gmacs=cost.full_frame_gmacs or 0.0,
         )
 
     def check_numbers(self) -> None:

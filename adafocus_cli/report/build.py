@@ -28,7 +28,7 @@ from adafocus_cli.output.journal import not_a_record, whole_records
 from adafocus_cli.output.records import RecordOrigin, as_our_errors, key_of
 from adafocus_cli.report.pictures import PagePicture, PagePictures, find
 from adafocus_cli.report.videos import Tagged, Video, video_of
-from adafocus_cli.schema import FAILED_IN
+from adafocus_cli.schema import FAILED_IN, share_of
 
 _PARTS = Path(__file__).parent / "page"
 _SCRIPTS = ("elements.js", "shapes.js", "summary.js", "cards.js", "player.js", "main.js")
@@ -94,6 +94,8 @@ class Summary:
     failed: int = 0
     seconds: float = 0.0
     gmacs: float = 0.0
+    compared_gmacs: float = 0.0
+    """Of videos that can be compared with whole frames; `full_gmacs` is what those would have cost."""
     full_gmacs: float = 0.0
     looks: int = 0
     models: Counter[str] = field(default_factory=Counter)
@@ -111,13 +113,15 @@ class Summary:
         self.tagged += 1
         self.seconds += video.duration
         self.gmacs += video.gmacs
-        self.full_gmacs += video.full_gmacs
         self.looks += video.look_count
         self.models[video.model] += 1
         self.labels.update(dict.fromkeys((video.best, *video.also), 1))
         self.exits[video.exit_step] += 1
         self.steps = max(self.steps, video.exit_of)
-        self.costs[min(max(int(100 * video.share / PERCENT), 0), PARTS - 1)] += 1
+        if video.share is not None:
+            self.compared_gmacs += video.gmacs
+            self.full_gmacs += video.full_gmacs
+            self.costs[min(max(int(100 * video.share / PERCENT), 0), PARTS - 1)] += 1
 
     @property
     def videos(self) -> int:
@@ -131,7 +135,7 @@ class Summary:
             "failed": self.failed,
             "seconds": round(self.seconds, 1),
             "gmacs": round(self.gmacs, 3),
-            "full_gmacs": round(self.full_gmacs, 3),
+            "share": _rounded(share_of(self.compared_gmacs, self.full_gmacs)),
             "looks": self.looks,
             "models": self.models.most_common(),
             "labels": self.labels.most_common(),
@@ -275,11 +279,15 @@ def _row(video: Video) -> _JsonData:
         "labels": [[tag.label, round(tag.score, 4)] for tag in video.labels],
         "also": video.also,
         "gmacs": round(video.gmacs, 4),
-        "share": round(video.share, 4),
+        "share": _rounded(video.share),
         "exit": [video.exit_step, video.exit_of],
         "seconds": round(video.duration, 3),
         "looks": video.look_count,
     }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def _detail(video: Video, file: Path | None, pictures: tuple[PagePicture, ...], folder: Path) -> _JsonData:

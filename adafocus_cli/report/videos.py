@@ -15,7 +15,7 @@ import numpy as np
 
 from adafocus_cli.errors import printable
 from adafocus_cli.labels import scores_of
-from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of
+from adafocus_cli.schema import Failure, PatchBox, Record, Segment, Tag, VideoResult, result_of, share_of
 
 NO_LABEL = "no label"
 LEAST_SCORE = 0.2  # of what counts as found, if it is not the best label
@@ -41,6 +41,7 @@ class Tagged:
     stages: Mapping[str, float]
     gmacs: float
     full_gmacs: float
+    """0: there is nothing to compare with."""
     exit_step: int
     exit_of: int
     looks: tuple[PatchBox, ...]
@@ -61,9 +62,9 @@ class Tagged:
         return sorted(sure | {segment.label for segment in self.segments})
 
     @property
-    def share(self) -> float:
+    def share(self) -> float | None:
         """Of what whole frames would have cost."""
-        return self.gmacs / self.full_gmacs if self.full_gmacs else 0.0
+        return share_of(self.gmacs, self.full_gmacs)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
@@ -31,13 +31,14 @@ from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import FrameFolder
 from adafocus_cli.models import build
 from adafocus_cli.models.base import Family
+from adafocus_cli.schema import VideoInfo
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.frame_cache import QUALITY, CacheError, FrameCache, as_jpeg, as_png, decoded
 from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.limits import Limits
-from adafocus_cli.video.pictures import resized
+from adafocus_cli.video.pictures import cut_looks, resized
 from adafocus_cli.video.process import OpenVideo, VideoProcess
-from adafocus_cli.video.sampling import FramePlan
+from adafocus_cli.video.sampling import FramePlan, Look
 from adafocus_cli.worlds import World, world
 
 Moment = tuple[int, ...]
@@ -65,6 +66,8 @@ class TrainingClip:
     """Videos that could not be read meanwhile, and why."""
     refusal: str = ""
     """Why the run cannot go on."""
+    cuts: np.ndarray | None = None
+    """What is seen of the source (looks, p, p, 3), if there are looks."""
 
 
 class ClipSet(Protocol):
@@ -217,6 +220,10 @@ class RandomViews:
         return pixels[:, :, ::-1] if self.mirrored and chance.random() < 0.5 else pixels
 
 
+Looks = Callable[[VideoInfo], Sequence[Look]]
+"""Which looks into the source of a video are wanted."""
+
+
 class _Source(Protocol):
     """The frames of a video, in a framing."""
 
@@ -229,6 +236,10 @@ class _Source(Protocol):
 
     def pixels(self, numbers: Sequence[int]) -> np.ndarray:
         """Of distinct frames, in order."""
+        ...
+
+    def with_looks(self, numbers: Sequence[int], wanted: Looks) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same, and what looks into some of these frames see; None if none are wanted."""
         ...
 
 
@@ -251,6 +262,11 @@ class _VideoSource:
     def pixels(self, numbers: Sequence[int]) -> np.ndarray:
         return self.process.frames(self._video, numbers, framing=self.framing).pixels
 
+    def with_looks(self, numbers: Sequence[int], wanted: Looks) -> tuple[np.ndarray, np.ndarray | None]:
+        looks = wanted(self._video.info)
+        pixels = self.process.frames(self._video, numbers, framing=self.framing, keep_source=bool(looks)).pixels
+        return pixels, self.process.cuts(self._video, looks)[0] if looks else None
+
 
 @dataclass
 class _FolderSource:
@@ -269,6 +285,10 @@ class _FolderSource:
 
     def pixels(self, numbers: Sequence[int]) -> np.ndarray:
         return np.stack([self.folder.pixels(number, self.framing) for number in numbers])
+
+    def with_looks(self, numbers: Sequence[int], wanted: Looks) -> tuple[np.ndarray, np.ndarray | None]:
+        looks = wanted(self.folder.info())
+        return self.pixels(numbers), cut_looks(looks, self.folder.source) if looks else None
 
 
 @dataclass(frozen=True)
@@ -320,6 +340,8 @@ class FileClips:
     views: RandomViews | None = None
     decoder: Literal["auto", "pyav", "decord"] = "auto"
     limits: Limits = field(default_factory=Limits)
+    looks: Looks | None = None
+    """What else is wanted of the source of a video; not kept in the cache."""
     _failed: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -330,6 +352,9 @@ class FileClips:
         for candidate in self._candidates(index, moment):
             shown = self.shown[candidate]
             try:
+                if self.looks is not None:
+                    pixels, cuts = self._with_looks(candidate, self.looks)
+                    return TrainingClip(pixels, shown[0], shown, unreadable, cuts=cuts)
                 if not moment or self.views is None:
                     return TrainingClip(self._as_tagged(candidate), shown[0], shown, unreadable)
                 chance = self.views.chance(index, moment)
@@ -347,6 +372,14 @@ class FileClips:
 
     def _candidates(self, index: int, moment: Moment) -> Iterable[int]:
         return ((index + step) % len(self) for step in range(len(self) if moment else 1))
+
+    def _with_looks(self, candidate: int, wanted: Looks) -> tuple[np.ndarray, np.ndarray | None]:
+        """The frames that the model's plan names, and what looks into the source see."""
+        source = self._source(candidate, self.planned.spec.framing)
+        numbers = self.planned.numbers(len(source))
+        distinct = sorted(set(numbers))
+        pixels, cuts = source.with_looks(distinct, wanted)
+        return pixels[np.searchsorted(distinct, numbers)], cuts
 
     def _as_tagged(self, candidate: int) -> np.ndarray:
         """The frames that the model's plan names, to the very pixel."""

@@ -31,9 +31,10 @@ from adafocus_cli.evaluation.data import Sample
 from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.files import replacing, sha256_of
 from adafocus_cli.models import build
-from adafocus_cli.models.taught import Taught
+from adafocus_cli.models.taught import Taught, TaughtToLook
 from adafocus_cli.requests import cores
 from adafocus_cli.runtime import pytorch
+from adafocus_cli.schema import VideoInfo
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.clips import (
     ClipSet,
@@ -50,13 +51,16 @@ from adafocus_cli.training.initial_model import load_network
 from adafocus_cli.training.recipes import Resources, TrainingSettings
 from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, TrainingRun
 from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.sampling import Look
 from adafocus_cli.weights_packages import PACKAGES, installed
 
-_EVIDENCE = 1  # of which version what is kept is; another is calculated anew
+_EVIDENCE = 2  # of which version what is kept is; another is calculated anew
 _SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
 FOLDS = 5
 _INNER_FOLDS = 4
 _CLEARLY = 2.0  # standard errors
+_SHARPER = 9  # times the pixels of the glance, from which on a source is looked into
+_MANY = 400  # clips, from which on likenesses of all their boxes are not kept
 _ENOUGH = 300  # clips to choose a mixture by
 
 # What is chosen among: how much each kind of evidence counts. The first is taken unless another is clearly better: what
@@ -72,13 +76,19 @@ _MIXTURES = tuple(
     for movement, changes, things in product(_MOVEMENTS, (1.0, 0.3, 0.0), (0.1, 0.5, 2.0))
 )
 _PENALTIES = (0.1, 0.03, 0.3, 1.0)
+# What is seen in a box and learnt where to look by; how often that is done anew, and how much the layer that says where
+# may be held back.
+_IN_BOX = ("box changes", "box centred", "box ways")
+_ROUNDS = 3
+_HELD_BACK = (0.03, 0.3, 3.0, 30.0)
 
 
-def spec_for(classes: int) -> ModelSpec:
+def spec_for(classes: int, *, looks: bool = False) -> ModelSpec:
     """The sizes of the model; its network comes from a package."""
     published = Taught.published
     network = replace(published.glance, package_sha256=PACKAGES[published.glance.arch].sha256)
-    return replace(published, classes=classes, glance=network)
+    spec = replace(published, classes=classes, glance=network)
+    return replace(spec, family=TaughtToLook.name, focus=TaughtToLook.published.focus) if looks else spec
 
 
 def empty_model(spec: ModelSpec) -> Taught:
@@ -94,15 +104,15 @@ def empty_model(spec: ModelSpec) -> Taught:
 
 class EvidenceCache:
     """Files of what the networks see of a clip, and of the mirrored clip where it is learnt from: half precision
-    (views, numbers)."""
+    (views, numbers). Beside one, another of what looks into the source see: half precision (boxes, numbers)."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self._folder = folder
         seen = {**asdict(spec), "classes": 0, "min_score": 0.0}
         self._version = hashlib.sha256(repr((_EVIDENCE, sorted(seen.items()))).encode()).hexdigest()[:8]
 
-    def path(self, clip: str) -> Path:
-        return self._folder / f"{clip[:40]}-{self._version}.npy"
+    def path(self, clip: str, *, looks: bool = False) -> Path:
+        return self._folder / f"{clip[:40]}-{self._version}{'-looks' if looks else ''}.npy"
 
     def create(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -111,18 +121,29 @@ class EvidenceCache:
         path = self.path(clip)
         return path.is_file() and len(np.load(path, mmap_mode="r")) >= views
 
-    def put(self, clip: str, evidence: np.ndarray) -> None:
+    def put(self, clip: str, evidence: np.ndarray, looks: np.ndarray | None = None) -> None:
+        """What is looked for by `has` comes last."""
+        if looks is not None:
+            self._write(self.path(clip, looks=True), looks)
+        self._write(self.path(clip), evidence)
+
+    def _write(self, path: Path, evidence: np.ndarray) -> None:
         try:
-            with replacing(self.path(clip)) as file:
+            with replacing(path) as file:
                 np.save(file, evidence)
         except OSError as error:
             raise AdaFocusError(
-                f"cannot write {self.path(clip)}: {error.strerror or error}; make room, then resume the run"
+                f"cannot write {path}: {error.strerror or error}; make room, then resume the run"
             ) from error
 
     def get(self, clip: str) -> np.ndarray:
         evidence: np.ndarray = np.load(self.path(clip))
         return evidence
+
+    def looks(self, clip: str) -> np.ndarray | None:
+        """Of a clip that can be looked into."""
+        path = self.path(clip, looks=True)
+        return np.load(path) if path.is_file() else None
 
 
 def hash_of(sample: Sample) -> str:
@@ -138,6 +159,33 @@ def hash_of(sample: Sample) -> str:
 
 
 @dataclass(frozen=True)
+class AllLooks:
+    """All looks into a video that are tried: into each box of the grid, in the frames that the network sees."""
+
+    spec: ModelSpec
+
+    @cached_property
+    def _model(self) -> TaughtToLook:
+        model = empty_model(self.spec)
+        assert isinstance(model, TaughtToLook), "others do not look"
+        return model
+
+    def __call__(self, info: VideoInfo) -> tuple[Look, ...]:
+        return self.into(info.width, info.height, info.frames)
+
+    def into(self, width: int, height: int, count: int) -> tuple[Look, ...]:
+        """Of a video of so many frames of this size; none if a glance sees most of it."""
+        geometry = self.spec.framing.geometry(width, height)
+        across, down = geometry.resized
+        if width * height < _SHARPER * across * down:
+            return ()
+        boxes = [geometry.to_source((*box,)) for box in self._model.grid(down, across).tolist()]
+        numbers = self._model.plan(count).frames
+        frames = [numbers[place] for place in self._model.seen_whole]
+        return tuple(Look(frame, box, self.spec.patch_size) for box in boxes for frame in frames)
+
+
+@dataclass(frozen=True)
 class EvidenceJob:
     """Sees clips, in worker processes, and keeps what it has seen."""
 
@@ -148,6 +196,7 @@ class EvidenceJob:
     moment: tuple[int, ...]
     views: int
     """Two with the mirrored clip."""
+    device: str
 
     @cached_property
     def _model(self) -> Taught:
@@ -155,7 +204,9 @@ class EvidenceJob:
         assert isinstance(model, Taught), "the recipe's family"
         load_network(model, "glance", installed(self.spec.glance.arch))
         pytorch.fold(model.eval().glance_net)
-        return model
+        if self.device == "cpu":
+            model.glance_net.pixels_at_once = 1  # frame by frame, as a processor likes it
+        return model.to(self.device)
 
     @torch.inference_mode()
     def see(self, index: int) -> str | None:
@@ -163,12 +214,28 @@ class EvidenceJob:
         clip = self.clips.read(index, self.moment)
         if clip.pixels is None:
             return next(iter(clip.unreadable.values()))
-        pixels = torch.from_numpy(np.ascontiguousarray(clip.pixels))[None]
-        self._model.glance_net.pixels_at_once = 1  # frame by frame, as a processor likes it
-        wanted = (pixels, pixels.flip(3).contiguous())[: self.views]
-        views = [self._model.glance(self._model.normalised(some)) for some in wanted]
-        self.cache.put(self.hashes[index], torch.cat(views).half().numpy())
+        model, looks = self._model, None
+        frames = model.normalised(torch.from_numpy(np.ascontiguousarray(clip.pixels))[None].to(self.device))
+        if isinstance(model, TaughtToLook) and clip.cuts is not None:
+            glance_maps = model.glance(frames)
+            looks = _looked(model, glance_maps, clip.cuts).half().cpu().numpy()
+            views = [model.found(glance_maps)[0]]
+        else:
+            views = [model.whole_evidence(frames)]
+        if self.views > 1:
+            views.append(model.whole_evidence(frames.flip(4).contiguous()))
+        self.cache.put(self.hashes[index], torch.cat(views).half().cpu().numpy(), looks)
         return None
+
+
+def _looked(model: TaughtToLook, glance_maps: Tensor, cuts: np.ndarray) -> Tensor:
+    """Of each box what the glance has of it, and what was seen there: (boxes, numbers)."""
+    hints, grid = model.hints_of(glance_maps)[0], model.grid(*model.sides(glance_maps)).to(glance_maps.device)
+    found = []
+    for box, pixels in zip(grid, np.split(cuts, len(grid)), strict=True):
+        focused = model.focus(model.normalised(torch.from_numpy(np.array(pixels))[None].to(grid.device)))
+        found.append(model.box_evidence(glance_maps, focused, box.expand(1, len(pixels), 4)))
+    return torch.cat((hints, torch.cat(found)), dim=1)
 
 
 class _Jobs(TorchDataset[tuple[int, str | None]]):
@@ -183,6 +250,61 @@ class _Jobs(TorchDataset[tuple[int, str | None]]):
         return index, self._job.see(index)
 
 
+@dataclass(frozen=True, eq=False)
+class SeenLooks:
+    """What looks into all boxes of clips have seen."""
+
+    model: TaughtToLook
+    """Without weights."""
+    seen: tuple[np.ndarray, ...]
+    """Of each clip, half precision (boxes, numbers): what the glance has of a box, and what was seen there."""
+
+    def subset(self, indices: Sequence[int]) -> SeenLooks:
+        some = replace(self, seen=tuple(self.seen[index] for index in indices))
+        if len(self.seen) <= _MANY:
+            rows = torch.cat([self.rows[index] for index in indices])
+            vars(some)["likeness"] = self.likeness[rows][:, rows]
+        return some
+
+    @cached_property
+    def rows(self) -> list[Tensor]:
+        """The rows of each clip, of all boxes of all clips."""
+        ends = np.cumsum([len(seen) for seen in self.seen]).tolist()
+        return [torch.arange(end - len(seen), end) for end, seen in zip(ends, self.seen, strict=True)]
+
+    @cached_property
+    def hints(self) -> Tensor:
+        """(rows, hints)."""
+        return torch.from_numpy(np.concatenate([seen[:, : self.model.hints] for seen in self.seen])).double()
+
+    @cached_property
+    def likeness(self) -> Tensor:
+        """How alike all boxes of all clips are in what changes and moves in them: (rows, rows)."""
+        first, likeness = self.model.hints, torch.zeros(len(self.hints), len(self.hints))
+        for name, count in self.model.kinds.items():
+            if not name.startswith("box "):
+                continue
+            numbers = torch.from_numpy(np.concatenate([seen[:, first : first + count] for seen in self.seen])).float()
+            first += count
+            if name in _IN_BOX:
+                numbers -= numbers.mean(dim=0)
+                alike = numbers @ numbers.T
+                likeness += alike / alike.diagonal().mean().clamp(min=1e-12)
+        return likeness / len(_IN_BOX)
+
+    def best(self, worth: Tensor) -> list[int]:
+        """The box of each clip that is worth most."""
+        return [int((self.hints[rows] @ worth).argmax()) for rows in self.rows]
+
+    def evidence(self, boxes: Sequence[int], views: int) -> np.ndarray:
+        """Of a box of each clip, and of the mirrored clip: half precision (clips, views, numbers)."""
+        chosen = np.stack([seen[box, self.model.hints :] for seen, box in zip(self.seen, boxes, strict=True)])
+        if views == 1:
+            return chosen[:, None]
+        mirrored = [self.model.mirrored(torch.from_numpy(some)[None].float()).half().numpy() for some in chosen]
+        return np.stack((chosen, np.concatenate(mirrored)), axis=1)
+
+
 @dataclass(frozen=True)
 class SeenClips:
     """Labelled clips and what the networks have seen of them; those that cannot be read are left out."""
@@ -193,13 +315,22 @@ class SeenClips:
     groups: tuple[str, ...]
     names: tuple[str, ...]
     unreadable: Mapping[str, str]
+    looks: SeenLooks | None = None
+    """Where all clips have more to show than a glance sees."""
 
     def __len__(self) -> int:
         return len(self.targets)
 
+    def looking(self, boxes: Sequence[int]) -> SeenClips:
+        """With the evidence of a box of each clip."""
+        assert self.looks is not None, "somebody has looked"
+        in_boxes = self.looks.evidence(boxes, self.evidence.shape[1])
+        return replace(self, evidence=np.concatenate((self.evidence, in_boxes), axis=2))
+
     def subset(self, indices: Sequence[int]) -> SeenClips:
         return replace(
             self,
+            looks=None if self.looks is None else self.looks.subset(indices),
             evidence=self.evidence[list(indices)],
             targets=self.targets[list(indices)],
             groups=tuple(self.groups[index] for index in indices),
@@ -231,7 +362,16 @@ class Seeing:
             groups=tuple(groups[index] for index in left),
             names=tuple(names[index] for index in left),
             unreadable={names[i]: failed[clip] for i, clip in enumerate(job.hashes) if clip in failed},
+            looks=self.looks([job.hashes[index] for index in left]),
         )
+
+    def looks(self, clips: Sequence[str]) -> SeenLooks | None:
+        """What looks into clips have seen, by their hashes; None unless all were looked into."""
+        model = empty_model(self.spec)
+        if not isinstance(model, TaughtToLook):
+            return None
+        seen = tuple(looks for looks in map(self.cache.looks, clips) if looks is not None)
+        return SeenLooks(model, seen) if len(seen) == len(clips) else None
 
     def evidence(self, clips: Sequence[str], views: int) -> np.ndarray:
         """All of it, of clips by their hashes: half precision (clips, views, numbers)."""
@@ -262,7 +402,8 @@ class Seeing:
             targets = [index % len(labels) for index in range(count)]
             names = [f"{split.source}#{index}" for index in range(count)]
             hashes = [hashlib.sha256(repr((scene, moment, self.settings.seed)).encode()).hexdigest() for scene in names]
-            return EvidenceJob(clips, hashes, self.spec, self.cache, moment, views), targets, names, names
+            job = EvidenceJob(clips, hashes, self.spec, self.cache, moment, views, self._device)
+            return job, targets, names, names
         samples = split.dataset.samples
         shown = split.dataset.indices(labels)
         targets = [classes[0] for classes in shown]
@@ -272,9 +413,14 @@ class Seeing:
             planned,
             decoder=self.resources.decoder,
             limits=Limits(seconds=self.resources.decode_timeout),
+            looks=AllLooks(self.spec) if self.spec.family == TaughtToLook.name else None,
         )
-        job = EvidenceJob(files, [_hash_or_path(sample) for sample in samples], self.spec, self.cache, (), views)
+        job = EvidenceJob(files, [*map(_hash_or_path, samples)], self.spec, self.cache, (), views, self._device)
         return job, targets, split.groups or [sample.path for sample in samples], [s.path for s in samples]
+
+    @property
+    def _device(self) -> str:
+        return str(pytorch.resolve_device(self.resources.device))
 
     def _seen(self, job: EvidenceJob, due: Sequence[int]) -> Iterator[tuple[int, str | None]]:
         workers = cores() if self.resources.workers is None else self.resources.workers
@@ -328,9 +474,14 @@ class LearntLayer:
     min_score: float
     accuracy: float
     """Of the answers to clips that the layer had not seen, by the inner cross-validation."""
+    worth: Tensor | None = None
+    """What each hint about a box counts for looking there; None: it has no looks."""
 
     def __call__(self, clips: SeenClips) -> Tensor:
         """Logits (clips, classes)."""
+        if self.worth is not None:
+            assert clips.looks is not None, "it has learnt from clips that were looked into"
+            clips = clips.looking(clips.looks.best(self.worth))
         first = torch.from_numpy(clips.evidence[:, 0])
         return torch.cat([part.double() @ self.weights + self.bias for part in torch.split(first, 256)])
 
@@ -392,7 +543,21 @@ def _standardised(rows: Tensor, middle: Tensor, scale: Tensor) -> Iterator[Tenso
 def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: bool, seed: int) -> LearntLayer:
     """Chooses by cross-validation within these clips, then learns from all of them."""
     few = clips if len(clips) <= _ENOUGH else clips.subset(_spread_over_classes(clips, _ENOUGH, seed))
-    choice, answers = _chosen(few, kinds, classes, flip=flip, seed=seed)
+    mirrored = (True, False) if flip else (False,)
+    choice, answers = _chosen(few, kinds, classes, _MIXTURES, _PENALTIES, mirrored, seed, _CLEARLY)
+    worth = None
+    if few.looks is not None:
+        learnt, boxes = learn_to_look(few, few.looks, kinds, classes, choice, seed)
+        box_kinds = few.looks.model.kinds
+        mixtures = (choice.mixture, *_with_boxes(choice.mixture))
+        penalties = (choice.penalty, *(penalty for penalty in _PENALTIES if penalty != choice.penalty))
+        looking, seen = _chosen(
+            few.looking(boxes), box_kinds, classes, mixtures, penalties, (choice.mirrored,), seed, 0.0
+        )
+        if looking.mixture is not choice.mixture:
+            choice, answers, worth, kinds = looking, seen, learnt, box_kinds
+            assert clips.looks is not None, "some of them have looks"
+            clips = clips.looking(boxes if few is clips else clips.looks.best(learnt))
     right = answers.argmax(dim=1) == few.targets
     temperature = _temperature(answers, few.targets)
     scores = (answers * temperature).softmax(dim=1).amax(dim=1)
@@ -403,7 +568,93 @@ def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: boo
         choice=choice,
         min_score=max(_least_score(scores, right), round(1 / classes, 4)),  # what is no likelier than by chance is none
         accuracy=float(right.double().mean()),
+        worth=worth,
     )
+
+
+def _with_boxes(mixture: Mapping[str, float]) -> Iterator[Mapping[str, float]]:
+    """Mixtures of what was seen at a glance, all of which counts for 1, and in a box."""
+    total = sum(mixture.values())
+    for things, weight in product((0.1, 1.0), (1.0, 3.0, None)):
+        in_box = {"box things": things, **dict.fromkeys(_IN_BOX, 1.0)}
+        if weight is None:
+            yield in_box
+            continue
+        at_a_glance = {name: share / total for name, share in mixture.items()}
+        yield {**at_a_glance, **{name: weight * share / sum(in_box.values()) for name, share in in_box.items()}}
+
+
+def learn_to_look(
+    clips: SeenClips, looks: SeenLooks, kinds: Mapping[str, int], classes: int, choice: Choice, seed: int
+) -> tuple[Tensor, list[int]]:
+    """What each hint about a box counts, and of each clip the box that is chosen by what the others have taught.
+
+    The reward of a look is the probability of the right class after it, by a layer that has not seen the clip, beside
+    that of the clip's other boxes; all other clips are looked at where they were before. At first that is everywhere.
+    """
+    held_out = _inner_folds(clips, seed)
+    whole = _mixed(_Likenesses(clips, kinds, mirrored=False).matrices, choice.mixture)
+    boxes: list[int] | None = None
+    worth = torch.zeros(looks.model.hints, dtype=torch.double)
+    for _ in range(_ROUNDS):
+        rewards = _rewards(whole, looks, boxes, clips.targets, classes, held_out)
+        worth, boxes = _most_rewarding(looks, rewards, held_out)
+    assert boxes is not None, "there are rounds"
+    return worth, boxes
+
+
+def _rewards(
+    whole: Tensor,
+    looks: SeenLooks,
+    boxes: Sequence[int] | None,
+    targets: Tensor,
+    classes: int,
+    held_out: Sequence[Sequence[int]],
+) -> Tensor:
+    """Of each box of each clip (rows), beyond the mean of the clip's boxes."""
+    likeness = looks.likeness.double()
+    # What is seen of a clip: one of its boxes, or the mean of all.
+    parts = [rows if boxes is None else rows[[boxes[clip]]] for clip, rows in enumerate(looks.rows)]
+    to_clips = torch.stack([likeness[:, part].mean(dim=1) for part in parts], dim=1)
+    clip_of_row = torch.cat([torch.full_like(rows, clip) for clip, rows in enumerate(looks.rows)])
+    among = torch.stack([to_clips[part].mean(dim=0) for part in parts])
+    matrix = whole + among / among.diagonal().mean()
+    to_clips = whole[clip_of_row] + to_clips / among.diagonal().mean()
+    wanted = F.one_hot(targets, classes).double()
+    answers, with_look = torch.zeros_like(wanted), torch.zeros(len(to_clips), classes, dtype=torch.double)
+    for fold in held_out:
+        rest = [clip for clip in range(len(targets)) if clip not in set(fold)]
+        middle = wanted[rest].mean(dim=0)
+        duals = _solved(matrix[rest][:, rest] / 2, wanted[rest] - middle, _PENALTIES[:1])[0]
+        answers[list(fold)] = matrix[list(fold)][:, rest] @ duals / 2 + middle
+        rows = torch.cat([looks.rows[clip] for clip in fold])
+        with_look[rows] = to_clips[rows][:, rest] @ duals / 2 + middle
+    scores = (with_look * _temperature(answers, targets)).softmax(dim=1)
+    right = scores[torch.arange(len(scores)), targets[clip_of_row]]
+    return torch.cat([right[rows] - right[rows].mean() for rows in looks.rows])
+
+
+def _most_rewarding(looks: SeenLooks, rewards: Tensor, held_out: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
+    """Ridge regression of rewards on hints: what each hint counts, and the box of each clip by what the other folds
+    teach; held back so that these boxes are worth most."""
+    scale = looks.hints.std(dim=0) + 1e-6
+    hints = looks.hints / scale / math.sqrt(looks.hints.shape[1])
+    likeness = hints @ hints.T
+    best: tuple[float, float, list[int]] | None = None
+    for penalty in _HELD_BACK:
+        boxes = [0] * len(looks.rows)
+        for fold in held_out:
+            out = set(fold)
+            rest = torch.cat([rows for clip, rows in enumerate(looks.rows) if clip not in out])
+            duals = _solved(likeness[rest][:, rest], rewards[rest][:, None], (penalty,))[0]
+            for clip in fold:
+                boxes[clip] = int((likeness[looks.rows[clip]][:, rest] @ duals)[:, 0].argmax())
+        gained = float(torch.stack([rewards[rows[box]] for rows, box in zip(looks.rows, boxes, strict=True)]).mean())
+        if best is None or gained > best[0]:
+            best = gained, penalty, boxes
+    assert best is not None, "there are penalties"
+    duals = _solved(likeness, rewards[:, None], (best[1],))[0][:, 0]
+    return hints.T @ duals / scale, best[2]
 
 
 def layer(clips: SeenClips, kinds: Mapping[str, int], classes: int, choice: Choice) -> tuple[Tensor, Tensor]:
@@ -416,22 +667,34 @@ def layer(clips: SeenClips, kinds: Mapping[str, int], classes: int, choice: Choi
     return weights, middle - likenesses.middle @ weights
 
 
+def _inner_folds(clips: SeenClips, seed: int) -> list[list[int]]:
+    groups = clips.groups if len(set(clips.groups)) > 1 else clips.names  # of a single group, each clip by itself
+    return folds_of(groups, clips.targets.tolist(), _INNER_FOLDS, seed)
+
+
 def _chosen(
-    clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: bool, seed: int
+    clips: SeenClips,
+    kinds: Mapping[str, int],
+    classes: int,
+    mixtures: Sequence[Mapping[str, float]],
+    penalties: Sequence[float],
+    mirrorings: Sequence[bool],
+    seed: int,
+    clearly: float,
 ) -> tuple[Choice, Tensor]:
     """The choice with the best answers to clips that were held out, and these answers (clips, classes).
 
-    The first that was listed stays unless another is better by more than what chance does to the difference.
+    The first that was listed stays unless another is better by so many standard errors of the difference.
     """
-    groups = clips.groups if len(set(clips.groups)) > 1 else clips.names  # of a single group, each clip by itself
-    held_out = folds_of(groups, clips.targets.tolist(), _INNER_FOLDS, seed)
-    likenesses = _Likenesses(clips, kinds, mirrored=flip)
+    held_out = _inner_folds(clips, seed)
+    likenesses = _Likenesses(clips, kinds, mirrored=any(mirrorings))
     best: tuple[Choice, Tensor, Tensor] | None = None
     first: tuple[Choice, Tensor, Tensor] | None = None
-    for mirrored, mixture in product((True, False) if flip else (False,), _MIXTURES):
+    for mirrored, mixture in product(mirrorings, mixtures):
         rows = len(clips) * (2 if mirrored else 1)
         matrix = _mixed({name: m[:rows, :rows] for name, m in likenesses.matrices.items()}, mixture)
-        for penalty, answers in zip(_PENALTIES, _held_out_answers(matrix, clips, classes, held_out), strict=True):
+        learnt = _held_out_answers(matrix, clips, classes, penalties, held_out)
+        for penalty, answers in zip(penalties, learnt, strict=True):
             logits = answers * _temperature(answers, clips.targets)
             losses = F.cross_entropy(logits, clips.targets, reduction="none")
             found = Choice(mixture, penalty, mirrored), answers, losses
@@ -441,24 +704,24 @@ def _chosen(
     assert best is not None, "there are choices"
     assert first is not None, "so there is a first one"
     gain = first[2] - best[2]
-    clearly = gain.mean() > _CLEARLY * gain.std() / math.sqrt(len(gain))
-    choice, answers, _ = best if clearly else first
+    better = gain.mean() > clearly * gain.std() / math.sqrt(len(gain))
+    choice, answers, _ = best if better else first
     return choice, answers
 
 
 def _held_out_answers(
-    matrix: Tensor, clips: SeenClips, classes: int, held_out: Sequence[Sequence[int]]
+    matrix: Tensor, clips: SeenClips, classes: int, penalties: Sequence[float], held_out: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     """For each penalty the answers to every clip (clips, classes), by what was learnt without its fold."""
     count = len(clips)
     views = len(matrix) // count
-    answers = [torch.zeros(count, classes, dtype=torch.double) for _ in _PENALTIES]
+    answers = [torch.zeros(count, classes, dtype=torch.double) for _ in penalties]
     wanted = F.one_hot(clips.targets, classes).double().repeat(views, 1)
     for fold_clips in held_out:
         out = set(fold_clips)
         rows = [view * count + index for view in range(views) for index in range(count) if index not in out]
         middle = wanted[rows].mean(dim=0)
-        learnt = _solved(matrix[rows][:, rows], wanted[rows] - middle, _PENALTIES)
+        learnt = _solved(matrix[rows][:, rows], wanted[rows] - middle, penalties)
         for answer, duals in zip(answers, learnt, strict=True):
             answer[list(fold_clips)] = matrix[list(fold_clips)][:, rows] @ duals + middle
     return answers
@@ -589,7 +852,7 @@ class QuickRun:
         clips = seeing.see(self.data.training, labels, training=True)
         self.data.check(clips.unreadable)
         held_out = seeing.see(self.data.validation, labels, training=False) if len(self.data.validation) else None
-        kinds = empty_model(spec).kinds
+        kinds = empty_model(spec).whole_kinds
         crossed = self._cross_validate(clips, kinds)
         answers = learn(clips, kinds, len(labels), flip=settings.flip, seed=settings.seed)
         facts: dict[str, Any] = {
@@ -598,6 +861,7 @@ class QuickRun:
             "mixture": dict(answers.choice.mixture),
             "penalty": answers.choice.penalty,
             "mirrored": answers.choice.mirrored,
+            "looks": answers.worth is not None,
         }
         accuracy, unreadable = crossed.accuracy, dict(clips.unreadable)
         if held_out is not None:
@@ -607,6 +871,10 @@ class QuickRun:
         progress = RunProgress(best=accuracy, unreadable=unreadable)
         self.folder.log(facts)
         tensors = {"answer.weight": answers.weights.T.float().contiguous(), "answer.bias": answers.bias.float()}
+        if answers.worth is None:
+            spec = spec_for(len(labels))
+        else:
+            tensors |= {"worth.weight": answers.worth.float()[None], "worth.bias": torch.zeros(1)}
         run = replace(self.run, spec=replace(spec, min_score=answers.min_score))
         self.folder.write_weights(FINAL, run, tensors, facts)
         self.folder.save_checkpoint(self.run, progress, {})

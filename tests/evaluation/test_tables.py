@@ -50,6 +50,11 @@ def test_what_it_says(report):
     assert lines[-2:] == ["b 2 50.0 % 100.0 % 1 × a", "a 1 100.0 % 50.0 %"]
 
 
+def test_a_cost_that_compares_with_nothing_is_told_alone(report):
+    lines = shown(replace(report, cost=replace(report.cost, full_frame_gmacs=None)))
+    assert "cost 1.00 GMACs per video" in lines
+
+
 @pytest.mark.parametrize("steps", [2, 16, 17, 32])
 def test_steps_fit(report, steps):
     by_step = tuple(StepReport(step=step, top1=step / steps, top5=1) for step in range(steps))

@@ -170,6 +170,13 @@ def test_the_table_says_what_matters() -> None:
     assert "\x1b" not in text
 
 
+def test_where_nothing_can_be_compared_with_whole_frames_no_share_is_shown() -> None:
+    cost = replace(tagged().cost, full_frame_gmacs=None)
+    text = "".join(write(WRITERS["table"], *[tagged(cost=cost)] * 2))
+    assert "cost     27.0 GMACs\n" in text
+    assert "whole frames" not in text
+
+
 @pytest.mark.parametrize("width", [60, 160])
 def test_the_table_with_steps_fits_and_has_a_row_for_each(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))

@@ -65,8 +65,10 @@ function stripOf(tile, detail) {
 
 function factsOf(row, detail) {
   const [step, of] = row.exit;
-  const cost = el("div", { class: "fact", title: `${gmacs(row.gmacs)} of ${gmacs(detail.full)}` },
-    meter(row.share), el("span", {}, `${percent(row.share, 0)} of full`));
+  const cost = row.share === null
+    ? el("div", { class: "fact" }, el("span", {}, gmacs(row.gmacs)))
+    : el("div", { class: "fact", title: `${gmacs(row.gmacs)} of ${gmacs(detail.full)}` },
+      meter(row.share), el("span", {}, `${percent(row.share, 0)} of full`));
   const sure = of > 1 ? `step ${step + 1} of ${of}` : plural(row.looks, "look");
   const graph = detail.steps.length > 1 ? stepsOf(row.labels, detail.steps) : null;
   return el("div", { class: "facts" }, cost, el("div", { class: "fact sure" }, graph, el("span", {}, sure)));

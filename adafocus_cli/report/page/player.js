@@ -145,8 +145,10 @@ function aboutOf(row, detail) {
     el("div", { title: `${name}: ${gmacs(value)}`, class: `part part-${place}`, style: { width: `${(100 * value) / most}%` } }));
   const legend = detail.stages.filter(([, value]) => value / most > 0.005).map(([name, value]) =>
     el("span", { class: `part-${detail.stages.findIndex(([other]) => other === name)}` }, `${name} ${value.toFixed(2)}`));
-  sections.push(section(`Cost: ${percent(row.share, 0)} of whole frames`, el("div", { class: "stack" }, ...stages),
-    el("p", { class: "legend" }, ...legend), el("p", { class: "muted" }, `${gmacs(row.gmacs)} of ${gmacs(detail.full)}`)));
+  const compared = row.share !== null;
+  sections.push(section(compared ? `Cost: ${percent(row.share, 0)} of whole frames` : "Cost",
+    el("div", { class: "stack" }, ...stages), el("p", { class: "legend" }, ...legend),
+    el("p", { class: "muted" }, compared ? `${gmacs(row.gmacs)} of ${gmacs(detail.full)}` : gmacs(row.gmacs))));
   const facts = [
     ["Looked", `${plural(row.looks, "time")}${row.looks > detail.looks.length ? `; ${detail.looks.length} are drawn` : ""}`],
     ...(detail.skippedCount ? [["Skipped", plural(detail.skippedCount, "frame")]] : []),

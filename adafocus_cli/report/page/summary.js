@@ -6,13 +6,12 @@ function showSummary({ title, summary, before, rows, previous, next }, show) {
   byId("title").textContent = title;
   const models = summary.models.map(([name]) => name).join(", ");
   byId("subtitle").textContent = models ? `Tagged by ${models}` : "No video could be tagged";
-  const part = summary.full_gmacs ? summary.gmacs / summary.full_gmacs : 0;
   const figures = [
     figure(summary.tagged.toLocaleString("en"), `of ${plural(summary.tagged + summary.failed, "video")} tagged`),
   ];
   if (summary.tagged)
     figures.push(
-      figure(percent(part, 0), "of the cost of whole frames"),
+      ...(summary.share === null ? [] : [figure(percent(summary.share, 0), "of the cost of whole frames")]),
       figure(gmacs(summary.gmacs / summary.tagged), "a video, on average"),
       figure(summary.looks.toLocaleString("en"), `careful looks in ${duration(summary.seconds)} of film`),
     );
@@ -50,7 +49,7 @@ function labelsPanel({ labels, tagged }, show) {
 
 const valuesOf = (counts) => counts.filter((count) => count > 0).length;
 
-function costPanel({ costs, tagged, gmacs: spent, full_gmacs: full }) {
+function costPanel({ costs, tagged, share }) {
   if (!tagged || valuesOf(costs) < 2) return null; // one value is among the figures
   const most = Math.max(...costs);
   const bars = costs.map((count, place) => {
@@ -59,7 +58,7 @@ function costPanel({ costs, tagged, gmacs: spent, full_gmacs: full }) {
     return el("div", { class: "column", title: `${range}: ${plural(count, "video")}` },
       el("div", { style: { height: `${height}%` } }));
   });
-  const mean = full ? between(spent / full, 0, 1) : 0;
+  const mean = between(share, 0, 1);
   const width = (costs.length - 1) / costs.length;
   const mark = el("div", { class: "mark", style: { left: `${100 * mean * width}%` } },
     el("span", {}, `mean ${percent(mean, 0)}`));
