@@ -30,7 +30,7 @@ from adafocus_cli.library import catalogue
 from adafocus_cli.library.catalogue import INCLUDED
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS
-from adafocus_cli.schema import Tag
+from adafocus_cli.schema import SkippedFrame, Tag
 from tests import forked
 from tests.clips import cut_off, numbered_clip
 from tests.output.made_up import failed, in_windows, tagged
@@ -351,7 +351,8 @@ def fields_of(record: dict[str, Any], prefix: str = "") -> set[str]:
 def with_every_field() -> dict[str, Any]:
     """As no one record is: with a label and a best guess, and the label with all it may have."""
     label = Tag("pug", 254, 0.9, parent="dog", looks=(1,))
-    return tagged("a\udcff.mp4", labels=(label,), best_guess=replace(label, looks=None)).to_dict(logits=True)
+    also = {"best_guess": replace(label, looks=None), "skipped": (SkippedFrame(3, 0.12),)}
+    return tagged("a\udcff.mp4", labels=(label,), **also).to_dict(logits=True)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,9 @@ def test_every_field_of_the_record_is_described_and_no_other(heading, record):
 def test_every_field_that_windows_add_is_described():
     section = sections_of(ROOT / "docs/record.md")["With windows"]
     described = set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
-    added = fields_of(in_windows().to_dict()) - fields_of(tagged().to_dict())
+    skipped = (SkippedFrame(3, 0.12),)
+    windows = tuple(replace(window, skipped=skipped) for window in in_windows().windows)
+    added = fields_of(in_windows(windows=windows).to_dict()) - fields_of(tagged().to_dict())
     # What is in a window is in a result, too.
     assert described - {"labels[].score"} == {re.sub(r"^(windows\[\]\.\w+).*", r"\1", name) for name in added}
 
