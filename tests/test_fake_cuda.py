@@ -19,7 +19,7 @@ from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.spec import Network
 from adafocus_cli.tagger import clip_of
 from adafocus_cli.training.clips import TrainingBatch
-from adafocus_cli.training.fit import Fit, ProcessGroup, RunningMeans
+from adafocus_cli.training.fit import Fit, ProcessGroup, RunningMeans, WaitClock
 from adafocus_cli.training.recipes import RECIPES, TrainingSettings
 from adafocus_cli.training.run_folder import RunProgress
 from adafocus_cli.training.train import _device_of_run
@@ -122,12 +122,14 @@ def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkey
 
     def means(running, processes=None):
         sums.extend(running.sums.values())
-        return {"loss": 0.0}
+        return {"loss": 0.0, "accuracy": 0.0}
 
     monkeypatch.setattr(RunningMeans, "means", means)
     recipe = RECIPES[recipe]
     # Places are learned from maps of several cells; torch has no grid of one on a device that is not there.
-    sizes = {"frame_size": 128, "focus": Network("resnet18", 64, 0.125)} if recipe.family in LOOKING else {}
+    networks = {"glance": Network("mobilenet_v2", 128, 0.1), "focus": Network("resnet18", 64, 0.125)}
+    sizes = {"frame_size": 128, **networks} if recipe.family in LOOKING else {}
+    sizes |= {"skips": True} if recipe.name == "skip" else {}
 
     def backward(loss):
         """torch's own has a thread for each device that is there."""
@@ -138,9 +140,9 @@ def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkey
 
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     with fake_cuda(monkeypatch):
-        model = model_of(recipe.family, **sizes).to(DEVICE)
+        model = model_of(recipe.family or "slow-r50", **sizes).to(DEVICE)
         frames = torch.zeros(3, len(model.plan(100).frames), *model.spec.framing.shape, dtype=torch.uint8)
-        batch = TrainingBatch(frames, torch.zeros(3, dtype=torch.int64), {})
+        batch = TrainingBatch(frames, torch.zeros(3, dtype=torch.int64), ((0,),) * 3, {})
         loader = SimpleNamespace(steps=1, training=lambda *_: [batch], validation=lambda *_: [batch])
         fit = Fit(
             run=SimpleNamespace(settings=TrainingSettings(data="", recipe=recipe.name), pieces_of=lambda number: 1),
@@ -154,13 +156,14 @@ def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkey
             check=lambda unreadable: None,
             progress=RunProgress(),
             learning=None,
+            several_labels=False,
         )
         at = fit._begin(number, recipe.usual[number])
-        tally, _ = fit._learn(at, 0)
-        fit._validate(1)
+        tally, norms, _ = fit._learn(at, 0, WaitClock())
+        fit._validate(at)
     learned = [parameter for group in at.optimizer.param_groups for parameter in group["params"]]
     assert learned
-    assert {tensor.device for tensor in (*learned, *tally.sums.values(), *sums)} == {DEVICE}
+    assert {tensor.device for tensor in (*learned, *tally.sums.values(), *norms.sums.values(), *sums)} == {DEVICE}
 
 
 def test_stages_wait_until_the_frames_are_copied(monkeypatch):

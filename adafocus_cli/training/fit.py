@@ -348,9 +348,9 @@ class Fit:
                 frames, targets = batch.frames.to(self.device), batch.targets.to(self.device)
                 with self._autocast():
                     logits = current.learner.answers(frames)[:, -1].float()
-                best = logits.argmax(dim=-1).tolist()
-                right = torch.tensor([each in shown for each, shown in zip(best, batch.shown, strict=True)])
-                running.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right.float().mean())
+                shown = torch.from_numpy(truth_table(batch.shown, logits.shape[1])).to(self.device)
+                right = shown.gather(1, logits.argmax(dim=-1, keepdim=True)).float().mean()
+                running.add(len(batch), loss=F.cross_entropy(logits, targets), accuracy=right)
                 if self.several_labels:
                     own_answers.append(logits.cpu().numpy())
                     own_shown += batch.shown
