@@ -235,6 +235,8 @@ def fold(network: nn.Module) -> None:
     """Every norm that is declared right after a convolution becomes part of its weights."""
     for (_, layer), (norm_name, norm) in pairwise(list(network.named_children())):
         if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             # Not `fuse_conv_bn_eval`, which copies the layer first.
             layer.weight, layer.bias = fuse_conv_bn_weights(
                 layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
