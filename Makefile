@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup browser test soak check lint types format man clean
+.PHONY: help setup browser test tests soak check lint types format man clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,9 +21,12 @@ $(VENV)/installed: pyproject.toml
 browser: setup  ## Chromium for the tests of the page that `report` makes, where there is none
 	$(BIN)/python -m playwright install --with-deps chromium
 
-# A file of tests stays in one process, which makes its models and clips once.
-test: setup check  ## lint, types and all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: setup  ## lint, types and all tests
+	$(MAKE) --jobs 3 lint types tests
+
+# Whoever is through with its files takes over half of what another one has left, so that none works alone at the end.
+tests: setup
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 soak: setup  ## what takes minutes: bad files, kills, thousands of videos
 	$(BIN)/python -m pytest tests/soak

@@ -13,9 +13,14 @@ from types import FrameType
 _LOOKS_FOR_WORK = "20000"
 
 
-def main() -> None:
+def sleep_soon() -> None:
+    """Sets it, unless the user has; it is read when torch is loaded."""
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _LOOKS_FOR_WORK)  # read when torch is loaded
+        os.environ.setdefault("GOMP_SPINCOUNT", _LOOKS_FOR_WORK)
+
+
+def main() -> None:
+    sleep_soon()
     _fill_closed_streams()
     loading = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else Ctrl-C is not for us
     if loading:

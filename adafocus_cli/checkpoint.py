@@ -335,7 +335,7 @@ def _named(names: list[str]) -> str:
 
 
 def _damaged(path: Path) -> ModelError:
-    return ModelError(f"{path} is damaged, cut short or no checkpoint; get it again")
+    return ModelError(f"{path} is damaged, cut short or not a checkpoint; get it again")
 
 
 def _ask_for_patch_size(path: Path) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import ceil, prod
 from typing import Any
 
@@ -55,8 +56,9 @@ class CostMeter:
     def full_frame(self) -> int:
         """What the focus network would cost on whole frames instead of patches."""
         height, width, _ = self.spec.framing.shape
-        self._zeros(self._model.on_whole_frames, self._model.whole_frames, height, width)
-        return self._take()
+        with self._access:
+            self._zeros(self._model.on_whole_frames, self._model.whole_frames, height, width)
+            return self._take()
 
     def whole_clip(self) -> Cost:
         """The cost when nothing is skipped."""
@@ -115,9 +117,15 @@ class CostMeter:
             raise TypeError(f"do not know what {type(layer).__name__} ({name}) costs; add it to the meter")
 
 
+@lru_cache(maxsize=64)
+def meter_of(spec: ModelSpec) -> CostMeter:
+    """One for all models of a size, for making it takes as long as loading their weights."""
+    return CostMeter(spec)
+
+
 def cost_of(spec: ModelSpec) -> Cost:
     """The cost of one video when nothing is skipped; needs no weights."""
-    return CostMeter(spec).whole_clip()
+    return meter_of(spec).whole_clip()
 
 
 def as_cost(turns: list[Counter[str]], full_frame: int) -> Cost:

@@ -19,7 +19,7 @@ from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import UsageError, VideoError, printable
 from adafocus_cli.exits import ExitRule, read_rule, schedule
 from adafocus_cli.files import sha256_of
-from adafocus_cli.flops import CostMeter, as_cost
+from adafocus_cli.flops import as_cost, meter_of
 from adafocus_cli.labels import LabelSet, scores_of, tags_or_guess
 from adafocus_cli.library.store import find_model
 from adafocus_cli.loop import Clip, Loop, Run
@@ -41,7 +41,7 @@ class ClipTagger:
         self.runtime = runtime
         self.labels = labels
         self._describe = describe
-        self._meter = CostMeter(self.spec)
+        self._meter = meter_of(self.spec)
         self._full_frame_macs = self._meter.full_frame()
         self._steps = self.family.turns()[-1].answers.stop
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,17 +15,15 @@ from adafocus_cli.output.journal import record_file
 from adafocus_cli.output.records import listed_path
 from adafocus_cli.schema import Record
 from tests.conftest import without_timings
+from tests.forked import Forked
 from tests.tiny import tiny_tagger
 
-ROOT = Path(__file__).parents[1]
 
-
-def start(paths: Sequence[str], output: Path, *more: object) -> subprocess.Popen[bytes]:
+def start(paths: Sequence[str], output: Path, *more: object) -> Forked:
     with tempfile.NamedTemporaryFile(suffix=".txt", delete=False) as listed:
         listed.write(b"\n".join(map(os.fsencode, paths)))
-    command = [sys.executable, "-m", "tests.cli.tiny_adafocus", "batch", "--files-from", listed.name, "-o", output]
-    command += ["--weights", __file__, "--quiet", *more]
-    return subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    command = ["batch", "--files-from", listed.name, "-o", output, "--weights", __file__, "--quiet", *more]
+    return Forked("tests.cli.tiny_adafocus", command, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def run(paths: Sequence[str], output: Path, *more: object, seconds: float = 300) -> tuple[int, str]:
@@ -36,7 +33,7 @@ def run(paths: Sequence[str], output: Path, *more: object, seconds: float = 300)
     return process.returncode, said.decode()
 
 
-def kill_after(process: subprocess.Popen[bytes], is_time: Callable[[], bool], seconds: float = 300) -> None:
+def kill_after(process: Forked, is_time: Callable[[], bool], seconds: float = 300) -> None:
     """As the kernel ends a process that takes too much memory; its children end by themselves."""
     end = time.monotonic() + seconds
     while process.poll() is None and not is_time():
@@ -64,7 +61,7 @@ def comparable(record: Record) -> dict[str, Any]:
     return {name: value for name, value in without_timings(record).items() if name not in ("source", "settings")}
 
 
-def processes_left(process: subprocess.Popen[bytes]) -> list[str]:
+def processes_left(process: Forked) -> list[str]:
     """Of its session, for children that ended late a little later."""
     for _ in range(100):
         listing = subprocess.run(["ps", "-eo", "sid,args"], capture_output=True, text=True, check=True).stdout

@@ -40,10 +40,12 @@ def has_bf16() -> bool:
 
 @pytest.fixture(scope="session")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Writes the checkpoint of an oracle case, once per session."""
+    """Writes the checkpoint of an oracle case, once for all processes that the tests run in."""
     import torch
 
-    folder = tmp_path_factory.mktemp("checkpoints")
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "checkpoints"
+    folder.mkdir(exist_ok=True)
 
     def path_of(case: str) -> Path:
         layout = oracle.layout(case)
@@ -53,7 +55,9 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         path = folder / f"{name}.pth.tar"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            torch.save(synth.checkpoint(case), path)
+            mine = path.with_name(f"{path.name}.{os.getpid()}")
+            torch.save(synth.checkpoint(case), mine)
+            mine.replace(path)
         return path
 
     return path_of

@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -32,6 +31,7 @@ from adafocus_cli.library.catalogue import INCLUDED
 from adafocus_cli.output.records import ORIGIN_COLUMNS
 from adafocus_cli.output.writers import PATCH_COLUMNS, VIDEO_COLUMNS
 from adafocus_cli.schema import Tag
+from tests import forked
 from tests.clips import cut_off, numbered_clip
 from tests.output.made_up import failed, in_windows, tagged
 
@@ -212,7 +212,7 @@ def execute(step: Step, capfd) -> tuple[int, str, str]:
         capfd.readouterr()
         status = run(words[1:])
         return status, *capfd.readouterr()
-    done = subprocess.run(["bash", "-c", step.command], capture_output=True, text=True, timeout=60, check=False)
+    done = forked.shell(step.command, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import torch
@@ -62,8 +61,9 @@ def test_a_video_has_the_same_record_alone_among_others_and_again(clips, family)
         without_timings(r.to_dict(logits=True)) for r in tag_files(clips, lambda: tagger, TagRequest(workers=2))
     ]
     again = [without_timings(r.to_dict(logits=True)) for r in tagger.tag_videos(clips)]
-    alone = [without_timings(tagger.tag_video(path).to_dict(logits=True)) for path in clips]
-    assert together == again == alone
+    alone = [without_timings(tagger.tag_video(path).to_dict(logits=True)) for path in (clips[0], clips[-1])]
+    assert together == again
+    assert [together[0], together[-1]] == alone
     assert all(record["video"]["frames_replaced"] == 0 for record in alone)
 
 
@@ -196,7 +196,7 @@ CRASHES = "import ctypes; ctypes.string_at(0)"
 HANGS = "import time; time.sleep(1000)"
 
 
-@pytest.mark.parametrize(("fault", "complaint"), [(CRASHES, "crashed .SIGSEGV."), (HANGS, "took longer than 3 sec")])
+@pytest.mark.parametrize(("fault", "complaint"), [(CRASHES, "crashed .SIGSEGV."), (HANGS, "took longer than 6 sec")])
 def test_a_decoder_that_crashes_or_hangs_costs_one_record(clips, tagger, monkeypatch, fault, complaint, tmp_path):
     """The child is the real one but for what it does on a file called poison."""
     poison = tmp_path / "poison.mp4"
@@ -211,20 +211,21 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_record(clips, tagger, monkeyp
         "server.main()\n"
     )
     monkeypatch.setattr(VideoProcess, "_command", (sys.executable, "-c", child))
-    options = TagRequest(workers=1, limits=Limits(seconds=3.0))
+    options = TagRequest(workers=1, limits=Limits(seconds=6.0))
     results = list(tag_files([clips[0], str(poison), clips[1]], lambda: tagger, options))
     assert [r.status for r in results] == ["ok", "error", "ok"]
     assert complaint.replace(".", "") in results[1].message.replace("(", "").replace(")", "")
 
 
 def test_stopping_in_the_middle_leaves_no_process(clips, tagger):
-    results = tag_files(clips * 5, lambda: tagger, TagRequest(workers=3))
+    taken = []
+    paths = (taken.append(path) or path for path in clips * 50)
+    results = tag_files(paths, lambda: tagger, TagRequest(workers=3))
     next(results)
     assert children()
-    started = time.monotonic()
     results.close()
     assert children() == []
-    assert time.monotonic() - started < 5
+    assert len(taken) < len(clips) * 50, "the others were begun"
 
 
 def test_stopping_in_the_middle_leaves_no_thread(clips, tagger):

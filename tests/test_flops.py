@@ -128,4 +128,4 @@ def test_a_layer_that_the_meter_does_not_know_is_an_error(monkeypatch):
 
     monkeypatch.setattr("adafocus_cli.models.family_named", lambda name: Strange)
     with pytest.raises(TypeError, match=r"do not know what PReLU \(extra\) costs"):
-        cost_of(default_spec("adafocus-v1"))
+        CostMeter(default_spec("adafocus-v1"))

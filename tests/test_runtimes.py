@@ -21,6 +21,7 @@ from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_la
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
 from tests.conftest import has_bf16, without_timings
+from tests.forked import Forked
 from tests.tiny import LOOKING, tiny_model, tiny_tagger
 
 NEEDS_BF16 = pytest.mark.skipif(not has_bf16(), reason="this processor does not calculate in bf16")
@@ -211,8 +212,7 @@ def test_a_video_has_the_same_record_alone_and_in_a_batch(runtime, tmp_path):
     def records(command, videos, *options):
         output = tmp_path / f"{command}.jsonl"
         how = ("-w", str(tmp_path / "tiny.safetensors"), "--runtime", runtime, "--device", "cpu", "--logits")
-        program = [sys.executable, "-m", "adafocus_cli", command, *videos, *how, "-o", str(output), *options, "-q"]
-        subprocess.run(program, check=True, timeout=120)
+        assert Forked("adafocus_cli", [command, *videos, *how, "-o", output, *options, "-q"]).wait(120) == 0
         lines = map(json.loads, output.read_text().splitlines())
         return {line["video"]["path"]: line for line in lines if "video" in line}
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from adafocus_cli.benchmark.interleaved import Timing
 from adafocus_cli.errors import counted, printable
+from adafocus_cli.output.texts import percent
 
 SCHEMA = "adafocus-bench/2"
 
@@ -128,8 +129,8 @@ def _rows(rows: Sequence[Row]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         timing = row.timing
-        cells = [_ms(timing.median), f"{timing.spread:.0%}", f"{1 / timing.median:,.2f}"]
-        cells += [f"{row.shares['all']:.0%}"] if row.shares else []
+        cells = [_ms(timing.median), percent(timing.spread, digits=0), f"{1 / timing.median:,.2f}"]
+        cells += [percent(row.shares["all"], digits=0)] if row.shares else []
         table.add_row(row.name, *cells)
     return table
 
@@ -143,9 +144,9 @@ def _stages(rows: Sequence[Row]) -> Table:
         cells = []
         for row in rows:
             share = (row.shares or {}).get(stage)
-            cells += [_ms(row.timing.parts[stage]), "" if share is None else f"{share:.0%}"]
+            cells += [_ms(row.timing.parts[stage]), "" if share is None else percent(share, digits=0)]
         table.add_row(stage, *cells)
-    networks = [cell for row in rows for cell in ("", f"{(row.shares or {})['networks']:.0%}")]
+    networks = [cell for row in rows for cell in ("", percent((row.shares or {})["networks"], digits=0))]
     table.add_row("glance + focus", *networks, style="dim")
     return table
 

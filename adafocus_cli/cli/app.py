@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +18,6 @@ from typer.main import get_command
 
 from adafocus_cli import __version__
 from adafocus_cli.cli.command import SETTINGS, CommandGroup, CommandLine
-from adafocus_cli.cli.inputs import is_video_name
 from adafocus_cli.cli.parameters import Settings
 from adafocus_cli.cli.terminal import Terminal, write_out
 from adafocus_cli.errors import AdaFocusError, OutputClosedError, UsageError
@@ -141,14 +139,18 @@ def adafocus(
 
 
 def _show_config(context: typer.Context) -> None:
+    """What is wrong is left out of what is shown, and told behind it."""
     from adafocus_cli.cli import config
 
-    lines = config.config_lines(context.command)
+    wrong: list[UsageError] = []
+    lines = config.config_lines(context.command, wrong.append)
     if context.invoked_subcommand is not None:
         arguments = context.meta[_ARGUMENTS]
-        lines = config.option_lines(context, arguments[arguments.index("--show-config") + 1 :])
+        lines = config.option_lines(context, arguments[arguments.index("--show-config") + 1 :], wrong.append)
     write_out("".join(f"{line}\n" for line in lines))
-    raise typer.Exit
+    for error in wrong:
+        context.obj.error(str(error))
+    raise typer.Exit(WRONG_USAGE if wrong else 0)
 
 
 def manual_page() -> str:
@@ -176,7 +178,7 @@ def run(arguments: Sequence[str]) -> int:
         code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
         _report(terminal, error, str(error))
     except Exception as error:
-        code = _report_other(terminal, error, arguments)
+        code = _report_other(terminal, error)
     _settle_stdout()
     return code
 
@@ -222,26 +224,14 @@ def _report(terminal: Terminal, error: BaseException, message: str) -> None:
     terminal.error(message)
 
 
-def _report_other(terminal: Terminal, error: Exception, arguments: Sequence[str]) -> int:
-    """A wrong command line, in the words of the parser, or a mistake of ours."""
+def _report_other(terminal: Terminal, error: Exception) -> int:
+    """Something that the parser refuses and commands leave to it, or a mistake of ours."""
     if hasattr(error, "format_message"):
-        _report(terminal, error, _usage_message(error, arguments))
+        _report(terminal, error, f"{str(error.format_message()).rstrip('.')}; see adafocus --help")
         return int(getattr(error, "exit_code", WRONG_USAGE))
     hint = "" if terminal.verbose else "; run it again with --verbose for the details"
     _report(terminal, error, f"{type(error).__name__}: {error}{hint}")
     return FAILED
-
-
-def _usage_message(error: Exception, arguments: Sequence[str]) -> str:
-    message = str(error.format_message()).rstrip(".").replace("Value error, ", "")  # type: ignore[attr-defined]
-    for argument in arguments:
-        if argument.startswith("-") and Path(argument).exists():
-            return f"{message}; a file whose name begins with a dash is written ./{argument}"
-    if arguments and is_video_name(arguments[0]):
-        return f"{message}; to tag a video: adafocus classify {arguments[0]}"
-    context = getattr(error, "ctx", None)
-    message = message.replace(". Did you mean ", "; did you mean ").removesuffix("?")
-    return f"{message}; see {context.command_path if context else 'adafocus'} --help"
 
 
 def _settle_stdout() -> None:

@@ -32,7 +32,7 @@ from adafocus_cli.cli.terminal import (
     video_progress,
 )
 from adafocus_cli.errors import AdaFocusError, UsageError, counted
-from adafocus_cli.output.texts import duration
+from adafocus_cli.output.texts import duration, percent
 from adafocus_cli.requests import ModelRequest, TagRequest, cores
 from adafocus_cli.video.remote import is_remote
 
@@ -124,7 +124,8 @@ Address = Annotated[
         "--address",
         metavar="ADDRESS",
         rich_help_panel=options.ENGINE,
-        help="Address of the Ray cluster; auto: the one of this machine. Default: start one here.",
+        help="Address of the Ray cluster; auto: the one of this machine.",
+        show_default="start one here",
     ),
 ]
 # Of a cluster it is the number of worker processes, and of one machine more than other commands take.
@@ -166,6 +167,8 @@ def batch(
     pruned = PruneScope.of(sources) if prune else None
     beside = sidecars.open(output, request)
     mode = options.records_mode(overwrite, append)
+    if segments is not None:
+        options.check_windows(request, f"--segments {segments}")
     target = BatchOutput(output, failed, segments, mode, logits, beside, pruned)
     target.check(options.files_read(sources, model, request))
     chosen = Engine(name=engine, address=address, workers=workers)
@@ -500,7 +503,7 @@ class Pace:
 
 
 def _video_line(result: VideoResult) -> str:
-    labels = ", ".join(f"{tag.label} {100 * tag.score:.1f} %" for tag in result.labels[:3])
+    labels = ", ".join(f"{tag.label} {percent(tag.score)}" for tag in result.labels[:3])
     return f"{result.video.path}: {labels or 'no label'}"
 
 
@@ -515,7 +518,7 @@ def _summary(tally: Tally, seconds: float) -> list[str]:
         mean, share = tally.gmacs / tally.tagged, tally.gmacs / tally.full_frame_gmacs
         lines.append(
             f"{tally.new / max(seconds, 1e-3):.3g} videos/s in {duration(seconds)} · {mean:.4g} GMACs a video, "
-            f"{share:.0%} of whole frames".replace("%", " %")
+            f"{percent(share, digits=0)} of whole frames"
         )
         spent = tally.seconds
         lines.append(

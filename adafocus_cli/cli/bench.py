@@ -89,11 +89,7 @@ def bench(
     with terminal.showing_log("adafocus"), terminal.progress(into_stdout=False) as bar:
         report = measure(request, lambda text: bar.show(text, done=0, total=None))
     if output is not None:
-        from adafocus_cli.files import replacing
-        from adafocus_cli.output.writers import dumps
-
-        with replacing(output) as file:
-            file.write((dumps(report.to_dict(), indent=2) + "\n").encode())
+        labelled.write_numbers(output, report.to_dict())
     _show(report, format_)
 
 

@@ -118,12 +118,12 @@ def calibrate(
 
     from adafocus_cli.evaluation.calibration import AnswerCollector, Calibrator
     from adafocus_cli.evaluation.scoring import paper_metric
-    from adafocus_cli.flops import CostMeter
+    from adafocus_cli.flops import meter_of
     from adafocus_cli.tagger import ClipTagger
 
     started = time.monotonic()
     tagger = ClipTagger.of(model)
-    calibrator = Calibrator(tagger.family, CostMeter(tagger.spec), group=group, budgets=wanted, law=law)
+    calibrator = Calibrator(tagger.family, meter_of(tagger.spec), group=group, budgets=wanted, law=law)
     for budget in wanted:
         if budget >= calibrator.full_gmacs:
             full = f"{calibrator.full_gmacs:.4g} GMACs, the cost of all looks"

@@ -100,6 +100,8 @@ def classify(
     writing = WriterOptions(logits=logits, min_score=request.min_score, steps=terminal.verbose)
     read = options.files_read(sources, model, request)
     rows = {"--trajectories": trajectories, "--segments": segments}
+    if segments is not None:
+        options.check_windows(request, f"--segments {segments}")
     target = ClassifyOutput(output, format_, rows, writing, read=read, overwrite=overwrite)
     beside = sidecars.open(target.output, request)
     if _tag(sources.counted(sources.each(terminal)), model, request, target, beside, terminal):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from adafocus_cli.cli import options
 from adafocus_cli.cli.parameters import Parameter, parameters_of
 from adafocus_cli.cli.terminal import write_out
 
@@ -57,7 +58,8 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 Shell = Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
 
 
-def completion(shell: Shell) -> None:
+@options.with_shared_options
+def completion(shell: Shell, terminal: options.VerboseOption) -> None:
     write_out(_SCRIPTS[shell])
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from adafocus_cli.cli.parameters import Parameter, Setting, Settings, commands_below, parameters_of, refusal_of
+from adafocus_cli.cli.parameters import Parameter, Setting, Settings, commands_below, nearest, parameters_of, refusal_of
 from adafocus_cli.errors import UsageError, printable
 
 FILE_NAME = "adafocus.toml"
@@ -27,6 +26,9 @@ PREFIX = "ADAFOCUS_"
 # One that is given stands for all of its group: what is set elsewhere of the others does not count.
 _ONE_OF = ({"model", "weights"}, {"overwrite", "append"})
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+Refuse = Callable[[UsageError], None]
+"""What is done about a setting that is wrong; if it returns, the setting is left out."""
 
 CommandPath = tuple[str, ...]
 """Below the program: ("models", "list"); () stands for all commands."""
@@ -89,7 +91,7 @@ class _Options:
         possible = (path,) if path else self.paths
         users = [each for each in possible if key in self.of(each)]
         if not users:
-            near = _nearest(key, [key for each in possible for key in self.of(each)])
+            near = nearest(key, [key for each in possible for key in self.of(each)])
             hint = near or "keys are the names of options, such as top-k"
             raise UsageError(f"{entry.source} has the unknown key {printable(entry.name)}; {hint}")
         self.setting(users[0], entry, key, own=path != ())
@@ -113,15 +115,19 @@ class _Options:
         return Setting(value, option.flags[-1], entry.source, entry.text)
 
 
-def settings_of(root: Any, path: CommandPath, typed: Iterable[str]) -> Settings:
+def _raise(error: UsageError) -> None:
+    raise error
+
+
+def settings_of(root: Any, path: CommandPath, typed: Iterable[str], *, refuse: Refuse = _raise) -> Settings:
     """The settings that a call of a command uses, by parameter; `typed` are the parameters on its command line."""
     options = _Options(root)
     found: dict[str, Setting] = {}
     taken = set(typed)
-    for level in _levels(options, path):
+    for level in _levels(options, path, refuse):
         closed = taken.union(*(group for group in _ONE_OF if group & taken))
         for key, option in options.of(path).items():
-            setting = None if option.name in closed else _setting_in(level, options, path, key)
+            setting = None if option.name in closed else _setting_in(level, options, path, key, refuse)
             if setting is not None:
                 found[option.name] = setting
         taken |= found.keys()
@@ -135,19 +141,22 @@ def files() -> tuple[Path, ...]:
     return Path(FILE_NAME), Path(platformdirs.user_config_dir("adafocus", appauthor=False)) / FILE_NAME
 
 
-def _setting_in(level: _Level, options: _Options, path: CommandPath, key: str) -> Setting | None:
+def _setting_in(level: _Level, options: _Options, path: CommandPath, key: str, refuse: Refuse) -> Setting | None:
     for where in (path, ()):
         if entry := level.get(where, {}).get(key):
-            return options.setting(path, entry, key, own=where == path)
+            try:
+                return options.setting(path, entry, key, own=where == path)
+            except UsageError as error:
+                refuse(error)
     return None
 
 
-def _levels(options: _Options, path: CommandPath) -> Iterator[_Level]:
+def _levels(options: _Options, path: CommandPath, refuse: Refuse) -> Iterator[_Level]:
     if any(name.startswith(PREFIX) for name in os.environ):
         yield {where: dict(_variables(where, options.of(path))) for where in (path, ())}
     for file in files():
         if file.is_file():
-            yield _read(file, options)
+            yield _read(file, options, refuse)
 
 
 def _variables(path: CommandPath, keys: Iterable[str]) -> Iterator[tuple[str, _Entry]]:
@@ -165,13 +174,22 @@ def variable_of(path: CommandPath, key: str) -> str:
     return PREFIX + "_".join((*path, key)).replace("-", "_").upper()
 
 
-def _read(file: Path, options: _Options) -> _Level:
+def _read(file: Path, options: _Options, refuse: Refuse) -> _Level:
     """What a file says, after all of it was checked."""
     level: dict[CommandPath, dict[str, _Entry]] = {}
-    for path, key, value in _flattened(_parsed(file), (), str(file), options):
+    try:
+        table = _parsed(file)
+    except UsageError as error:
+        refuse(error)
+        return level
+    for path, key, value in _flattened(table, (), str(file), options, refuse):
         entry = _Entry(str(file), ".".join((*path, key)), value)
-        options.check(path, entry, key)
-        level.setdefault(path, {})[key] = entry
+        try:
+            options.check(path, entry, key)
+        except UsageError as error:
+            refuse(error)
+        else:
+            level.setdefault(path, {})[key] = entry
     return level
 
 
@@ -190,7 +208,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _flattened(
-    table: Mapping[str, Any], path: CommandPath, file: str, options: _Options
+    table: Mapping[str, Any], path: CommandPath, file: str, options: _Options, refuse: Refuse
 ) -> Iterator[tuple[CommandPath, str, Any]]:
     for key, value in table.items():
         if not isinstance(value, dict):
@@ -199,9 +217,10 @@ def _flattened(
         section = (*path, key)
         if not any(each[: len(section)] == section for each in options.paths):
             name = ".".join(section)
-            hint = _nearest(name, map(".".join, options.paths)) or "sections are the names of commands, such as [batch]"
-            raise UsageError(f"{file} has the unknown section [{printable(name)}]; {hint}")
-        yield from _flattened(value, section, file, options)
+            hint = nearest(name, map(".".join, options.paths)) or "sections are the names of commands, such as [batch]"
+            refuse(UsageError(f"{file} has the unknown section [{printable(name)}]; {hint}"))
+            continue
+        yield from _flattened(value, section, file, options, refuse)
 
 
 def _as_typed(option: Parameter, entry: _Entry) -> str | bool | list[str] | None:
@@ -228,17 +247,12 @@ def _as_toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name.replace("_", "-"), sorted(set(known)), 1)
-    return f"the nearest is {near[0]}" if near else ""
-
-
-def config_lines(root: Any) -> Iterator[str]:
+def config_lines(root: Any, refuse: Refuse) -> Iterator[str]:
     """All that is set outside the command line, and where."""
     options = _Options(root)
     for file in files():
         yield f"{file}" if file.is_file() else f"{file} (not there)"
-        for entries in (_read(file, options) if file.is_file() else {}).values():
+        for entries in (_read(file, options, refuse) if file.is_file() else {}).values():
             yield from (f"  {entry.name} = {_as_toml(entry.value)}" for entry in entries.values())
     yield "environment"
     names = {variable_of(where, key) for path in options.paths for key in options.of(path) for where in (path, ())}
@@ -247,14 +261,14 @@ def config_lines(root: Any) -> Iterator[str]:
             yield f"  {name}={os.environ[name]}"
 
 
-def option_lines(context: Any, arguments: list[str]) -> Iterator[str]:
+def option_lines(context: Any, arguments: list[str], refuse: Refuse) -> Iterator[str]:
     """The value of every option of a call, and where it comes from; `arguments` are the command and what follows."""
     root = command = context.command
     path: CommandPath = ()
     while hasattr(command, "commands") and arguments:
         path, command, arguments = (*path, arguments[0]), command.commands[arguments[0]], arguments[1:]
     typed = command.typed_values(typer.Context(command), arguments)
-    settings = settings_of(root, path, typed)
+    settings = settings_of(root, path, typed, refuse=refuse)
     for option in _Options(root).of(path).values():
         value: Any = option.default or (False if option.kind == "flag" else "not set")
         source = "default"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adafocus_cli.cli import labelled, options
-from adafocus_cli.cli.terminal import Terminal, report_console, write_out
+from adafocus_cli.cli.terminal import Terminal, report_console, write_json
 from adafocus_cli.errors import UsageError
 from adafocus_cli.requests import TagRequest
 
@@ -137,20 +137,17 @@ class EvaluationOutput:
             labelled.check_picture(confusion, data, option="--confusion")
 
     def write(self, report: EvaluationReport, setting: EvaluationSetting, seconds: float) -> None:
-        from adafocus_cli.files import replacing
-        from adafocus_cli.output.writers import dumps
-
-        record = dumps(report.to_dict(setting, seconds=seconds), indent=2) + "\n"
+        record = report.to_dict(setting, seconds=seconds)
         if self._output is not None:
-            with replacing(self._output) as file:
-                file.write(record.encode("utf-8", "backslashreplace"))
+            labelled.write_numbers(self._output, record)
         if self._confusion is not None:
             from adafocus_cli.evaluation.pictures import draw_confusion
+            from adafocus_cli.files import replacing
 
             with replacing(self._confusion) as file:
                 draw_confusion(report.confusion).save(file, "PNG")
         if self._format == "json":
-            write_out(record)
+            write_json(record)
         else:
             from adafocus_cli.evaluation.tables import evaluation_layout
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adafocus_cli.cli import options
+from adafocus_cli.cli.inputs import is_same
 from adafocus_cli.cli.report import make_page
 from adafocus_cli.cli.terminal import Terminal
 from adafocus_cli.errors import UsageError, VideoError, counted
@@ -63,11 +64,8 @@ Parent = Annotated[
 ]
 Score = Annotated[
     float,
-    typer.Option(
+    options.score_option(
         "--min-score",
-        metavar="SCORE",
-        min=0,
-        max=1,
         rich_help_panel=options.FILTERS,
         help="Only hits with this score or more.",
     ),
@@ -104,7 +102,8 @@ FormatOption = Annotated[
         "--format",
         "-f",
         rich_help_panel=options.OUTPUT,
-        help="Default: as FILE is named; else table on a terminal, jsonl into a pipe.",
+        show_default="as FILE ends; else table on a terminal, jsonl in a pipe",
+        help="Format of the hits.",
     ),
 ]
 Null = Annotated[
@@ -211,15 +210,12 @@ def _check_files(results: Sequence[Path], output: Path | None, videos: Path | No
 
     for path in results:
         check_name(path)
-        if not path.is_file():
-            raise UsageError(f"there is no file {path}; give outputs of adafocus batch or classify")
-    if videos is not None and not videos.is_dir():
-        raise UsageError(f"--videos {videos} is not a folder; give the one that holds the videos")
-    if output is not None and output.exists():
-        if any(output.samefile(path) for path in results):
+        options.check_results(path)
+    options.check_moved(videos)
+    if output is not None:
+        if any(is_same(output, path) for path in results):
             raise UsageError(f"{output} is what is searched; give another file")
-        if not overwrite:
-            raise UsageError(f"{output} exists; give another file, or --overwrite to replace it")
+        options.check_new(output, overwrite=overwrite)
 
 
 def _moved(video: FoundVideo, root: Path) -> FoundVideo:

@@ -11,6 +11,7 @@ import typer
 from adafocus_cli.cli import options
 from adafocus_cli.cli.terminal import report_console, write_json
 from adafocus_cli.errors import UsageError
+from adafocus_cli.output.texts import percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -144,8 +145,8 @@ def _by_stage(counted: _CountedSpec) -> RenderableType:
     for name, gmacs in cost.stages.items():
         table.add_row(name, f"{gmacs:.4f}", times.get(name, ""), style="cyan")
     table.add_row("total", f"{cost.gmacs:.4f}", "a video", style="bold")
-    share = 100 * cost.gmacs / cost.full_frame_gmacs
-    table.add_row("whole frames", f"{cost.full_frame_gmacs:.4f}", f"so the total is {share:.0f} % of them", style="dim")
+    share = percent(cost.gmacs / cost.full_frame_gmacs, digits=0)
+    table.add_row("whole frames", f"{cost.full_frame_gmacs:.4f}", f"so the total is {share} of them", style="dim")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Labelled videos for `evaluate`, `calibrate` and `train`: reads them, tags them, and checks the output files."""
+"""Labelled videos for `evaluate`, `calibrate` and `train`: reads them, tags them, writes their numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -86,6 +86,14 @@ def check_writable(path: Path, data: str) -> None:
         raise UsageError(f"{path} is an input or has the name of a video, and would be overwritten; give another file")
     if path.is_dir() or str(path) == "-" or not os.access(path.parent, os.W_OK):
         raise UsageError(f"cannot write to {path}; give a file in a folder that exists and can be written")
+
+
+def write_numbers(path: Path, value: Any) -> None:
+    from adafocus_cli.files import replacing
+    from adafocus_cli.output.writers import dumps
+
+    with replacing(path) as file:
+        file.write((dumps(value, indent=2) + "\n").encode())
 
 
 def check_picture(path: Path, data: str, *, option: str) -> None:

@@ -122,7 +122,8 @@ FormatOption = Annotated[
         "--format",
         "-f",
         rich_help_panel=options.OUTPUT,
-        help="Default: table on a terminal; else jsonl, or nothing with -o.",
+        show_default="table on a terminal; else jsonl, or nothing with -o",
+        help="Format of the results.",
     ),
 ]
 Output = Annotated[
@@ -155,11 +156,8 @@ Snapshot = Annotated[
 ]
 SnapshotScore = Annotated[
     float,
-    typer.Option(
+    options.score_option(
         "--snapshot-score",
-        metavar="SCORE",
-        min=0,
-        max=1,
         rich_help_panel=options.OUTPUT,
         help="Lowest score of a label for a picture (0 to 1).",
     ),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adafocus_cli.cli import options
-from adafocus_cli.errors import UsageError, counted
+from adafocus_cli.errors import counted
 
 HELP = """Merge the outputs of several `batch` runs, such as shards, into one file.
 
@@ -38,10 +38,8 @@ def merge(
     for path in (*files, output):
         check_name(path)
     for path in files:
-        if not path.is_file():
-            raise UsageError(f"there is no file {path}; give outputs of adafocus batch")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; give another file, or --overwrite to replace it")
+        options.check_results(path, by="batch")
+    options.check_new(output, overwrite=overwrite)
     merged = merge_files(files, output)
     replaced = f"; {counted(merged.left_out, 'record')} were superseded" if merged.left_out else ""
     terminal.note(f"{counted(merged.kept, 'video')} in {output}, {merged.failed} of them failed{replaced}")

@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -75,6 +75,8 @@ def checked_time(value: float) -> float:
     return value
 
 
+score_option = partial(typer.Option, metavar="SCORE", min=0, max=1)
+
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -111,7 +113,8 @@ Root = Annotated[
         "--root",
         metavar="FOLDER",
         rich_help_panel=INPUT,
-        help="Folder of the videos of a list, or of folders of their frames; default: the folder of the list.",
+        help="Folder of the videos of a list, or of folders of their frames.",
+        show_default="that of the list",
     ),
 ]
 Limit = Annotated[
@@ -212,11 +215,8 @@ TopK = Annotated[
 ]
 MinScore = Annotated[
     float | None,
-    typer.Option(
+    score_option(
         "--min-score",
-        metavar="SCORE",
-        min=0,
-        max=1,
         rich_help_panel=ANSWER,
         show_default="the model's own",
         help="Leave out labels with a lower score (0 to 1).",
@@ -335,7 +335,7 @@ SegmentsFile = Annotated[
         "--segments",
         metavar="FILE",
         rich_help_panel=OUTPUT,
-        help="Also write a CSV file with one row per segment: from when to when which label holds.",
+        help="Also write a CSV file with one row per segment, from when to when which label holds; needs --window.",
     ),
 ]
 Overwrite = Annotated[
@@ -364,11 +364,8 @@ Subtitles = Annotated[
 ]
 SubtitleMinScore = Annotated[
     float,
-    typer.Option(
+    score_option(
         "--subtitle-min-score",
-        metavar="SCORE",
-        min=0,
-        max=1,
         rich_help_panel=SIDECARS,
         help="Leave out of subtitles, chapters and markers what has a lower score (0 to 1).",
     ),
@@ -465,9 +462,8 @@ class SidecarRequest:
                 if value is not None:
                     raise UsageError(f"{option} {value} is for files beside the results; add --subtitles vtt or --xmp")
             return None
-        if timed and request.windows is None:
-            option = "--chapters" if self.subtitles is None else f"--subtitles {self.subtitles}"
-            raise UsageError(f"{option} shows what happens when; add --window SECONDS")
+        if timed:
+            check_windows(request, "--chapters" if self.subtitles is None else f"--subtitles {self.subtitles}")
         if kinds and self.folder is None and output is None:
             raise UsageError("no folder for the files beside the results; give one with --sidecars")
         from adafocus_cli.output.sidecars import CueStyle, Sidecars, TagMap, read_tag_map
@@ -677,6 +673,31 @@ def check_weights(weights: Path) -> Path:
             "run, with --weights"
         )
     return model
+
+
+def check_windows(request: TagRequest, option: str) -> None:
+    if request.windows is None:
+        raise UsageError(f"{option} shows what happens when; add --window SECONDS")
+
+
+def check_results(path: Path, *, by: str = "classify or batch") -> None:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give a file that adafocus {by} has written")
+
+
+def check_moved(videos: Path | None) -> None:
+    if videos is not None and not videos.is_dir():
+        raise UsageError(f"--videos {videos} is not a folder; give the one that holds the videos")
+
+
+def check_new(output: Path, *, overwrite: bool) -> None:
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; give another file, or --overwrite to replace it")
+
+
+def check_folder_of(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
 
 
 def records_mode(overwrite: bool, append: bool) -> Mode:

@@ -6,8 +6,9 @@ completion, the files of settings and the errors of wrong values are all made of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -191,3 +192,12 @@ Settings = Mapping[str, Setting]
 def refusal_of(parameter: Parameter, error: typer.BadParameter) -> str:
     """What follows a value that was refused."""
     return error.message if isinstance(error, OptionValueError) else f"is not allowed; give {parameter.allowed}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """
+    >>> nearest("top_k", ["top-k", "model"]), nearest("colour", ["top-k", "model"])
+    ('the nearest is top-k', '')
+    """
+    near = get_close_matches(name.replace("_", "-"), sorted(set(known)), 1)
+    return f"the nearest is {near[0]}" if near else ""

@@ -100,8 +100,7 @@ def _check_outputs(video: str, output: Path | None, frames: Path | None, *, over
         kind_of(output)
         if is_same(output, video):
             raise UsageError(f"{output} is the input video; give another file")
-        if not output.parent.is_dir():
-            raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
+        options.check_folder_of(output)
     for target in (output, frames):
         if target is not None and not overwrite and _is_taken(target):
             raise UsageError(f"{target} exists; give another one, or --overwrite to replace it")
@@ -131,8 +130,7 @@ def _record_in(results: Path, video: str) -> Record:
     from adafocus_cli.output.journal import whole_records
     from adafocus_cli.schema import path_of
 
-    if not results.is_file():
-        raise UsageError(f"there is no file {results}; give a file that adafocus classify or batch has written")
+    options.check_results(results)
     found: Record | None = None
     for record in whole_records(results):
         if path_of(record) == video or is_same(Path(path_of(record)), video):

@@ -67,14 +67,11 @@ def report(
     videos: options.MovedVideos = None,
     thumbnails: Thumbnails = 4,
 ) -> None:
-    if not results.is_file():
-        raise UsageError(f"there is no file {results}; give a file that adafocus classify or batch has written")
+    options.check_results(results)
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{output} is not an HTML file; give a name that ends in .html")
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent}; make it, or give another file")
-    if videos is not None and not videos.is_dir():
-        raise UsageError(f"--videos {videos} is not a folder; give the one that holds the videos")
+    options.check_folder_of(output)
+    options.check_moved(videos)
 
     from adafocus_cli.report.build import check_replaceable
 

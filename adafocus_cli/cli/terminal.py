@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adafocus_cli.errors import printable
-from adafocus_cli.output.texts import clock
+from adafocus_cli.output.texts import clock, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,7 +202,7 @@ def video_progress(bar: ProgressBar) -> Watch:
 def video_position(video: VideoInfo, share: float) -> str:
     name, length = printable(PurePath(video.path).name), video.duration
     if length is None:
-        return f"{name} {100 * share:.0f} %"
+        return f"{name} {percent(share, digits=0)}"
     return f"{name} {clock(share * length)} of {clock(length)}"
 
 

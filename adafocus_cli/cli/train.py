@@ -17,7 +17,7 @@ import typer
 from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError, counted
-from adafocus_cli.output.texts import duration
+from adafocus_cli.output.texts import duration, percent
 from adafocus_cli.requests import Precision
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ Data = Annotated[
     str | None,
     typer.Argument(metavar="DATA", help="A folder of class folders, a list, or world:NAME."),
 ]
-Val = Annotated[str | None, _data_option("--val", metavar="DATA", help="Validation videos; default: a share of DATA.")]
+Val = Annotated[
+    str | None, _data_option("--val", metavar="DATA", help="Validation videos.", show_default="a share of DATA")
+]
 ValShare = Annotated[
     float,
     _data_option(
@@ -376,11 +378,13 @@ def _train(
             raise
     best = outcome.progress
     epoch = f"validation accuracy (epoch {best.best_epoch})" if best.best_epoch else "accuracy on clips it had not seen"
-    terminal.note(f"{outcome.model}: {best.best:.1%} {epoch}; use it with adafocus classify VIDEO --weights {folder}")
+    terminal.note(
+        f"{outcome.model}: {percent(best.best)} {epoch}; use it with adafocus classify VIDEO --weights {folder}"
+    )
     if best.unreadable:
         for reason in best.unreadable.values():
             terminal.warn(reason)
-        terminal.note(f"{counted(len(best.unreadable), 'video')} could not be read and were left out")
+        terminal.note(f"left out {counted(len(best.unreadable), 'video')} that could not be read")
         if processes.size == 1:  # torchrun would count it as a failure
             raise typer.Exit(options.SOME_FAILED)
 
@@ -415,7 +419,7 @@ class EpochLines:
         self._bar.show(f"looking at clips · {left} left", done=done, total=clips)
 
     def fold_done(self, fold: int, accuracy: float, clips: int) -> None:
-        self._terminal.note(f"fold {fold}: accuracy {accuracy:.1%} of {counted(clips, 'clip')}")
+        self._terminal.note(f"fold {fold}: accuracy {percent(accuracy)} of {counted(clips, 'clip')}")
 
     def epoch_started(self, stage: str, epoch: int, epochs: int, steps: int) -> None:
         self._epoch = f"{stage} {epoch}/{epochs}"
@@ -431,15 +435,17 @@ class EpochLines:
         means = running.means()
         per_step = (now - self._started) / done
         left = duration(per_step * (self._steps * (1 + self._left) - done))
-        text = f"{self._epoch} · loss {means['loss']:.3f} · accuracy {means['accuracy']:.1%}{self._best} · {left} left"
+        now_at = f"loss {means['loss']:.3f} · accuracy {percent(means['accuracy'])}"
+        text = f"{self._epoch} · {now_at}{self._best} · {left} left"
         self._bar.show(text, done=done, total=self._steps)
 
     def epoch_ended(self, epoch: Epoch, best: float) -> None:
-        self._best = f" · best {best:.1%}"
+        self._best = f" · best {percent(best)}"
         measures = "".join(f" · {name} {value:.3f}" for name, value in epoch.measures.items())
         self._terminal.note(
-            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {epoch.accuracy:.1%}{measures} · validation loss "
-            f"{epoch.val_loss:.3f} · accuracy {epoch.val_accuracy:.1%} (best {best:.1%}) · {duration(epoch.seconds)}"
+            f"{self._epoch}: loss {epoch.loss:.3f} · accuracy {percent(epoch.accuracy)}{measures} · validation loss "
+            f"{epoch.val_loss:.3f} · accuracy {percent(epoch.val_accuracy)} (best {percent(best)}) · "
+            f"{duration(epoch.seconds)}"
         )
         if self._writer is not None:
             numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr, **epoch.measures}

@@ -12,6 +12,7 @@ from rich.text import Text
 from adafocus_cli.errors import printable
 from adafocus_cli.evaluation.calibration import Calibration, Outcome
 from adafocus_cli.evaluation.report import ClassReport, EvaluationReport, EvaluationSetting, Metric
+from adafocus_cli.output.texts import percent
 from adafocus_cli.schema import Failure
 from adafocus_cli.spec import sees_whole_frames
 
@@ -31,7 +32,7 @@ _WHERE = {
 def evaluation_layout(report: EvaluationReport, setting: EvaluationSetting, *, seconds: float) -> RenderableType:
     parts: list[RenderableType] = [_heading(report, setting), _indented(_summary(report, seconds))]
     if report.by_step:
-        right = [(step.step, step.top1, _percent(step.top1)) for step in report.by_step]
+        right = [(step.step, step.top1, percent(step.top1)) for step in report.by_step]
         parts += [_title("Accuracy after each step"), _indented(_bars(right))]
     if report.steps > 1 and not report.by_step:
         share = [(step, count / report.videos, f"{count}") for step, count in report.exits.items()]
@@ -50,12 +51,12 @@ def _heading(report: EvaluationReport, setting: EvaluationSetting) -> Text:
 
 def _summary(report: EvaluationReport, seconds: float) -> Table:
     cost = report.cost
-    share = 100 * cost.gmacs / cost.full_frame_gmacs
+    share = percent(cost.gmacs / cost.full_frame_gmacs, digits=0)
     each = ", ".join(f"{name} {value:.2f}" for name, value in cost.seconds.items())
     grid = _grid()
     for name, value, note in _accuracies(report):
         grid.add_row(name, _strong(value), note)
-    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video, {share:.0f} % of whole frames")
+    grid.add_row("cost", Text(f"{cost.gmacs:.2f}"), f"GMACs per video, {share} of whole frames")
     grid.add_row("frames", Text(f"{cost.frames_decoded:.1f}"), "decoded per video")
     grid.add_row("time", Text(f"{seconds:.1f}"), f"seconds; per video: {each}")
     return grid
@@ -88,7 +89,7 @@ def _grid() -> Table:
 
 
 def _strong(share: float) -> Text:
-    return Text(_percent(share), style="bold green")
+    return Text(percent(share), style="bold green")
 
 
 def _bars(rows: Sequence[tuple[int, float, str]]) -> Table:
@@ -129,7 +130,7 @@ def _classes(classes: Sequence[ClassReport]) -> Table:
     weakest = sorted(classes, key=lambda entry: (entry.top1, entry.ap_published, entry.index))
     for entry in weakest[:MOST_CLASSES]:
         wrong = f"{entry.taken_for_videos} × {entry.taken_for}" if entry.taken_for is not None else ""
-        numbers = (f"{entry.videos}", _percent(entry.top1), _percent(entry.ap_published))
+        numbers = (f"{entry.videos}", percent(entry.top1), percent(entry.ap_published))
         table.add_row(_name(entry.label), *numbers, _name(wrong))
     return table
 
@@ -184,7 +185,7 @@ def _budget_table(calibration: Calibration) -> Table:
 
 def _outcome_accuracies(outcome: Outcome, metric: Metric, *, style: str) -> tuple[Text, Text]:
     mean_average_precision = outcome.mean_average_precision if metric == "top-1" else outcome.accuracy
-    top1, precision = (f"{100 * share:.1f} %" for share in (outcome.top1, mean_average_precision))
+    top1, precision = (percent(share) for share in (outcome.top1, mean_average_precision))
     return Text(top1, style=style), Text(precision, style=style)
 
 
@@ -214,10 +215,6 @@ def _failed(failures: Sequence[Failure]) -> list[RenderableType]:
         path, message = printable(failure.path), printable(failure.message)
         lines.append(Text(message if message.startswith(path) else f"{path}: {message}"))
     return [_title(f"{len(failures)} failed", style="bold red"), _indented(Group(*lines))]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _title(text: str, *, style: str = "bold") -> Text:

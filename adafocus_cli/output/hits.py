@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adafocus_cli.errors import printable
 from adafocus_cli.output.search import FoundVideo, Hit
-from adafocus_cli.output.texts import clock_to_tenths
+from adafocus_cli.output.texts import clock_to_tenths, percent
 from adafocus_cli.output.writers import Cell, Sink, dumps, line_of
 from adafocus_cli.video.remote import is_remote
 
@@ -96,6 +96,9 @@ _PIECES: dict[str, Callable[[Sequence[Hit], float], Iterable[str]]] = {
 }
 
 
+_NARROW = 80  # columns of a terminal; below it, where a hit is stands below its name
+
+
 def _write_table(videos: Sequence[FoundVideo], sink: Sink) -> None:
     """A line for each hit, below the path of its video."""
     import io
@@ -105,13 +108,19 @@ def _write_table(videos: Sequence[FoundVideo], sink: Sink) -> None:
     from rich.text import Text
 
     console = Console(file=sys.stdout if sink.is_terminal else io.StringIO())
+    columns: list[dict[str, Any]] = [{"justify": "right", "no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}]
+    narrow = console.width < _NARROW
     for video in videos:
         table = Table.grid(padding=(0, 2, 0, 0))
-        for options in ({"justify": "right", "no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"}, {}):
+        for options in columns if narrow else [*columns, {}]:
             table.add_column(**options)
         for hit in video.hits:
-            score = "" if hit.score is None else f"{100 * hit.score:.0f} %"
-            table.add_row(f"  {score}", _when(hit), Text(printable(_named(hit))), Text(_where(hit), style="dim"))
+            score = "" if hit.score is None else percent(hit.score, digits=0)
+            name, where = Text(printable(_named(hit))), Text(_where(hit), style="dim")
+            if narrow:
+                table.add_row(f"  {score}", _when(hit), Text("\n").join(filter(None, (name, where))))
+            else:
+                table.add_row(f"  {score}", _when(hit), name, where)
         with console.capture() as capture:
             console.print(Text(printable(video.path), style="bold", overflow="fold"))
             console.print(table)

@@ -26,7 +26,7 @@ from adafocus_cli.files import replacing
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.journal import Journal
 from adafocus_cli.output.table import heading, scores_grid, video_facts
-from adafocus_cli.output.texts import clock
+from adafocus_cli.output.texts import clock, percent
 from adafocus_cli.output.writers import WriterOptions
 from adafocus_cli.schema import Failure, LiveSpan, PatchBox, Tag, VideoResult, utc_text
 from adafocus_cli.timeline import Part, joined
@@ -213,7 +213,7 @@ class LiveTable:
         else:
             self._last = result
             best = result.labels[0] if result.labels else None
-            text, score = (best.label, f"{100 * best.score:.1f} %") if best else ("no label", "")
+            text, score = (best.label, percent(best.score)) if best else ("no label", "")
             self._rows.appendleft((result.live.until, text, score))
             self._sums.windows += 1
         self._sums.windows_dropped += result.live.windows_dropped

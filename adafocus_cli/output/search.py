@@ -122,9 +122,9 @@ class Search:
         text = self._query.text or self._query.parent
         names = {name for path in self._results for name in _labels_in(path)}
         near = get_close_matches(text, names, 1, 0.7) if text and not any(map(self._is_named, names)) else []
-        next_step = f"the nearest name is {printable(near[0])!r}" if near else "ask for less, or for a part of a name"
-        what = f" of {printable(text)!r}" if text else ""
-        return AdaFocusError(f"nothing{what} was found in {', '.join(map(str, self._results))}; {next_step}")
+        next_step = f"the nearest name is {printable(near[0])!r}" if near else "give a part of a name, or fewer filters"
+        what = f"no hit for {printable(text)!r}" if text else "no hit"
+        return AdaFocusError(f"{what} in {', '.join(map(str, self._results))}; {next_step}")
 
     def _is_named(self, name: str) -> bool:
         return (self._query.text or self._query.parent).lower() in name.lower()

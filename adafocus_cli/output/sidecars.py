@@ -26,7 +26,7 @@ from adafocus_cli.files import replacing
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.embedded import write_tags
 from adafocus_cli.output.records import is_flat
-from adafocus_cli.output.texts import clock, subtitle_clock
+from adafocus_cli.output.texts import clock, percent, subtitle_clock
 from adafocus_cli.schema import Record, path_of
 from adafocus_cli.video.remote import is_remote
 
@@ -87,7 +87,7 @@ def read_tag_map(path: Path) -> TagMap:
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; check the path after --map") from error
+        raise UsageError(f"cannot read tag map {path}: {error.strerror}; check the path (--map FILE)") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     entries = _from_csv(text, path) if path.suffix.lower() == ".csv" else _from_yaml(text, path)
@@ -337,7 +337,7 @@ def cues(record: Record, tags: TagMap, style: CueStyle) -> list[Cue]:
         if names and segment["score"] >= style.min_score:
             start, end = (round(1000 * segment[name]) for name in ("start", "end"))
             # A single frame is shown for no time, which players take for a mistake.
-            text = printable(", ".join(names)) + (f" {100 * segment['score']:.0f} %" if style.scores else "")
+            text = printable(", ".join(names)) + (f" {percent(segment['score'], digits=0)}" if style.scores else "")
             found.append(Cue(start, max(end, start + 1), text, segment["score"]))
     return found
 

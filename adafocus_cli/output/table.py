@@ -26,7 +26,7 @@ from rich.text import Text
 
 from adafocus_cli.errors import printable
 from adafocus_cli.labels import scores_of
-from adafocus_cli.output.texts import clock_to_tenths, duration
+from adafocus_cli.output.texts import clock_to_tenths, duration, percent
 from adafocus_cli.output.writers import CsvWriter, JsonLinesWriter, JsonWriter, Sink, Writer, WriterOptions
 from adafocus_cli.schema import FAILED_IN, Box, Failure, PatchBox, Result, Segment, VideoInfo, VideoResult, in_gmacs
 from adafocus_cli.video.framing import CROP, Geometry
@@ -123,7 +123,7 @@ def scores_grid(result: VideoResult, view: WriterOptions, *, bar_width: int) -> 
         grid.add_row(
             Text(printable(tag.label), style=style),
             _bar(tag.score, bar_width, "green" if rank == 0 else "cyan"),
-            Text(f"{100 * tag.score:.1f} %", style=style),
+            Text(percent(tag.score), style=style),
         )
     return grid
 
@@ -144,7 +144,7 @@ def _no_label(result: VideoResult, view: WriterOptions) -> Text:
     sure = "nothing that it knows" if view.min_score is None else f"no label of {view.min_score:g} or more"
     text, guess = Text(sure, style="bold"), result.best_guess
     if guess is not None:
-        text.append(f", best guess {printable(guess.label)} {100 * guess.score:.1f} %", style="dim")
+        text.append(f", best guess {printable(guess.label)} {percent(guess.score)}", style="dim")
     return text
 
 
@@ -192,7 +192,7 @@ def video_facts(video: VideoInfo) -> str:
 
 
 def _share_of_full(gmacs: float, full: float) -> str:
-    return f", {100 * gmacs / full:.0f} % of whole frames" if full > 0 else ""
+    return f", {percent(gmacs / full, digits=0)} of whole frames" if full > 0 else ""
 
 
 def _indented(block: RenderableType) -> Padding:
@@ -264,7 +264,7 @@ def steps_table(result: VideoResult) -> RenderableType:
     for place, patch in enumerate(result.trajectory):
         left, top, right, bottom = (math.floor(value + 0.5) for value in patch.box)
         where = f"{arrow(patch.box, seen)} {left},{top} – {right},{bottom}"
-        score = [f"{100 * scores[place]:.1f} %" if place < len(scores) else ""] if scores else []
+        score = [percent(scores[place]) if place < len(scores) else ""] if scores else []
         table.add_row(str(patch.step + 1), str(patch.frame), f"{patch.time:.2f} s", where, *score)
     return table
 
@@ -294,7 +294,7 @@ _MOST = 20
 
 def segments_text(segments: Sequence[Segment]) -> Text:
     lines = [
-        f"{clock_to_tenths(s.start)}–{clock_to_tenths(s.end)}  {printable(s.label)}  {100 * s.score:.0f} %"
+        f"{clock_to_tenths(s.start)}–{clock_to_tenths(s.end)}  {printable(s.label)}  {percent(s.score, digits=0)}"
         for s in segments[:_MOST]
     ]
     if more := len(segments) - len(lines):

@@ -8,6 +8,14 @@ from itertools import pairwise
 from adafocus_cli.errors import printable
 
 
+def percent(share: float, *, digits: int = 1) -> str:
+    """
+    >>> percent(0.625), percent(0.3, digits=0)
+    ('62.5 %', '30 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def clock(seconds: float) -> str:
     """
     >>> clock(75), clock(3723)

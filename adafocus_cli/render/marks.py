@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from adafocus_cli.drawing import Font, drawable, font_for
+from adafocus_cli.output.texts import percent
 from adafocus_cli.render.story import Story
 from adafocus_cli.schema import Box, Tag, in_gmacs
 from adafocus_cli.video.pictures import Rotation
@@ -207,7 +208,7 @@ class _Panel:
         pad = scale.margin
         wanted = [
             font_for(_name(tag), scale.text).getlength(_name(tag))
-            + self._text.getlength(f"   {_percent(tag.score)}")
+            + self._text.getlength(f"   {percent(tag.score)}")
             + 2 * pad
             for tag in story.tags()
         ]
@@ -232,7 +233,7 @@ class _Panel:
         pen = ImageDraw.Draw(image)
         pen.rounded_rectangle((0, 0, self.width - 1, self.height - 1), radius=pad, fill=(*SHADE, 176))
         right, line = self.width - pad, 0.6 * pad
-        score = _percent(tag.score) if tag else ""
+        score = percent(tag.score) if tag else ""
         name = _name(tag) if tag else "-"
         font = font_for(name, scale.text)
         room = self._bar_width - self._text.getlength(f"  {score}")
@@ -264,7 +265,7 @@ class _Panel:
 
     def _cost(self, spent: float) -> str:
         full = self._story.full_gmacs
-        share = f"{100 * spent / full:.0f} % of whole frames · " if full > 0 else ""
+        share = f"{percent(spent / full, digits=0)} of whole frames · " if full > 0 else ""
         return f"{share}{in_gmacs(spent)}"
 
     def _looks(self, made: int) -> str:
@@ -273,10 +274,6 @@ class _Panel:
 
 def _name(tag: Tag) -> str:
     return drawable(tag.label, tag.index, longest=_LONGEST_NAME)
-
-
-def _percent(score: float) -> str:
-    return f"{100 * score:.1f} %"
 
 
 def _cut(text: str, font: Font, room: float) -> str:

@@ -114,7 +114,7 @@ class Summary:
         self.full_gmacs += video.full_gmacs
         self.looks += video.look_count
         self.models[video.model] += 1
-        self.labels.update({video.best, *video.also})
+        self.labels.update(dict.fromkeys((video.best, *video.also), 1))
         self.exits[video.exit_step] += 1
         self.steps = max(self.steps, video.exit_of)
         self.costs[min(max(int(100 * video.share / PERCENT), 0), PARTS - 1)] += 1

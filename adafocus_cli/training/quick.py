@@ -12,7 +12,7 @@ import hashlib
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -578,6 +578,7 @@ class QuickRun:
     folder: RunFolder
     resources: Resources
     observer: TrainingObserver
+    notify: Callable[[str], None]
 
     def teach(self) -> RunProgress:
         settings, spec, labels = self.run.settings, self.run.spec, self.run.labels
@@ -613,6 +614,10 @@ class QuickRun:
     def _cross_validate(self, clips: SeenClips, kinds: Mapping[str, int]) -> CrossValidation:
         settings, labels = self.run.settings, self.run.labels
         crossed = None
+        groups = len(set(clips.groups))
+        if settings.folds is not None and settings.folds > groups:
+            wanted = f"{settings.folds} folds need {settings.folds} groups of clips"
+            self.notify(f"{wanted}, and there are {groups}; making {groups} folds")
         steps = cross_validate(
             clips, kinds, len(labels), settings.folds or FOLDS, flip=settings.flip, seed=settings.seed
         )

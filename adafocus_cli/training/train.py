@@ -140,6 +140,7 @@ def _teach(run: TrainingRun, data: TrainingData, context: RunContext) -> Trainin
         folder=RunFolder(context.folder),
         resources=context.resources,
         observer=context.observer,
+        notify=context.notify,
     )
     return TrainingOutcome(model=context.folder / FINAL, progress=taught.teach())
 

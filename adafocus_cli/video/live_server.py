@@ -228,7 +228,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, av.error.ExitError):
         return "nothing came from it for too long"
     if isinstance(error, av.error.InvalidDataError):
-        return "what comes from it is not a video that can be read"
+        return (
+            "what comes from it is not a video that can be read as it passes, as MPEG-TS can; a file in a pipe, "
+            "such as MP4, is for adafocus classify --stdin"
+        )
     if getattr(error, "errno", None) == errno.EIO:
         return "the connection broke off"
     return str(getattr(error, "strerror", None) or type(error).__name__)

@@ -85,9 +85,13 @@ def test_segments_are_those_of_all_runs_into_the_file(library):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-o", "tags.csv", "--segments", "s.csv"], "give an output file that ends in .jsonl or .sqlite"),
-        (["--segments", "tags.jsonl"], "give a file for each"),
-        (["--segments", "notes.csv"], "notes.csv is there already"),
+        (
+            ["-o", "tags.csv", "--window", 1, "--segments", "s.csv"],
+            "an output file that ends in .jsonl or .sqlite",
+        ),
+        (["--segments", "s.csv"], "add --window SECONDS"),
+        (["--window", 1, "--segments", "tags.jsonl"], "give a file for each"),
+        (["--window", 1, "--segments", "notes.csv"], "notes.csv is there already"),
     ],
 )
 def test_a_file_of_segments_that_cannot_be_made_is_refused_in_one_line(library, options, said):

@@ -17,6 +17,7 @@ import pytest
 from tests.cli.conftest import ROOT
 from tests.clips import numbered_clip
 from tests.conftest import without_timings
+from tests.forked import Forked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -31,12 +32,10 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
+def start(folder: Path, *arguments: object) -> Forked:
     (folder / "model.pth").touch()
-    command = [sys.executable, "-m", "tests.cli.tiny_adafocus", "batch", "--workers", "1"]
-    command += ["-w", str(folder / "model.pth"), "-o", str(folder / "tags.jsonl"), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = ["batch", "--workers", "1", "-w", folder / "model.pth", "-o", folder / "tags.jsonl", *arguments]
+    return Forked("tests.cli.tiny_adafocus", command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def lines(folder: Path) -> list[str]:

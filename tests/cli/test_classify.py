@@ -119,7 +119,7 @@ def test_trajectories_have_a_file_of_their_own(
 def test_segments_have_a_row_each_in_a_file_of_their_own(
     adafocus: Adafocus, engine: FakeEngine, weights: str, tmp_path: Path
 ) -> None:
-    files = ("-o", tmp_path / "tags.csv", "--segments", tmp_path / "segments.csv")
+    files = ("-o", tmp_path / "tags.csv", "--window", 5, "--segments", tmp_path / "segments.csv")
     for _ in range(2):  # its own earlier file is replaced
         assert adafocus("classify", "film.mp4", "a.mp4", "broken.mp4", "-w", weights, *files).code == 3
     assert (tmp_path / "segments.csv").read_text().splitlines() == [
@@ -152,8 +152,12 @@ def test_logits_are_added(adafocus: Adafocus, engine: FakeEngine, weights: str) 
         (["classify", "a.mp4", "-w", "{weights}", "-o", "/no/where"], 2, "cannot write to /no/where"),
         (["classify", "a.mp4", "-w", "{weights}", "-o", "x", "--trajectories", "x"], 2, "give two files"),
         (["classify", "a.mp4", "-w", "{weights}", "--trajectories", "-"], 2, "give a file"),
-        (["classify", "a.mp4", "-w", "{weights}", "--segments", "-"], 2, "give a file"),
-        (["classify", "a.mp4", "-w", "{weights}", "--segments", "x", "--trajectories", "x"], 2, "give two files"),
+        (["classify", "a.mp4", "-w", "{weights}", "--window", "5", "--segments", "-"], 2, "give a file"),
+        (
+            ["classify", "a.mp4", "-w", "{weights}", "--window", "5", "--segments", "x", "--trajectories", "x"],
+            2,
+            "give two files",
+        ),
         (["classify", "a.mp4", "-w", "{weights}", "--logits", "-f", "csv"], 2, "--format jsonl"),
         (["classify", "--files-from", "gone.txt", "-w", "{weights}"], 2, "cannot read the list gone.txt"),
         (["classify", "a.mp4", "--top-k", "0"], 2, "--top-k"),

@@ -155,6 +155,31 @@ def test_what_is_set_is_shown(places: tuple[Path, Path], adafocus: Adafocus, mon
     assert ["--decode", "exact", "default"] in rows
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("topk = 5", "adafocus.toml has the unknown key topk; the nearest is top-k"),
+        ("[clasify]\nquiet = true", "adafocus.toml has the unknown section [clasify]; the nearest is classify"),
+        ("top-k = [", "adafocus.toml is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_told_behind_the_rest_of_what_is_set(
+    places: tuple[Path, Path], adafocus: Adafocus, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    places[0].write_text(f"model = 'motion'\n{line}\n")
+    places[1].write_text("decode = 'fast'")
+    monkeypatch.setenv("ADAFOCUS_MIN_SCORE", "3")
+    done = adafocus("--show-config")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert said in done.err
+    assert ('model = "motion"' in done.out) == ("TOML" not in said)
+    assert 'decode = "fast"' in done.out
+    assert "ADAFOCUS_MIN_SCORE=3" in done.out
+    done = adafocus("--show-config", "classify")
+    assert (done.code, done.err.count("\n")) == (2, 2)
+    assert ["--decode", "fast", str(places[1])] in [line.split() for line in done.out.splitlines()]
+
+
 def test_paths_of_home_are_expanded(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     places[0].write_text("weights = '~/mine.pth'")
@@ -202,7 +227,7 @@ def test_each_shell_has_a_script(shell: str, adafocus: Adafocus) -> None:
     ("arguments", "message"),
     [
         (["completion", "tcsh"], "SHELL tcsh is not allowed; give bash, zsh or fish"),
-        (["classfy"], "'classfy'; did you mean 'classify'; see adafocus --help"),
+        (["classfy"], "classfy is not a command of adafocus; the nearest is classify, see adafocus --help"),
     ],
 )
 def test_a_wrong_word_is_answered_with_those_that_are_allowed(

@@ -39,6 +39,15 @@ def test_the_table_says_when_and_where(library: Path, adafocus: Adafocus) -> Non
     assert "\n  85 %  0:06.2–0:10.0  Sumo" in adafocus("find", "", "tags.jsonl", "-f", "table").out
 
 
+def test_on_a_narrow_terminal_the_place_stands_below_the_label(
+    library: Path, adafocus: Adafocus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert adafocus("find", "VOLLEY", "tags.jsonl", "-f", "table").out == (
+        "videos/beach.mp4\n  90 %  0:00.9  volleyball (ball)\n                58,16 – 202,160\n"
+    )
+
+
 def test_into_a_pipe_there_is_a_line_for_each_hit_that_is_also_a_list_of_videos(
     library: Path, adafocus: Adafocus
 ) -> None:
@@ -117,7 +126,7 @@ def test_a_page_has_what_was_found_only(library: Path, adafocus: Adafocus) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["voleyball", "tags.jsonl"], 1, "nothing of 'voleyball' was found in tags.jsonl; the nearest name is 'volley"),
+        (["voleyball", "tags.jsonl"], 1, "no hit for 'voleyball' in tags.jsonl; the nearest name is 'volley"),
         (["x", "gone.jsonl"], 2, "there is no file gone.jsonl"),
         (["x", "videos/beach.mp4"], 2, "has no known format; give a name that ends in .jsonl"),
         (["x", "tags.jsonl", "-o", "tags.jsonl"], 2, "tags.jsonl is what is searched"),

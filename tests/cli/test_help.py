@@ -45,9 +45,23 @@ def test_help_has_no_types_of_the_language(path: tuple[str, ...], command: Any, 
         ("classify a.mp4 --device gpu", "--device gpu is not a device; give auto, cpu, cuda, cuda:N or mps"),
         ("batch a.mp4", "--output FILE is missing; see adafocus batch --help"),
         ("render", "VIDEO is missing; see adafocus render --help"),
+        ("classify a --top-k", "--top-k has no value; give a whole number of at least 1, see adafocus classify --help"),
+        ("classify a --quiet=1", "--quiet takes no value; leave out what follows it, see adafocus classify --help"),
+        ("--foo", "--foo is not an option of adafocus; see adafocus --help"),
+        (
+            "classify a --wights w",
+            "--wights is not an option of adafocus classify; the nearest is --weights, see adafocus classify --help",
+        ),
+        (
+            "completion bash b",
+            "too many arguments, from b on; the usage is: adafocus completion [OPTIONS] SHELL, see adafocus "
+            "completion --help",
+        ),
+        ("models shwo", "shwo is not a command of adafocus models; the nearest is show, see adafocus models --help"),
+        ("a.mp4", "a.mp4 is not a command of adafocus; to tag a video: adafocus classify a.mp4, see adafocus --help"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_is_allowed(arguments: str, error: str, adafocus: Adafocus) -> None:
+def test_a_wrong_line_is_told_with_what_is_allowed(arguments: str, error: str, adafocus: Adafocus) -> None:
     done = adafocus(*arguments.split())
     assert (done.code, done.out, done.err) == (2, "", f"adafocus: error: {error}\n")
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -20,9 +19,10 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.video.limits import LimitError, Limits
 from adafocus_cli.video.remote import STDIN, Copies
 from tests.batches import processes_left
-from tests.cli.conftest import ROOT, Adafocus
+from tests.cli.conftest import Adafocus
 from tests.clips import numbered_clip
 from tests.conftest import without_timings
+from tests.forked import Forked
 from tests.streams import streamed
 
 WINDOWS = ("-m", "motion", "--device", "cpu", "--window", "2", "--stride", "0.7")
@@ -80,9 +80,9 @@ def test_a_stream_on_stdin_has_the_windows_of_the_file_and_a_record(
 def test_ctrl_c_ends_at_once_with_whole_lines_and_no_process(clip: Path, tmp_path: Path) -> None:
     output = tmp_path / "tags.jsonl"
     with streamed((clip.read_bytes(), "hang")) as (address, _):
-        command = [sys.executable, "-m", "adafocus_cli", "live", address, *WINDOWS, "-f", "jsonl", "-o", str(output)]
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command = ["live", address, *WINDOWS, "-f", "jsonl", "-o", output]
+        process = Forked(
+            "adafocus_cli", command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         assert process.stdout is not None
         first = process.stdout.readline()

@@ -28,9 +28,10 @@ def published(family: str, path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return numbered_clip(tmp_path / "clip.mp4", frames=90, size=(340, 256))
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return numbered_clip(path, frames=90, size=(340, 256), options={"preset": "ultrafast"})
 
 
 @pytest.mark.parametrize("family", [family.name for family in dense.FAMILIES])

@@ -33,9 +33,13 @@ def test_windows_reach_the_engine(adafocus, engine, weights):
         (["--window", 0], "--window 0 does not fit"),
         (["--subtitles", "vtt"], "--subtitles vtt shows what happens when; add --window SECONDS"),
         (["--chapters"], "--chapters shows what happens when; add --window SECONDS"),
+        (["--segments", "s.csv"], "--segments s.csv shows what happens when; add --window SECONDS"),
         (["--window", 4, "--subtitles", "srt"], "give one with --sidecars"),
         (["--sidecars", "side"], "add --subtitles vtt or --xmp"),
-        (["--xmp", "--sidecars", "side", "--map", "absent.yaml"], "check the path after --map"),
+        (
+            ["--xmp", "--sidecars", "side", "--map", "absent.yaml"],
+            "cannot read tag map absent.yaml: No such file or directory; check the path (--map FILE)",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told_in_one_line(adafocus, engine, weights, options, said):

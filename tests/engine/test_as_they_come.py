@@ -60,7 +60,7 @@ def test_a_second_run_in_one_process_has_as_many_loops_as_the_first(clips, tagge
 
 def test_a_video_that_hangs_holds_nobody_up(clips, tagger, monkeypatch):
     misbehave_on(monkeypatch, Path(clips[0]).name, "import time; time.sleep(1000)")
-    options = TagRequest(workers=2, limits=Limits(seconds=3.0))
+    options = TagRequest(workers=2, limits=Limits(seconds=6.0))
     results = list(tag_as_they_come(clips, tagger, options))
     assert [r.status for r in results] == ["ok"] * 5 + ["error"]
     assert results[-1].path == clips[0]

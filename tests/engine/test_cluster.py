@@ -24,10 +24,11 @@ from adafocus_cli.engine import cluster
 from adafocus_cli.engine.worker import Worker
 from adafocus_cli.files import sha256_of
 from adafocus_cli.requests import ModelRequest, TagRequest
-from tests.batches import ROOT, kill_after, processes_left
+from tests.batches import kill_after, processes_left
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings
 from tests.engine.test_as_they_come import CRASH, misbehave_on
+from tests.forked import ROOT, Forked
 from tests.tiny import tiny_model, tiny_spec
 
 pytest.importorskip("ray")
@@ -210,12 +211,10 @@ def test_machines_that_join_get_workers_and_those_that_leave_give_their_videos_b
 
 
 def start(made, output, *more, engine="ray"):
-    command = [sys.executable, "-m", "adafocus_cli", "batch", made / "many", "-m", made / "tiny.safetensors"]
-    command += ["-o", output, "--engine", engine, "--device", "cpu", *more]
+    command = ["batch", made / "many", "-m", made / "tiny.safetensors", "-o", output]
+    command += ["--engine", engine, "--device", "cpu", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [*map(str, command)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True
-    )
+    return Forked("adafocus_cli", command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
 
 
 @pytest.fixture(scope="module")

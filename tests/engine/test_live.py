@@ -221,7 +221,7 @@ def test_it_stops_when_it_is_time(tagger: Any, clip: Path) -> None:
     with streamed((clip.read_bytes(), "hang")) as (address, _):
         began = time.monotonic()
         results = tagged(address, tagger, patience=60, end=began + 4)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
     assert all(isinstance(each, TaggedWindow) for each in results)
 
 

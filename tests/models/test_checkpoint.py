@@ -147,13 +147,13 @@ class TestRefusals:
         size = path.stat().st_size
         with path.open("r+b") as file:
             file.truncate(keep if isinstance(keep, int) else int(size * keep))
-        with pytest.raises(ModelError, match="damaged, cut short or no checkpoint"):
+        with pytest.raises(ModelError, match="damaged, cut short or not a checkpoint"):
             checkpoint.load(path)
 
     def test_what_is_no_checkpoint_at_all(self, tmp_path, save):
         text = tmp_path / "notes.pth"
         text.write_text("hello\n" * 100)
-        with pytest.raises(ModelError, match="no checkpoint; get it again"):
+        with pytest.raises(ModelError, match="not a checkpoint; get it again"):
             checkpoint.load(text)
         with pytest.raises(ModelError, match="holds a list, not the tensors"):
             checkpoint.load(save([1, 2]))
@@ -217,7 +217,7 @@ class TestRefusals:
             for entry in source.namelist():
                 target.writestr(entry, source.read(entry))
         assert checkpoint.read(save({})) == {}
-        with pytest.raises(ModelError, match="damaged, cut short or no checkpoint"):
+        with pytest.raises(ModelError, match="damaged, cut short or not a checkpoint"):
             checkpoint.read(packed)
 
     def test_class_counts_that_contradict_each_other(self, root, save):

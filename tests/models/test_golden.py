@@ -53,11 +53,11 @@ def answer_to(tagger_of):
     """What we make of a case, and the model's spec; each case is tagged once."""
 
     @cache
-    def answer(case, runtime="torch"):
+    def answer(case, runtime):
         tagger = tagger_of(case, runtime)
         return tagger.tag_frames(*frames_of(case)), tagger.spec
 
-    return answer
+    return lambda case, runtime="torch": answer(case, runtime)  # a default would be another key of the cache
 
 
 BY_RUNTIME = [

@@ -203,7 +203,7 @@ def test_something_else_is_never_overwritten(path: Path) -> None:
 def test_records_are_durable_without_an_end(path: Path) -> None:
     """As after kill -9: nothing is closed, and what was synced is there."""
     script = """
-        import os, signal, sys, time
+        import os, signal, sys, threading
         from pathlib import Path
         import adafocus_cli.output.journal as module
         from tests.output.made_up import tagged
@@ -212,7 +212,9 @@ def test_records_are_durable_without_an_end(path: Path) -> None:
         output = module.Journal.open(Path(sys.argv[1]), settings={"model": "abc", "top_k": "5"}, mode="resume")
         for name in ("a.mp4", "b.mp4"):
             output.write(tagged(name), source(name))
-        time.sleep(0.2)
+        sync, synced = output.sync, threading.Event()
+        output.sync = lambda: (sync(), synced.set())
+        assert synced.wait(60)
         os.kill(os.getpid(), signal.SIGKILL)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(path)]

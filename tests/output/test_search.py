@@ -59,8 +59,8 @@ def test_a_parent_is_found_where_records_are_whole(results: Path) -> None:
 
 def test_what_was_not_found_is_told_with_the_nearest_name(results: Path) -> None:
     error = Search([results], Query(text="arm wresling")).nothing()
-    assert str(error) == f"nothing of 'arm wresling' was found in {results}; the nearest name is 'Arm wrestling'"
-    assert "ask for less" in str(Search([results], Query(text="sumo", min_duration=99)).nothing())
+    assert str(error) == f"no hit for 'arm wresling' in {results}; the nearest name is 'Arm wrestling'"
+    assert "fewer filters" in str(Search([results], Query(text="sumo", min_duration=99)).nothing())
 
 
 def test_a_segment_is_a_hit_with_the_looks_made_meanwhile() -> None:

@@ -195,7 +195,7 @@ def test_a_map_of_a_parent_names_the_segments_below_it(tmp_path):
         ("map.yaml", "a: [[b]]", "'a' is mapped to something that is not a name"),
         ("map.yaml", "{", "is not YAML"),
         ("map.csv", "name,x\n", "needs a first line with the columns label,tags"),
-        ("none.yaml", None, "check the path after --map"),
+        ("none.yaml", None, "cannot read tag map"),
     ],
 )
 def test_a_map_that_cannot_be_used_says_why_in_one_line(name, text, said, tmp_path):

@@ -17,6 +17,8 @@ import pytest
 from tests import batches
 from tests.clips import number_picture
 from tests.corpus import good_clip, make
+from tests.forked import ROOT, Forked
+from tests.training.conftest import SIZES, WORLD
 
 GOOD, BAD = 100, 312
 KILLS, KILLED_VIDEOS = 20, 200
@@ -86,7 +88,7 @@ def test_memory_stays_where_it_was(tmp_path: Path) -> None:
     assert many < 1.1 * few
 
 
-def resident_kib(process: subprocess.Popen[bytes]) -> int:
+def resident_kib(process: subprocess.Popen[bytes] | Forked) -> int:
     """Of all processes of its session together."""
     listing = subprocess.run(["ps", "-eo", "sid,rss"], capture_output=True, text=True, check=True).stdout
     rows = (line.split() for line in listing.splitlines()[1:])
@@ -121,7 +123,7 @@ def test_an_hour_of_a_fast_stream_takes_no_more_memory_than_its_first_minute(tmp
         pipe = subprocess.Popen(["cat"], stdin=content, stdout=subprocess.PIPE)
         process = subprocess.Popen(
             [*command, "-f", "jsonl", "-o", str(records)],
-            cwd=batches.ROOT,
+            cwd=ROOT,
             stdin=pipe.stdout,
             stdout=lines,
             start_new_session=True,
@@ -141,6 +143,14 @@ def test_an_hour_of_a_fast_stream_takes_no_more_memory_than_its_first_minute(tmp
     print(f"peak memory: {sizes['minute']} KiB in a minute, {sizes['hour']} KiB in the hour")
     print(f"{3600 / (time.monotonic() - began):.1f} times as fast as it is shown")
     assert sizes["hour"] <= 1.1 * sizes["minute"]
+
+
+def test_torchrun_starts_processes_that_learn_together(tmp_path: Path) -> None:
+    """The short tests start them themselves."""
+    command = ["train", *WORLD, *SIZES, "-r", "v1", "--epochs", "0,0,1", "-o", str(tmp_path / "run")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, "-m", "adafocus_cli", *command], cwd=ROOT, check=True, timeout=300)
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 def _film(path: Path, *, minutes: int, fps: int = 5) -> Path:

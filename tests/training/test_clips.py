@@ -44,7 +44,7 @@ def test_workers_change_nothing(videos):
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system cannot hold back signals")
 def test_workers_leave_ctrl_c_to_the_process_that_they_read_for(videos):
-    with loader(clips_of(videos), scenes(1), batch_size=1, workers=2) as batches:
+    with loader(clips_of(videos), scenes(1), batch_size=1, workers=1) as batches:
         read = batches.training(0, 0)
         next(read)
         for worker in multiprocessing.active_children():

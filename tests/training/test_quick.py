@@ -158,10 +158,17 @@ def test_a_group_on_both_sides_of_a_split_is_told_of(mine, capsys):
     assert "clips of 'high' (2 groups in all) are in both training and validation" in capsys.readouterr().err
 
 
+def test_more_folds_than_groups_are_told_of(mine, capsys):
+    assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "9", "--group", "folder"]) == 0
+    assert "9 folds need 9 groups of clips, and there are 2; making 2 folds" in capsys.readouterr().err
+    assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "2", "--group", "folder"]) == 0
+    assert "groups of clips" not in capsys.readouterr().err
+
+
 def test_a_video_that_cannot_be_read_is_left_out(mine, capsys):
     cut_off(Path("videos/low/2.mp4"), 0.1)
     assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "2"]) == 3
-    assert "1 video could not be read and were left out" in capsys.readouterr().err
+    assert "left out 1 video that could not be read" in capsys.readouterr().err
     assert len(rows_of(mine)) == 7
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,8 @@ import torch
 
 from adafocus_cli.cli import train as train_command
 from adafocus_cli.cli.app import run
+from tests.forked import Forked
 from tests.training.conftest import SIZES, WORLD
-
-ROOT = Path(__file__).parents[2]
 
 
 def without_seconds(folder):
@@ -32,12 +32,7 @@ def same_end(one, other):
 
 def process(folder, *arguments):
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "adafocus_cli", "train", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-    )
+    return Forked("adafocus_cli", ["train", *arguments], cwd=folder, stderr=subprocess.DEVNULL)
 
 
 def test_after_kill_9_the_curve_and_the_weights_are_those_of_an_unbroken_run(tmp_path):
@@ -119,15 +114,27 @@ def test_going_on_needs_a_run(tmp_path, capsys):
 def test_two_processes_learn_what_one_does(train, videos):
     """Where no batch norm learns and nothing is random: else each process has its own batch norms and chance."""
     command = ["videos", *SIZES, "-r", "v1", "--epochs", "0,0,2", "--dropout", "0", "-q"]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = subprocess.run(
-        [sys.executable, *torchrun, "-m", "adafocus_cli", "train", *command, "-o", "two"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address, port = free.getsockname()
+    ranks = [
+        Forked(
+            "adafocus_cli",
+            ["train", *command, "-o", "two"],
+            cwd=Path.cwd(),
+            # As torchrun has it, which takes longer to start than they need.
+            env={
+                **os.environ,
+                **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+                **{"MASTER_ADDR": address, "MASTER_PORT": str(port)},
+            },
+            stderr=subprocess.PIPE,
+        )
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        _, said = rank.communicate(timeout=300)
+        assert rank.returncode == 0, said
     assert run(["train", *command, "-o", "one"]) == 0
     for two, one in zip(without_seconds(Path("two")), without_seconds(Path("one")), strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
