@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,8 @@ def measure(tagger: ClipTagger, kind: str, drawn: Iterator[scenes.Scene], seed: 
     found: dict[str, list[Found]] = {way: [] for way in ways}
     alone: list[bool] = []
     blind: list[Blind] = []
-    for scene in drawn:
+    for number, scene in enumerate(drawn, start=1):
+        print(f"{kind}: scene {number}", end="\r", file=sys.stderr, flush=True)
         numbers = tagger.family.plan(scene.frames).frames
         frames = np.stack([scene.frame(number) for number in numbers])
         on_objects.boxes = torch.tensor([[_around(scene, each, at) for each in scene.objects] for at in numbers])

@@ -34,8 +34,8 @@ class Evidence:
 
     background: float = 0.5
     """How much of a class's mean over the frame is no evidence: what is everywhere is nowhere in particular."""
-    sizes: tuple[int, ...] = (2, 3, 4, 6, 8)
-    """Of the windows, in cells."""
+    sizes: tuple[int, ...] = (8, 6, 4, 3, 2)
+    """Of the windows, in cells; of two that are as sure, the first is taken."""
     margin: float = 1.0
     """Cells added to a window's side, half on either side."""
     overlap: float = 0.15
@@ -64,17 +64,17 @@ def choose_looks(logits: Tensor, looks: int, rule: Evidence) -> Looks:
     """The middle square, then windows from the surest on, apart from one another; logits are (b, t, h, w, c)."""
     frame, middle = _middle_square(logits, rule)
     windows = _windows(logits, rule)
-    free = torch.ones_like(windows.sure, dtype=torch.bool)
+    explained = torch.zeros_like(windows.sure)
     clip = torch.arange(len(logits), device=logits.device)
     frames, boxes = [frame], [middle]
     for _ in range(looks - 1):
-        # Where none is free the surest gets another look: how many there are is settled before.
-        peak = torch.where(free, windows.sure, windows.sure - 1).argmax(dim=1)
+        # Where all are explained the least explained get another look: how many there are is settled before.
+        peak = (windows.sure - explained).argmax(dim=1)
         frames.append(windows.frames[peak])
         boxes.append(windows.boxes[peak])
         of_both, of_smaller = _overlaps(windows.boxes, boxes[-1])
         again = (windows.kinds == windows.kinds[clip, peak][:, None]) & (of_smaller > _INSIDE)
-        free &= (of_both <= rule.overlap) & ~again
+        explained += (of_both > rule.overlap) | again
     return Looks(torch.stack(frames, dim=1), torch.stack(boxes, dim=1))
 
 

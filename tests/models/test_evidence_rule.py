@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from adafocus_cli.nn.evidence import Belief, Evidence, answers, box_logits, cell_logits, choose_looks, look_logits
 
 BELIEF = Belief(focus=0.7, glance=0.1, bias=-1.4)
-RULE = Evidence(background=0.0, sizes=(2, 3, 4, 6), margin=1.0, centre=0.5, middle=BELIEF, place=BELIEF)
+RULE = Evidence(background=0.0, sizes=(6, 4, 3, 2), margin=1.0, centre=0.5, middle=BELIEF, place=BELIEF)
 CLASSES = 10
 
 
