@@ -15,8 +15,8 @@ from adafocus_cli.models.evidence import EvidenceGuided
 from adafocus_cli.spec import ModelSpec, Network
 from adafocus_cli.weights_packages import PACKAGES
 
-# Below this score there is no label: so that of empty scenes and footage of people at most a fifth gets one.
-MIN_SCORE = 0.2
+# Below this score there is no label: so that of blurred backgrounds at most a fifth gets one.
+MIN_SCORE = 0.25
 WINDOW_SECONDS = 10.0
 
 

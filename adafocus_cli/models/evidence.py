@@ -1,7 +1,7 @@
 """Looks go where the glance has evidence: no policy is trained, and labels are independent of one another.
 
 Both networks are classifiers of pictures, linear over a mean. The glance's is asked about every cell of its map of
-whole frames; looks go to the regions that are sure of a class, cut out of the source; a label is as good as the look
+whole frames; looks go to the windows that are sure of a class, cut out of the source; a label is as good as the look
 that speaks best for it (`nn/evidence.py`).
 """
 
@@ -86,8 +86,7 @@ class EvidenceGuided(Family):
         spoken = evidence.look_logits(
             self.focus_fc(heads.pooled(focused)),
             evidence.box_logits(glance_maps, frames, boxes, self.rule),
-            boxes,
-            (glance_maps.shape[2], glance_maps.shape[3]),
+            turn.looks,
             self.rule,
         )
         memory["spoken"] = torch.cat((memory["spoken"], spoken), dim=1) if "spoken" in memory else spoken

@@ -1,8 +1,8 @@
 """Where a glance has evidence, and what glance and looks make of it together: the rule of families without a policy.
 
-A classifier that is linear over a mean can be asked about every cell of the glance's map. A look goes to a region of
-cells that are sure of the same class, as large as the region; the first goes to the middle square, for what fills the
-frame. Then both networks have an opinion about the same box, and a label is as good as its best look.
+A classifier that is linear over a mean can be asked about any window of the map's cells. The first look goes to the
+middle square, for what fills the frame; the others go to the windows that are surest of a class, small ones and large
+ones. Then both networks have an opinion about the same box, and a label is as good as its best look.
 
 Shapes: b clips, t frames, h × w cells, l looks, c classes. Boxes are left, top, right, bottom, each 0…1 of the frame.
 """
@@ -16,6 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _SUREST = 1e-4  # how near to 0 and 1 a probability is believed
+_INSIDE = 0.5  # of the smaller of two boxes: from here on it is a part of the other, and no new sight of the same class
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How a look speaks for a class: the log-odds of both networks, weighted, and how common being right is."""
+
+    focus: float
+    glance: float
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -24,19 +34,16 @@ class Evidence:
 
     background: float = 0.5
     """How much of a class's mean over the frame is no evidence: what is everywhere is nowhere in particular."""
-    edge: float = 0.2
-    """A region ends where its class is less likely than this part of its peak."""
+    sizes: tuple[int, ...] = (8, 6, 4, 3, 2)
+    """Of the windows, in cells; of two that are as sure, the first is taken."""
     margin: float = 1.0
-    """Cells added to a region's extent, half on either side."""
-    least: float = 2.0
-    """No box is smaller, in cells."""
+    """Cells added to a window's side, half on either side."""
+    overlap: float = 0.15
+    """How much of what two boxes cover may be shared by them."""
     centre: float = 0.72
     """Where in its tile a cell looks: strides pad to the right and below, so not at 0.5."""
-    focus_weight: float = 0.70
-    glance_weight: float = 0.12
-    size_weight: float = 0.42
-    """For each doubling of a box's side."""
-    bias: float = -1.35
+    middle: Belief = Belief(focus=0.8, glance=1.25, bias=1.4)
+    place: Belief = Belief(focus=0.8, glance=0.06, bias=-2.03)
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,21 @@ def cell_logits(maps: Tensor, classifier: nn.Linear) -> Tensor:
 
 
 def choose_looks(logits: Tensor, looks: int, rule: Evidence) -> Looks:
-    """The middle square, then regions from the surest on, apart in place and class; logits are (b, t, h, w, c)."""
-    middle = _middle_square(logits, rule)
-    regions = [middle, *_regions(logits, looks - 1, rule)]
-    return Looks(*(torch.stack(parts, dim=1) for parts in zip(*regions, strict=True)))
+    """The middle square, then windows from the surest on, apart from one another; logits are (b, t, h, w, c)."""
+    frame, middle = _middle_square(logits, rule)
+    windows = _windows(logits, rule)
+    explained = torch.zeros_like(windows.sure)
+    clip = torch.arange(len(logits), device=logits.device)
+    frames, boxes = [frame], [middle]
+    for _ in range(looks - 1):
+        # Where all are explained the least explained get another look: how many there are is settled before.
+        peak = (windows.sure - explained).argmax(dim=1)
+        frames.append(windows.frames[peak])
+        boxes.append(windows.boxes[peak])
+        of_both, of_smaller = _overlaps(windows.boxes, boxes[-1])
+        again = (windows.kinds == windows.kinds[clip, peak][:, None]) & (of_smaller > _INSIDE)
+        explained += (of_both > rule.overlap) | again
+    return Looks(torch.stack(frames, dim=1), torch.stack(boxes, dim=1))
 
 
 def box_logits(logits: Tensor, frames: Tensor, boxes: Tensor, rule: Evidence) -> Tensor:
@@ -70,15 +88,12 @@ def box_logits(logits: Tensor, frames: Tensor, boxes: Tensor, rule: Evidence) ->
     return torch.einsum("blh,blw,blhwc->blc", rows, cols, logits[clip, frames])
 
 
-def look_logits(focus: Tensor, glance: Tensor, boxes: Tensor, cells: tuple[int, int], rule: Evidence) -> Tensor:
-    """How each look speaks for each class (b, l, c): log-odds, whose sigmoid is a score. `cells` are the map's h, w."""
-    side = (boxes[..., 3] - boxes[..., 1]) * cells[0] / min(cells)
-    return (
-        rule.focus_weight * _log_odds(focus)
-        + rule.glance_weight * _log_odds(glance)
-        + rule.size_weight * side.log2()[..., None]
-        + rule.bias
-    )
+def look_logits(focus: Tensor, glance: Tensor, looks: range, rule: Evidence) -> Tensor:
+    """How each look speaks for each class (b, l, c): log-odds, whose sigmoid is a score. The first is in the middle."""
+    beliefs = [rule.place if look else rule.middle for look in looks]
+    weights = focus.new_tensor([(each.focus, each.glance, each.bias) for each in beliefs], dtype=torch.float32)
+    of_focus, of_glance, bias = weights[..., None].unbind(1)
+    return of_focus * _log_odds(focus) + of_glance * _log_odds(glance) + bias
 
 
 def answers(spoken: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,12 +107,8 @@ def _log_odds(logits: Tensor) -> Tensor:
     return logits.float().softmax(dim=-1).clamp(_SUREST, 1 - 10 * _SUREST).logit()
 
 
-_Look = tuple[Tensor, Tensor]
-"""Frames (b), boxes (b, 4)."""
-
-
-def _middle_square(logits: Tensor, rule: Evidence) -> _Look:
-    """In the frame where the glance is surest about it."""
+def _middle_square(logits: Tensor, rule: Evidence) -> tuple[Tensor, Tensor]:
+    """In the frame where the glance is surest about it: frames (b), boxes (b, 4)."""
     clips, frames, height, width = logits.shape[:4]
     side = min(height, width)
     x, y = (1 - side / width) / 2, (1 - side / height) / 2
@@ -108,58 +119,49 @@ def _middle_square(logits: Tensor, rule: Evidence) -> _Look:
     return surest, boxes[:, 0]
 
 
-def _regions(logits: Tensor, count: int, rule: Evidence) -> list[_Look]:
+@dataclass(frozen=True)
+class _Windows:
+    """Squares of cells: how sure the glance is of which class (b, n), their frames (n), and boxes to look at (n, 4)."""
+
+    sure: Tensor
+    kinds: Tensor
+    frames: Tensor
+    boxes: Tensor
+
+
+def _windows(logits: Tensor, rule: Evidence) -> _Windows:
+    """All that are smaller than the frame, in all places of all frames."""
     clips, frames, height, width = logits.shape[:4]
-    clip = torch.arange(clips, device=logits.device)
-    frame = torch.arange(frames, device=logits.device)
-    odds = (logits - rule.background * logits.mean(dim=(2, 3), keepdim=True)).float().softmax(dim=-1)
-    sure, sort = odds.max(dim=-1)
-    free = torch.ones_like(sure, dtype=torch.bool)
-    found = []
-    for _ in range(count):
-        # Where everything is explained the surest cells get another look: how many there are is settled before.
-        peak = torch.where(free, sure, sure - 1).flatten(1).argmax(dim=1)
-        at, cell = peak // (height * width), peak % (height * width)
-        strength = sure.flatten(1)[clip, peak]
-        kind = sort.flatten(1)[clip, peak]
-        likely = odds[clip, at, :, :, kind]
-        region = _connected(likely >= rule.edge * strength[:, None, None], cell)
-        found.append((at, _around(region, rule)))
-        explained = (sort == kind[:, None, None, None]) & (sure <= strength[:, None, None, None])
-        here = (frame == at[:, None])[:, :, None, None]
-        free &= ~torch.where(here, _grown(region)[:, None], explained)
-    return found
+    maps = logits.float().permute(0, 1, 4, 2, 3).flatten(0, 1)
+    evidence = maps - rule.background * maps.mean(dim=(2, 3), keepdim=True)
+    sure, kinds, numbers, boxes = [], [], [], []
+    for cells in [cells for cells in rule.sizes if cells < min(height, width)] or [1]:
+        surest = F.avg_pool2d(evidence, cells, stride=1).softmax(dim=1).max(dim=1)  # (b × t, rows, columns)
+        there = _around(surest.values.shape[1:], cells, (height, width), rule).to(logits.device)
+        sure.append(surest.values.view(clips, -1))
+        kinds.append(surest.indices.view(clips, -1))
+        numbers.append(torch.arange(frames, device=logits.device).repeat_interleave(len(there)))
+        boxes.append(there.repeat(frames, 1))
+    return _Windows(torch.cat(sure, dim=1), torch.cat(kinds, dim=1), torch.cat(numbers), torch.cat(boxes))
 
 
-def _connected(mask: Tensor, cell: Tensor) -> Tensor:
-    """The part of a mask (b, h, w) that hangs together with one of its cells, corners included."""
-    seed = F.one_hot(cell, mask[0].numel()).view(mask.shape).bool()
-    for _ in range(sum(mask.shape[1:])):  # not until nothing changes: that would wait for the device
-        seed = _grown(seed) & mask
-    return seed
+def _around(places: torch.Size, cells: int, shape: tuple[int, int], rule: Evidence) -> Tensor:
+    """Boxes around windows of so many cells, moved inside the frame where they hang out: → (places, 4)."""
+    height, width = shape
+    side = min(cells + rule.margin, height, width)
+    middle = (cells - 1) / 2 + rule.centre
+    top = (torch.arange(places[0]) + middle - side / 2).clamp(0, height - side)[:, None].expand(places)
+    left = (torch.arange(places[1]) + middle - side / 2).clamp(0, width - side)[None].expand(places)
+    return torch.stack((left / width, top / height, (left + side) / width, (top + side) / height), dim=-1).flatten(0, 1)
 
 
-def _grown(mask: Tensor) -> Tensor:
-    return F.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
-
-
-def _around(region: Tensor, rule: Evidence) -> Tensor:
-    """The square around a region (b, h, w), moved inside the frame where it hangs out: → (b, 4)."""
-    height, width = region.shape[1:]
-    first_row, last_row = _extent(region.any(dim=2))
-    first_col, last_col = _extent(region.any(dim=1))
-    extent = torch.maximum(last_row - first_row, last_col - first_col) + 1
-    side = (extent + rule.margin).clamp(min(rule.least, height, width), min(height, width))
-    top = ((first_row + last_row) / 2 + rule.centre - side / 2).clamp(min=0).minimum(height - side)
-    left = ((first_col + last_col) / 2 + rule.centre - side / 2).clamp(min=0).minimum(width - side)
-    return torch.stack((left / width, top / height, (left + side) / width, (top + side) / height), dim=-1)
-
-
-def _extent(taken: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the last place that is taken: (b, n) → two (b)."""
-    first = taken.int().argmax(dim=1)
-    last = taken.shape[1] - 1 - taken.flip(1).int().argmax(dim=1)
-    return first.float(), last.float()
+def _overlaps(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """What boxes (n, 4) share with others (b, 4), as a part of what both cover, and of the smaller: → two (b, n)."""
+    boxes, others = boxes[None], others[:, None]
+    sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
+    shared = sides.clamp(min=0).prod(dim=-1)
+    area, other = ((each[..., 2:] - each[..., :2]).prod(dim=-1) for each in (boxes, others))
+    return shared / (area + other - shared), shared / torch.minimum(area, other)
 
 
 def _inside(start: Tensor, end: Tensor, cells: int, centre: float) -> Tensor:

@@ -42,6 +42,7 @@ def the_core() -> Core:
 
 class OpenVinoRuntime(TorchRuntime):
     name = "openvino"
+    computes_networks = False
 
     def __init__(self, model: Family, *, precision: str = "auto") -> None:
         super().__init__(model, device="cpu", precision="fp32")

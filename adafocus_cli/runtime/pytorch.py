@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
@@ -92,6 +92,8 @@ def _stage(function: Callable[Concatenate[TorchRuntime, _P], _R]) -> Callable[Co
 
 class TorchRuntime:
     name = "torch"
+    computes_networks: ClassVar[bool] = True
+    """Whether torch runs the backbones, and their weights lie as its convolutions like them."""
 
     def __init__(
         self, model: Family, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
@@ -113,7 +115,8 @@ class TorchRuntime:
         for part in self.model.modules():
             if isinstance(part, Backbone):
                 fold(part)
-                part.to(memory_format=torch.channels_last)
+                if self.computes_networks:
+                    part.to(memory_format=torch.channels_last)
                 if on_processor and not model.clip_wise:
                     part.pixels_at_once = CPU_BYTES // PRECISIONS[self.precision].itemsize
                 if PRECISIONS[self.precision] != torch.float32:
@@ -244,7 +247,12 @@ def fold(network: nn.Module) -> None:
         (at, name), (norm_at, norm_name) = _end(network, before, -1), _end(network, after, 0)
         layer, norm = at.get_submodule(name), norm_at.get_submodule(norm_name)
         if isinstance(layer, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-            setattr(at, name, fuse_conv_bn_eval(layer, norm))
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            # Not `fuse_conv_bn_eval`, which copies the layer first.
+            layer.weight, layer.bias = fuse_conv_bn_weights(
+                layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
             setattr(norm_at, norm_name, nn.Identity())
     for child in network.children():
         fold(child)
