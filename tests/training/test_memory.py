@@ -24,7 +24,8 @@ def cut_up(monkeypatch):
 
 def heading_and_losses(folder):
     heading, *lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return heading, [value for line in lines for value in (line["loss"], line["val_loss"])]
+    values = [value for line in lines for value in (line["loss"], line["val_loss"])]
+    return heading, [value for value in values if value is not None]
 
 
 def test_the_pieces_of_a_batch_add_up_to_its_step(train, videos, monkeypatch, capsys):

