@@ -53,8 +53,8 @@ def test_looks_are_apart_in_place() -> None:
 
 def test_a_part_of_what_was_looked_at_gets_no_look_for_the_same_class() -> None:
     rule = replace(RULE, overlap=0.25)  # 3 × 3 of 7 × 7 cells are not too much
-    large_then_part = glanced((0, 1, 1, 6, 3, 9.0), (0, 2, 2, 2, 3, 8.0), frames=1)
-    large_then_other = glanced((0, 1, 1, 6, 3, 9.0), (0, 2, 2, 2, 4, 8.9), frames=1)
+    large_then_part = glanced((0, 1, 1, 6, 3, 9.0), (1, 2, 2, 2, 3, 8.0))
+    large_then_other = glanced((0, 1, 1, 6, 3, 9.0), (1, 2, 2, 2, 4, 8.0))
     for logits, looked_into in ((large_then_part, False), (large_then_other, True)):
         box = cells(choose_looks(logits, 3, rule).boxes)[0, 2].tolist()
         assert (box == [1.5, 1.5, 4.5, 4.5]) is looked_into

@@ -16,6 +16,9 @@ from adafocus_cli.cli.app import run
 from adafocus_cli.errors import ModelError
 from adafocus_cli.library.catalogue import included_path
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HEIGHT = 200  # about, of what is pasted into them
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
@@ -48,15 +51,24 @@ def scene(left: int, top: int, side: int) -> np.ndarray:
     return np.stack([np.asarray(image)] * 4)
 
 
-@pytest.mark.parametrize("place", [(80, 60, 160), (700, 330, 160), (100, 330, 160)])
-def test_a_label_points_to_looks_that_hold_the_object(objects, place):
-    left, top, side = place
-    result = objects.tag_frames(scene(*place), min_score=0.0, top_k=1)
-    (tag,) = result.labels
-    assert "clock" in tag.label
-    x, y = left + side / 2, top + side / 2
-    boxes = [result.trajectory[look].box for look in tag.looks]
-    assert any(box[0] < x < box[2] and box[1] < y < box[3] and box[2] - box[0] <= 2 * side for box in boxes), boxes
+@pytest.mark.parametrize(
+    ("clip", "label", "start", "end"),
+    [
+        ("cat-on-grass", "Egyptian cat", (200, 380), (560, 360)),
+        ("cat-and-tripod", "Egyptian cat", (230, 180), (330, 180)),
+        ("cat-and-tripod", "tripod", (730, 360), (730, 360)),
+    ],
+)
+def test_a_label_points_to_looks_that_hold_the_object(objects, clip, label, start, end):
+    """Where its middle goes is in examples/photographs.py."""
+    result = objects.tag_video(EXAMPLES / f"{clip}.mp4")
+    (tag,) = (tag for tag in result.labels if tag.label == label)
+    for look in (result.trajectory[step] for step in tag.looks):
+        left, top, right, bottom = look.box
+        x, y = np.array(start) + look.frame / (result.video.frames - 1) * (np.array(end) - start)
+        assert left < x < right, look
+        assert top < y < bottom, look
+        assert right - left < 2 * HEIGHT, look
 
 
 def test_nothing_known_is_no_label_but_a_best_guess(objects):
