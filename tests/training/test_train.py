@@ -18,6 +18,7 @@ from adafocus_cli import Tagger, checkpoint, models, weights_file, weights_packa
 from adafocus_cli.cli.app import run
 from adafocus_cli.library import download
 from adafocus_cli.nn.networks import build_backbone
+from adafocus_cli.output.texts import percent
 from adafocus_cli.spec import Network, Normalisation
 from adafocus_cli.training.data import Split, TrainingData
 from adafocus_cli.training.fit import WaitClock
@@ -100,8 +101,8 @@ def test_videos_with_several_labels_are_judged_by_mean_average_precision(train, 
     best = line["val_map"]
     assert heading["labels"] == ["high", "low", "odd"]
     told = capsys.readouterr().err
-    assert f"mAP {best:.1%} (best {best:.1%})" in told
-    assert f"model.safetensors: {best:.1%} validation mean average precision (epoch" in told
+    assert f"mAP {percent(best)} (best {percent(best)})" in told
+    assert f"model.safetensors: {percent(best)} validation mean average precision (epoch" in told
     assert json.loads(weights_file.read_about(Path("run/model.safetensors")).training)["map"] == best
     assert run(["evaluate", "run/validation.csv", "-w", "run", "--format", "json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
@@ -112,6 +113,7 @@ def test_videos_with_several_labels_are_judged_by_mean_average_precision(train, 
 @pytest.mark.parametrize(("precision", "score"), [(None, 0.5), (0.7, 0.7)])
 def test_the_best_epoch_is_that_of_the_best_mean_average_precision_if_there_is_one(precision, score):
     values = {"loss": 1.0, "accuracy": 0.1, "measures": {}, "val_loss": 1.0, "val_accuracy": 0.5, "val_map": precision}
+    values |= {"rates": {}, "gradient_norm": 1.0}
     epoch = Epoch(stage="", epoch=1, lr=0.1, waiting=0.0, seconds=1.0, unreadable=(), **values)
     assert epoch.score == score
 
@@ -395,7 +397,7 @@ def test_what_was_published_for_a_data_set_is_taken_by_its_name():
     from adafocus_cli.training.recipes import RECIPES
 
     (usual,), (like,) = RECIPES["uni"].stages(), RECIPES["uni"].stages(like="mini-kinetics", dropout=0.3)
-    (given,) = RECIPES["uni"].stages(like="mini-kinetics", size_penalty=0.2)
+    (given,) = RECIPES["uni"].stages(like="mini-kinetics", own={"size_penalty": 0.2})
     assert (usual.lr, usual.weight_decay, usual.own) == (0.002, 2e-4, {"size_penalty": 1.0, "head_dropout": 0.2})
     assert (like.lr, like.weight_decay, like.own) == (0.003, 1e-4, {"size_penalty": 0.75, "head_dropout": 0.1})
     assert (usual.dropout, like.dropout) == (0.2, 0.3)
@@ -422,7 +424,8 @@ def test_everything_that_learns_gets_a_gradient_in_every_step():
     from tests.tiny import tiny_spec
 
     for recipe in RECIPES.values():
-        model = build(replace(tiny_spec(recipe.family), glance_frames=3, focus_frames=3))
+        sizes = {"glance_frames": 3, "focus_frames": 3, "skips": recipe.name == "skip"}
+        model = build(replace(tiny_spec(recipe.family or "slow-r50"), **sizes))
         frames = torch.randint(0, 256, (2, len(model.plan(9).frames), 64, 64, 3), dtype=torch.uint8)
         for stage in recipe.stages():
             learner: Learner = stage.learner_of(model.requires_grad_(True)).train()
