@@ -299,7 +299,7 @@ def training(machine: Machine) -> Found:
     for precision in machine.precisions if machine.has_gpu else ("fp32",):
         torch.manual_seed(0)
         learner = stage.learner_of(build(spec)).to(machine.device).train()
-        optimizer = torch.optim.SGD([p for group in learner.groups() for p in group.parameters], lr=stage.lr)
+        optimizer = torch.optim.SGD([p for group in learner.groups().values() for p in group], lr=stage.lr)
         scaler = torch.amp.GradScaler(machine.device, enabled=precision == "fp16")
         shape = (clips, len(learner.model.plan(100).frames), *spec.framing.shape)
         frames = torch.randint(0, 256, shape, dtype=torch.uint8)
