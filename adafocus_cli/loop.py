@@ -65,9 +65,13 @@ class Clip:
         looks = tuple(Look(self.plan.frames[position], None, size) for position in positions)
         return LookRequest(looks, tuple(position in missing for position in positions))
 
+    def positions(self, gaze: Gaze) -> list[int]:
+        """Of the frames that a gaze looks at."""
+        return [self.plan.focus[i] for i in gaze.frames.tolist()]
+
     def source_looks(self, gaze: Gaze, size: int) -> tuple[Look, ...]:
         """The looks of a gaze into the source, each of which becomes a square of `size`."""
-        frames = (self.plan.frames[self.plan.focus[position]] for position in gaze.frames.tolist())
+        frames = (self.plan.frames[position] for position in self.positions(gaze))
         boxes = (self.to_source((*box,)) for box in gaze.boxes.tolist())
         return tuple(Look(frame, box, size) for frame, box in zip(frames, boxes, strict=True))
 
@@ -264,7 +268,7 @@ class Loop:
             return LookRequest((), ())
         if self.looks_at_source:
             return run.clip.cuts_request(run.clip.source_looks(run.gaze, model.spec.patch_size))
-        return run.clip.request([plan.focus[i] for i in run.gaze.frames.tolist()], self.framing.size)
+        return run.clip.request(run.clip.positions(run.gaze), self.framing.size)
 
     def _see(self, batch: list[Run], turn: Turn) -> None:
         """Glance at this turn's frames and locate its looks."""
@@ -317,7 +321,7 @@ class Loop:
             size = runtime.model.spec.patch_size
             sources = [clip.cuts(clip.source_looks(gaze, size)) for clip, gaze in gazes]
         else:
-            sources = [clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()]) for clip, gaze in gazes]
+            sources = [clip.pixels(clip.positions(gaze)) for clip, gaze in gazes]
         return self._focus_on(sources, torch.stack([gaze.boxes for _, gaze in gazes]))
 
     def _focus_on(self, sources: list[np.ndarray], boxes: Tensor) -> Tensor:
@@ -331,7 +335,7 @@ class Loop:
         vectors = torch.zeros(len(gaze.kept), self._runtime.model.focus_net.channels, 1, 1)
         if not len(gaze.frames):
             return vectors
-        maps = self._focus_on([clip.pixels([clip.plan.focus[i] for i in gaze.frames.tolist()])], gaze.boxes[None])
+        maps = self._focus_on([clip.pixels(clip.positions(gaze))], gaze.boxes[None])
         vectors = vectors.to(maps)
         vectors[gaze.kept.to(maps.device)] = maps[0].mean(dim=(-2, -1), keepdim=True)
         return vectors
@@ -367,8 +371,7 @@ def _looks(clip: Clip, turn: Turn, gaze: Gaze) -> list[PatchBox]:
     """A turn's looks as the record tells them: source frame numbers, seconds, upright source pixels."""
     steps = turn.looks if gaze.kept is None else compress(turn.looks, gaze.kept.tolist())
     looks = []
-    for step, frame, box in zip(steps, gaze.frames.tolist(), gaze.boxes.tolist(), strict=True):
-        position = clip.plan.focus[frame]
+    for step, position, box in zip(steps, clip.positions(gaze), gaze.boxes.tolist(), strict=True):
         looks.append(PatchBox(step, clip.plan.frames[position], clip.seconds_at(position), clip.to_source((*box,))))
     return looks
 

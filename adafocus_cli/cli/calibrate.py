@@ -131,11 +131,10 @@ def calibrate(
             full = f"{calibrator.full_gmacs:.4g} GMACs, the cost of all looks"
             terminal.note(f"a budget of {budget:g} GMACs is not below {full}; nothing is skipped")
     metric = paper_metric(tagger.model, tagger.labels) or "top-1"
-    look_gmacs = calibrator.look_gmacs
 
     def answered() -> tuple[AnswerCollector, tuple[Failure, ...]]:
         collector = AnswerCollector(
-            dataset, tagger.labels.names, look_gmacs=look_gmacs, criterion=criterion, metric=metric
+            dataset, tagger.labels.names, look_gmacs=calibrator.look_gmacs, criterion=criterion, metric=metric
         )
         return collector, _gather(collector, calibrator, dataset, tagger, request, terminal)
 
@@ -168,11 +167,11 @@ def _apart(
     family = tagger.family
     assert isinstance(family, StepWise), "the families that skip"
     terminal.note(f"the model skips frames; for curves of it alone the videos are tagged {len(_CHANCES)} more times")
-    levels = {chance: math.log(chance / (1 - chance)) for chance in _CHANCES}
+    levels = [math.log(chance / (1 - chance)) for chance in _CHANCES]
     taught = StepWise.skip_below
     try:
         collectors = []
-        for level in (*levels.values(), -math.inf):
+        for level in (*levels, -math.inf):
             family.skip_below = level
             collectors.append(as_taught if level == taught else answered()[0])
     finally:

@@ -163,9 +163,7 @@ class Family(nn.Module, ABC):
         """The steps whose looks speak for a label, of the memory of one clip that is over; None: it cannot say."""
         return None
 
-    # Published checkpoints.
-
-    # Of published checkpoints; a family without any leaves these as they are.
+    # Published checkpoints; a family without any leaves these as they are.
 
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> bool:

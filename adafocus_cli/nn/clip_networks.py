@@ -7,7 +7,7 @@ and of any width, torchvision's for the others, which it builds itself.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -144,16 +144,13 @@ class _Branch(nn.Module):
         return out
 
 
-class _Bottleneck(nn.Module):
-    """The first one of a stage has a projection beside it."""
+class Residual(nn.Module):
+    """A branch, and what goes past it: a projection with its norm, or the very maps."""
 
-    def __init__(self, inputs: int, inner: int, outputs: int, frames: int, stride: int) -> None:
+    def __init__(self, branch: nn.Module, projection: nn.Module | None, norm: nn.Module | None) -> None:
         super().__init__()
-        self.branch1_conv = self.branch1_norm = None
-        if inputs != outputs:
-            self.branch1_conv = convolution(inputs, outputs, (1, 1, 1), (1, stride, stride))
-            self.branch1_norm = nn.BatchNorm3d(outputs)
-        self.branch2 = _Branch(inputs, inner, outputs, frames, stride)
+        self.branch1_conv, self.branch1_norm = projection, norm
+        self.branch2 = branch
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -165,15 +162,19 @@ class _Bottleneck(nn.Module):
         return result
 
 
-class _Stage(nn.Module):
-    def __init__(self, inputs: int, inner: int, outputs: int, frames: Sequence[int], stride: int) -> None:
+def _bottleneck(inputs: int, inner: int, outputs: int, frames: int, stride: int) -> Residual:
+    """The first one of a stage has a projection beside it."""
+    projection = norm = None
+    if inputs != outputs:
+        projection = convolution(inputs, outputs, (1, 1, 1), (1, stride, stride))
+        norm = nn.BatchNorm3d(outputs)
+    return Residual(_Branch(inputs, inner, outputs, frames, stride), projection, norm)
+
+
+class ResidualStage(nn.Module):
+    def __init__(self, blocks: Iterable[Residual]) -> None:
         super().__init__()
-        self.res_blocks = nn.Sequential(
-            *(
-                _Bottleneck(outputs if i else inputs, inner, outputs, count, 1 if i else stride)
-                for i, count in enumerate(frames)
-            )
-        )
+        self.res_blocks = nn.Sequential(*blocks)
 
     def forward(self, maps: Tensor) -> Tensor:
         out: Tensor = self.res_blocks(maps)
@@ -202,8 +203,14 @@ class ResNet50(ClipNet):
         blocks: list[nn.Module] = [_Stem(base, stem)]
         inputs = base
         for i, counts in enumerate(frames):
-            blocks.append(_Stage(inputs, base << i, base << (i + 2), counts, stride=2 if i else 1))
-            inputs = base << (i + 2)
+            inner, outputs, first_stride = base << i, base << (i + 2), 2 if i else 1
+            blocks.append(
+                ResidualStage(
+                    _bottleneck(outputs if k else inputs, inner, outputs, count, 1 if k else first_stride)
+                    for k, count in enumerate(counts)
+                )
+            )
+            inputs = outputs
             if halved and i == 0:
                 blocks.append(nn.MaxPool3d((2, 1, 1), (2, 1, 1)))
         blocks.append(_Answer(inputs, classes))

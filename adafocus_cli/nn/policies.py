@@ -9,41 +9,10 @@ import torch
 from torch import Tensor, nn
 
 
-class GridPolicy(nn.Module):
-    """Frame by frame with a memory: chooses one point of a grid for each."""
+class FrameByFrame(nn.Module):
+    """With a memory: a state for each frame, from which something is chosen."""
 
-    def __init__(self, channels: int, map_side: int, squeezed: int, width: int, grid: int) -> None:
-        super().__init__()
-        self.grid = grid
-        self.encode = nn.Sequential(
-            nn.Conv2d(channels, squeezed, 1, bias=False),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(squeezed * map_side**2, width),
-            nn.ReLU(),
-        )
-        self.gru = nn.GRU(width, width, batch_first=True)
-        self.actor = nn.Linear(width, grid**2)
-
-    def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Maps (b, t, c, h, w) and the memory (b, width) → places (b, t, 2) and the memory after them."""
-        states, hidden = self.states(maps, hidden)
-        return self.place_of(self.actor(states).argmax(dim=-1)), hidden
-
-    def states(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the choice is made from: (b, t, width), and the memory."""
-        return recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
-
-    def place_of(self, point: Tensor) -> Tensor:
-        """Numbers of points (…) → places (…, 2)."""
-        row = torch.div(point, self.grid, rounding_mode="floor")
-        return torch.stack((row, point % self.grid), dim=-1).float() / (self.grid - 1)
-
-
-class SkipHead(nn.Module):
-    """Frame by frame with a memory: whether a look is worth taking."""
-
-    def __init__(self, channels: int, map_side: int, squeezed: int = 32, width: int = 256) -> None:
+    def __init__(self, channels: int, map_side: int, squeezed: int, width: int, *after: nn.Module) -> None:
         super().__init__()
         self.width = width
         self.encode = nn.Sequential(
@@ -51,18 +20,45 @@ class SkipHead(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(squeezed * map_side**2, width),
+            *after,
         )
         self.gru = nn.GRU(width, width, batch_first=True)
+
+    def states(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the choice is made from: (b, t, width), and the memory."""
+        return recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
+
+
+class GridPolicy(FrameByFrame):
+    """Chooses one point of a grid for each frame."""
+
+    def __init__(self, channels: int, map_side: int, squeezed: int, width: int, grid: int) -> None:
+        super().__init__(channels, map_side, squeezed, width, nn.ReLU())
+        self.grid = grid
+        self.actor = nn.Linear(width, grid**2)
+
+    def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Maps (b, t, c, h, w) and the memory (b, width) → places (b, t, 2) and the memory after them."""
+        states, hidden = self.states(maps, hidden)
+        return self.place_of(self.actor(states).argmax(dim=-1)), hidden
+
+    def place_of(self, point: Tensor) -> Tensor:
+        """Numbers of points (…) → places (…, 2)."""
+        row = torch.div(point, self.grid, rounding_mode="floor")
+        return torch.stack((row, point % self.grid), dim=-1).float() / (self.grid - 1)
+
+
+class SkipHead(FrameByFrame):
+    """Says of each frame whether a look is worth taking."""
+
+    def __init__(self, channels: int, map_side: int, squeezed: int = 32, width: int = 256) -> None:
+        super().__init__(channels, map_side, squeezed, width)
         self.gain = nn.Linear(width, 1)
 
     def forward(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Maps (b, t, c, h, w) and the memory (b, width) → logits (b, t), above 0 for a look, and the memory."""
         states, hidden = self.states(maps, hidden)
         return self.gain(states).squeeze(-1), hidden
-
-    def states(self, maps: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the choice is made from: (b, t, width), and the memory."""
-        return recur(self.gru, self.encode(maps.flatten(0, 1)).view(*maps.shape[:2], -1), hidden)
 
 
 class ClipPolicy(nn.Module):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adafocus_cli.nn.backbones import divisible
-from adafocus_cli.nn.clip_networks import ClipNet, MeanPool, Sides, convolution
+from adafocus_cli.nn.clip_networks import ClipNet, MeanPool, Residual, ResidualStage, Sides, convolution
 from adafocus_cli.spec import ClipArch, Network
 
 _INNER = 2.25  # channels inside a block, as a multiple of those that leave it
@@ -95,38 +95,18 @@ class _Branch(nn.Module):
         return out
 
 
-class _Block(nn.Module):
+def _block(inputs: int, outputs: int, number: int, *, norm: bool) -> Residual:
     """The first one of a stage halves the sides, and has a projection beside it."""
-
-    def __init__(self, inputs: int, outputs: int, number: int, *, norm: bool) -> None:
-        super().__init__()
-        stride = 1 if number else 2
-        self.branch1_conv = self.branch1_norm = None
-        if not number:
-            self.branch1_conv = convolution(inputs, outputs, (1, 1, 1), (1, stride, stride))
-            self.branch1_norm = nn.BatchNorm3d(outputs) if norm else nn.Identity()
-        self.branch2 = _Branch(inputs, outputs, stride, squeezes=number % 2 == 0)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        out: Tensor = self.branch2(maps)
-        if self.branch1_conv is not None and self.branch1_norm is not None:
-            maps = self.branch1_norm(self.branch1_conv(maps))
-        out += maps
-        result: Tensor = self.relu(out)
-        return result
+    stride, projection, its_norm = 1, None, None
+    if not number:
+        stride = 2
+        projection = convolution(inputs, outputs, (1, 1, 1), (1, stride, stride))
+        its_norm = nn.BatchNorm3d(outputs) if norm else nn.Identity()
+    return Residual(_Branch(inputs, outputs, stride, squeezes=number % 2 == 0), projection, its_norm)
 
 
-class _Stage(nn.Module):
-    def __init__(self, inputs: int, outputs: int, blocks: int, *, norm: bool) -> None:
-        super().__init__()
-        self.res_blocks = nn.Sequential(
-            *(_Block(outputs if number else inputs, outputs, number, norm=norm) for number in range(blocks))
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        out: Tensor = self.res_blocks(maps)
-        return out
+def _stage(inputs: int, outputs: int, blocks: int, *, norm: bool) -> ResidualStage:
+    return ResidualStage(_block(outputs if number else inputs, outputs, number, norm=norm) for number in range(blocks))
 
 
 class WindowMean(nn.Module):
@@ -177,7 +157,7 @@ class X3D(ClipNet):
         shape, width = shape_of(network), network.width
         widths = [divisible(24 * width), *(divisible(channels * width) for channels in (24, 48, 96, 192))]
         stages = [
-            _Stage(inputs, outputs, count, norm=norms_shortcuts or inputs != outputs)
+            _stage(inputs, outputs, count, norm=norms_shortcuts or inputs != outputs)
             for inputs, outputs, count in zip(widths, widths[1:], shape.blocks, strict=False)
         ]
         inner, self._vector = int(widths[-1] * _INNER), divisible(2048 * width)

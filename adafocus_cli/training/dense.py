@@ -45,7 +45,5 @@ class FineTuning(Learner):
         return self
 
     def parts(self) -> Mapping[Part, Iterable[nn.Module]]:
+        """Without what is frozen in it."""
         return {"focus": (self.model,)}
-
-    def groups(self) -> dict[Part, tuple[nn.Parameter, ...]]:
-        return {"focus": tuple(parameter for parameter in self.model.parameters() if parameter.requires_grad)}

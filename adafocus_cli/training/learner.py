@@ -51,7 +51,7 @@ class Learner(nn.Module, ABC):
     def groups(self) -> dict[Part, tuple[nn.Parameter, ...]]:
         """The parameters that learn, by the part whose rate they have."""
         groups = {
-            name: tuple(parameter for part in parts for parameter in part.parameters())
+            name: tuple(parameter for part in parts for parameter in part.parameters() if parameter.requires_grad)
             for name, parts in self.parts().items()
         }
         return {name: parameters for name, parameters in groups.items() if parameters}
