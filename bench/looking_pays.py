@@ -34,7 +34,7 @@ READERS = {"focus": PATCH, "glance": 40}
 OPTIONS = {
     "all": f"--init scratch --glance resnet18:0.25@{GLANCE} --focus resnet18:0.25@{PATCH} --frames 2 "
     "--policy-width 256 --classifier-width 256 --optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 "
-    "--precision bf16 --clips-per-epoch 2048 --val-clips 200 --batch-size 16 --threads 1 --workers 1",
+    "--clips-per-epoch 2048 --val-clips 200 --batch-size 16 --threads 1 --workers 1",
     "v1": "--recipe v1 --epochs 0,5,8,2 --rates focus=1,answers=1",
     "v2": "--recipe v2-features --epochs 8",
     # Four glances and looks, so that there are frames to choose from; a box may be small without being dear.

@@ -47,9 +47,7 @@ def taught(seen: Tensor, labels: Tensor, *, size: int, width: float, epochs: int
     judged = _FRAMES * round(len(seen) * _JUDGED / _FRAMES)  # whole scenes
 
     def answers(some: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            maps = network(normalised(some))
-        answer: Tensor = head(maps.float().mean(dim=(2, 3)))
+        answer: Tensor = head(network(normalised(some)).mean(dim=(2, 3)))
         return answer
 
     steps = epochs * math.ceil((len(seen) - judged) / _BATCH)

@@ -39,7 +39,7 @@ from adafocus_cli.worlds.glyphs import SIGN, GlyphScene
 
 TURNING, FRAMES, LOOKS, BUDGETS = "glyphs-turning", 16, 5, (3, 5, 8)
 SEEDS = (1, 2, 3)
-SHORTER = "--clips-per-epoch 1024 --batch-size 16 --val-clips 100 --precision bf16 --threads 1 --workers 1"
+SHORTER = "--clips-per-epoch 1024 --batch-size 16 --val-clips 100 --threads 1 --workers 1"
 ANSWERS = f"--recipe v1 --frames {FRAMES} --epochs 0,0,0,4 --lr 0.001 --optimizer adamw --dropout 0 {SHORTER}"
 SKIP = f"--recipe skip --looks {LOOKS} --epochs 8,2 --lr 0.0005 --optimizer adamw --dropout 0 {SHORTER}"
 
@@ -58,7 +58,7 @@ class Plan:
             file = self.runs / f"reader-{size}.safetensors"
             yield Job(("python", "bench/reader.py", str(file), "--size", str(size)), file)
             weights += [f"--{network}-weights", str(file)]
-        reading = f"{OPTIONS['all']} --recipe v1 --epochs 0,5,8,2 {shlex.join(weights)}"
+        reading = f"{OPTIONS['all']} {OPTIONS['v1']} {shlex.join(weights)}"
         yield self._training(f"v1-{seed}", "glyphs", reading, seed)
         yield self._training(f"turning-{seed}", TURNING, f"--init {self.model('v1', seed)} {ANSWERS}", seed)
         yield self._training(f"skip-{seed}", TURNING, f"--init {self.model('turning', seed)} {SKIP}", seed)
