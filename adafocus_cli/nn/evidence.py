@@ -36,14 +36,14 @@ class Evidence:
     """How much of a class's mean over the frame is no evidence: what is everywhere is nowhere in particular."""
     sizes: tuple[int, ...] = (8, 6, 4, 3, 2)
     """Of the windows, in cells; of two that are as sure, the first is taken."""
-    margin: float = 1.0
-    """Cells added to a window's side, half on either side."""
-    overlap: float = 0.15
+    margin: float = 0.5
+    """Cells added to a window's side, half on either side. What is around a thing makes it hard to name."""
+    overlap: float = 0.3
     """How much of what two boxes cover may be shared by them."""
     centre: float = 0.72
     """Where in its tile a cell looks: strides pad to the right and below, so not at 0.5."""
-    middle: Belief = Belief(focus=0.8, glance=1.25, bias=1.4)
-    place: Belief = Belief(focus=0.8, glance=0.06, bias=-2.03)
+    middle: Belief = Belief(focus=1.66, glance=1.93, bias=3.91)
+    place: Belief = Belief(focus=0.79, glance=0.08, bias=-2.16)
 
 
 @dataclass(frozen=True)
