@@ -19,14 +19,18 @@ SIZES = """
 WORLD = ["world:motion", "--clips-per-epoch", "16", "--val-clips", "17"]
 
 
-@pytest.fixture(scope="session")
-def made_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    top = tmp_path_factory.mktemp("videos")
+def make_videos(top: Path) -> Path:
+    """Four of each class."""
     for label, first in (("high", 2048), ("low", 0)):
-        (top / label).mkdir()
+        (top / label).mkdir(parents=True)
         for i in range(4):
             numbered_clip(top / label / f"{i}.mp4", frames=4 + i, first_number=first + 20 * i, size=(96, 80))
     return top
+
+
+@pytest.fixture(scope="session")
+def made_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture
