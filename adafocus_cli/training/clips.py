@@ -7,8 +7,10 @@ seed, the stage and the epoch: the number of workers changes nothing but the spe
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -484,7 +486,7 @@ class Loader:
             batch_sampler=self,
             num_workers=workers,
             collate_fn=_collate,
-            worker_init_fn=limit_threads,
+            worker_init_fn=begin_worker,
             # A forked process would hold locks of threads that it does not have.
             multiprocessing_context="spawn" if workers else None,
             persistent_workers=workers > 0,
@@ -581,6 +583,15 @@ def _collate(clips: Sequence[TrainingClip]) -> TrainingBatch:
     )
 
 
-def limit_threads(number: int) -> None:
-    """In a worker process: all of them share the processor."""
+def begin_worker(number: int) -> None:
+    """In a worker process: all of them share the processor, and none outlives the process that reads from it."""
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent takes nothing more from the queue, on which a worker would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are spawned"
+    parent.join()
+    os._exit(1)

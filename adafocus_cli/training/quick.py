@@ -41,7 +41,7 @@ from adafocus_cli.training.clips import (
     FileClips,
     PlannedFrames,
     SceneClips,
-    limit_threads,
+    begin_worker,
     seed_for,
     without_interrupts,
 )
@@ -429,7 +429,7 @@ class Seeing:
             _Jobs(job, due),
             batch_size=None,
             num_workers=workers,
-            worker_init_fn=limit_threads,
+            worker_init_fn=begin_worker,
             multiprocessing_context="spawn" if workers else None,
             generator=torch.Generator(),
         )

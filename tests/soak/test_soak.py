@@ -28,7 +28,7 @@ GOOD, BAD = 100, 312
 KILLS, KILLED_VIDEOS = 20, 200
 FEW, MANY = 200, 2000
 KILLS_OF_TRAINING = 5
-AT_HAND = "--device cpu --threads 1 --workers 0 --batch-size 4".split()  # noqa: SIM905 - as it is typed
+AT_HAND = "--device cpu --threads 1 --batch-size 4".split()  # noqa: SIM905 - as it is typed
 
 
 def test_three_hundred_bad_files_among_a_hundred_good_ones(tmp_path: Path) -> None:
@@ -178,6 +178,7 @@ def test_five_kills_at_any_moment_do_not_change_what_is_learnt(recipe: str, tmp_
             break  # quicker than chance
         process.kill()
         process.wait()
+        assert batches.processes_left(process) == []
         kills += 1
         again = ["train", "--resume", "run"] if kept.exists() else given
     assert process.wait() == 0
@@ -189,7 +190,7 @@ def test_five_kills_at_any_moment_do_not_change_what_is_learnt(recipe: str, tmp_
 def _training(recipe: str, folder: Path) -> list[str]:
     """A training of a second or two; what it goes on with is made first, in the folder."""
     if recipe == QUICK:
-        return ["train", "videos", "--folds", "2", "--workers", "0"]
+        return ["train", "videos", "--folds", "2"]
     sizes = [*SIZES, "--val-share", "0.25"]
     if recipe == DENSE:
         network = save_network(folder / "network.safetensors", "x3d-s", ("up", "down", "left"))
@@ -203,7 +204,8 @@ def _training(recipe: str, folder: Path) -> list[str]:
 
 
 def _learning(arguments: list[str], folder: Path) -> Forked:
-    return Forked("adafocus_cli", arguments, cwd=folder, stderr=subprocess.DEVNULL)
+    with_worker = [*arguments, "--workers", "1"]
+    return Forked("adafocus_cli", with_worker, cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def test_torchrun_starts_processes_that_learn_together(tmp_path: Path) -> None:
