@@ -123,7 +123,8 @@ def every(looks: float) -> Keep:
 
 def tagged(tagger: ClipTagger, count: int, *, keep: Keep | None = None) -> list[VideoResult]:
     if keep is not None:
-        tagger = ClipTagger(Skipping(tagger.runtime, keep), tagger.labels, lambda: replace(tagger.model))
+        model = tagger.model
+        tagger = ClipTagger(Skipping(tagger.runtime, keep), tagger.labels, lambda: model)
     names = [sample.path for sample in scenes(WORLD + TURNING, count, 0).samples]
     sources = [QueuedSample(number, name, partial(RenderedScene.open, name)) for number, name in enumerate(names)]
     results = dict(tag_sources(sources, tagger, TagRequest(workers=1)))
