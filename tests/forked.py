@@ -1,15 +1,16 @@
-"""Processes of `adafocus` that need not load torch again: each is forked from one that has loaded it.
+"""Processes of `adafocus` that need not load torch or decoders again: each is forked from one that has loaded them.
 
 They have a session, signals, streams, a folder and an environment of their own, and end as any process does. What
 depends on loading is not seen so: that takes a process that is started as users start it.
 
-`python -m tests.forked SOCKET` is the process that forks the others.
+`python -m tests.forked SOCKET MODULE` is the process that has loaded a module and forks the others.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -21,6 +22,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -31,6 +34,12 @@ ROOT = Path(__file__).parents[1]
 _SERVER = "ADAFOCUS_TESTS_FORK"
 _MESSAGE = 1 << 18
 _NUMBER = struct.Struct("=q")
+
+TAGGING = "tests.tiny"
+"""Loads what tagging and training load."""
+DECODING = "adafocus_cli.video.pyav_reader"
+"""Loads what a child that decodes does; without torch, for the memory of such children is bounded."""
+_PARENT = "the parent"
 
 
 class Forked:
@@ -47,6 +56,7 @@ class Forked:
         stdout: int | None = None,
         stderr: int | None = None,
         start_new_session: bool = False,
+        loaded: str = TAGGING,
     ) -> None:
         """What `python -m module arguments` does."""
         ours: list[BinaryIO | None] = []
@@ -65,6 +75,8 @@ class Forked:
         self.stdin, self.stdout, self.stderr = ours
         self.returncode: int | None = None
         self._status, status = os.pipe()
+        weakref.finalize(self, os.close, self._status)  # not sooner: several threads may wait
+        self._reading = threading.Lock()
         request = {
             "module": module,
             "arguments": [*map(str, arguments)],
@@ -73,7 +85,7 @@ class Forked:
             "session": start_new_session,
         }
         try:
-            socket.send_fds(_server(), [json.dumps(request).encode()], [*theirs, status])
+            socket.send_fds(_server(loaded), [json.dumps(request).encode()], [*theirs, status])
         finally:
             for each in (*theirs, status):
                 os.close(each)
@@ -89,8 +101,9 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self.returncode = os.waitstatus_to_exitcode(self._next_number())
-            os.close(self._status)
+            with self._reading:
+                if self.returncode is None:
+                    self.returncode = os.waitstatus_to_exitcode(self._next_number())
         return self.returncode
 
     def poll(self) -> int | None:
@@ -100,7 +113,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -121,15 +135,26 @@ class Forked:
         return out, err
 
 
+def start_child(command: Sequence[str], **options: Any) -> Forked | subprocess.Popen[bytes]:
+    """Stands in for `subprocess.Popen` where a child that decodes is started."""
+    python, *rest = command
+    if (python, rest[0]) != (sys.executable, "-m") or options["pass_fds"]:
+        return subprocess.Popen(command, **options)
+    _, module, parent, *more = rest
+    assert parent == str(os.getpid())
+    del options["pass_fds"]
+    return Forked(module, [_PARENT, *more], loaded=DECODING, **options)
+
+
 @cache
-def _server() -> socket.socket:
+def _server(loaded: str) -> socket.socket:
     """The way to the process that forks the others, which ends with this one."""
-    if _SERVER in os.environ:  # in a command of a shell
+    if loaded == TAGGING and _SERVER in os.environ:  # in a command of a shell
         return socket.socket(fileno=int(os.environ[_SERVER]))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.forked", str(theirs.fileno()), loaded],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -142,12 +167,12 @@ def _server() -> socket.socket:
 
 def shell(script: str, *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a script of bash in which `adafocus` is forked, too."""
-    environment = {**os.environ, _SERVER: str(_server().fileno())}
+    environment = {**os.environ, _SERVER: str(_server(TAGGING).fileno())}
     environment["PATH"] = f"{_command_folder()}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
         ["bash", "-c", script],
         env=environment,
-        pass_fds=[_server().fileno()],
+        pass_fds=[_server(TAGGING).fileno()],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -211,11 +236,11 @@ def _become(request: dict[str, object], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [str(request["module"]), *request["arguments"]]
+    if _PARENT in sys.argv:
+        sys.argv[sys.argv.index(_PARENT)] = str(os.getppid())
 
 
 if __name__ == "__main__":
-    # What tagging and training load.
-    import tests.tiny  # noqa: F401
-
+    importlib.import_module(sys.argv[2])
     _serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
