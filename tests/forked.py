@@ -3,13 +3,16 @@
 They have a session, signals, streams, a folder and an environment of their own, and end as any process does. What
 depends on loading is not seen so: that takes a process that is started as users start it.
 
-`python -m tests.forked SOCKET MODULE` is the process that has loaded a module and forks the others.
+Their children that decode are forked, too, unless they have a session of their own, in which these can be found.
+
+`python -m tests.forked SOCKET MODULES` is the process that has loaded modules and forks the others.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -26,7 +29,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,11 +38,12 @@ _SERVER = "ADAFOCUS_TESTS_FORK"
 _MESSAGE = 1 << 18
 _NUMBER = struct.Struct("=q")
 
-TAGGING = "tests.tiny"
-"""Loads what tagging and training load."""
+TAGGING = "tests.tiny,adafocus_cli.cli.batch,adafocus_cli.cli.classify,adafocus_cli.cli.train"
+"""Load what the command line, tagging and training load."""
 DECODING = "adafocus_cli.video.pyav_reader"
 """Loads what a child that decodes does; without torch, for the memory of such children is bounded."""
 _PARENT = "the parent"
+_STREAMS = 3
 
 
 class Forked:
@@ -57,6 +61,7 @@ class Forked:
         stderr: int | None = None,
         start_new_session: bool = False,
         loaded: str = TAGGING,
+        server: socket.socket | None = None,
     ) -> None:
         """What `python -m module arguments` does."""
         ours: list[BinaryIO | None] = []
@@ -77,6 +82,7 @@ class Forked:
         self._status, status = os.pipe()
         weakref.finalize(self, os.close, self._status)  # not sooner: several threads may wait
         self._reading = threading.Lock()
+        decoders = [] if loaded == DECODING or start_new_session else [_server(DECODING).fileno()]
         request = {
             "module": module,
             "arguments": [*map(str, arguments)],
@@ -85,7 +91,7 @@ class Forked:
             "session": start_new_session,
         }
         try:
-            socket.send_fds(_server(loaded), [json.dumps(request).encode()], [*theirs, status])
+            socket.send_fds(server or _server(loaded), [json.dumps(request).encode()], [*theirs, status, *decoders])
         finally:
             for each in (*theirs, status):
                 os.close(each)
@@ -135,7 +141,9 @@ class Forked:
         return out, err
 
 
-def start_child(command: Sequence[str], **options: Any) -> Forked | subprocess.Popen[bytes]:
+def start_child(
+    command: Sequence[str], *, server: socket.socket | None = None, **options: Any
+) -> Forked | subprocess.Popen[bytes]:
     """Stands in for `subprocess.Popen` where a child that decodes is started."""
     python, *rest = command
     if (python, rest[0]) != (sys.executable, "-m") or options["pass_fds"]:
@@ -143,14 +151,14 @@ def start_child(command: Sequence[str], **options: Any) -> Forked | subprocess.P
     _, module, parent, *more = rest
     assert parent == str(os.getpid())
     del options["pass_fds"]
-    return Forked(module, [_PARENT, *more], loaded=DECODING, **options)
+    return Forked(module, [_PARENT, *more], loaded=DECODING, server=server, **options)
 
 
 @cache
 def _server(loaded: str) -> socket.socket:
     """The way to the process that forks the others, which ends with this one."""
-    if loaded == TAGGING and _SERVER in os.environ:  # in a command of a shell
-        return socket.socket(fileno=int(os.environ[_SERVER]))
+    if _SERVER in os.environ:  # in a command of a shell
+        return socket.socket(fileno=int(os.environ[_SERVER].split(",")[loaded == DECODING]))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -167,12 +175,13 @@ def _server(loaded: str) -> socket.socket:
 
 def shell(script: str, *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a script of bash in which `adafocus` is forked, too."""
-    environment = {**os.environ, _SERVER: str(_server(TAGGING).fileno())}
+    servers = [_server(loaded).fileno() for loaded in (TAGGING, DECODING)]
+    environment = {**os.environ, _SERVER: ",".join(map(str, servers))}
     environment["PATH"] = f"{_command_folder()}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
         ["bash", "-c", script],
         env=environment,
-        pass_fds=[_server(TAGGING).fileno()],
+        pass_fds=servers,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -203,17 +212,16 @@ sys.exit(code if code >= 0 else 128 - code)
 def _serve(connection: socket.socket) -> None:
     """Returns in each process that it forked, which has only to run what it was told to."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 4)
+        message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 5)
         if not message:
             os._exit(0)
         if not os.fork():
             connection.close()
             child = os.fork()
             if not child:
-                os.close(descriptors.pop())
                 return _become(json.loads(message), descriptors)
-            *streams, status = descriptors
-            for each in streams:
+            status = descriptors.pop(_STREAMS)
+            for each in descriptors:
                 os.close(each)
             os.write(status, _NUMBER.pack(child))
             with contextlib.suppress(BrokenPipeError):
@@ -226,7 +234,11 @@ def _serve(connection: socket.socket) -> None:
                 pass
 
 
-def _become(request: dict[str, object], streams: list[int]) -> None:
+def _become(request: dict[str, object], descriptors: list[int]) -> None:
+    streams, (status, *decoders) = descriptors[:_STREAMS], descriptors[_STREAMS:]
+    os.close(status)
+    if decoders:
+        _server_of_decoders(decoders[0])
     if request["session"]:
         os.setsid()
     for number, each in enumerate(streams):
@@ -240,7 +252,31 @@ def _become(request: dict[str, object], streams: list[int]) -> None:
         sys.argv[sys.argv.index(_PARENT)] = str(os.getppid())
 
 
+def _server_of_decoders(descriptor: int) -> None:
+    """Has this process fork its children that decode, too."""
+    from adafocus_cli.video.process import VideoProcess
+
+    connection = socket.socket(fileno=descriptor)
+    VideoProcess._start_child = staticmethod(partial(start_child, server=connection))
+
+
+def _end(code: int) -> None:
+    """What the end of a process does, but for clearing away every module, which takes longer than most commands do."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
-    importlib.import_module(sys.argv[2])
+    for name in sys.argv[2].split(","):
+        importlib.import_module(name)
+    gc.freeze()  # else each of the others copies what is collected in it
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _end(end.code)
+        raise
