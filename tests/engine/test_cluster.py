@@ -74,6 +74,7 @@ def cluster_of(rigged, *cpus):
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RIGGED", str(rigged))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else other tests leave them no time
         quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
         head = {"num_cpus": cpus[0], "include_dashboard": False, "no_monitor": True, "_system_config": quick}
         made = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": STORE_BYTES})
