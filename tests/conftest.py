@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adafocus_cli.video.process import VideoProcess
 from tests import oracle
+from tests.forked import start_child
 from tests.oracle import synth
 
 NO_BROWSER = "no Chromium can be started here"
@@ -28,6 +30,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if missed:
         text = f"{len(missed)} tests of the page of `report` did not run: {NO_BROWSER}; `make browser` gets one"
         terminalreporter.section(text, red=True, bold=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_that_decode_are_forked() -> Iterator[None]:
+    """Those of this process; half a second each is what loading takes. Those of `adafocus` are as users have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoProcess, "_start_child", staticmethod(start_child))
+        yield
 
 
 @cache

@@ -109,10 +109,11 @@ def noise(family, height, width):
     return source_clip(np.random.default_rng(0).integers(0, 256, (4, height, width, 3), np.uint8), family)
 
 
-def test_looks_into_the_source_go_elsewhere_and_the_glance_is_asked_about_that_place():
+def test_looks_into_the_source_go_elsewhere_and_the_glance_is_asked_about_that_place(monkeypatch):
     tagger = tiny_tagger("evidence")
     # Else the answer is the middle square's, which stays where it is.
-    tagger.family.rule = replace(tagger.family.rule, middle=tagger.family.rule.place)
+    rule = replace(tagger.family.rule, middle=tagger.family.rule.place)
+    monkeypatch.setattr(tagger.family, "rule", rule)
     (learned,) = tagger.tag([noise(tagger.family, 192, 320)])
     places = np.array([look.box for look in learned.trajectory])
     for policy in ("centre", "random"):
