@@ -188,3 +188,12 @@ class X3D(ClipNet):
         pool = self.blocks[-1].get_submodule("pool")
         assert isinstance(pool, _Pool), "as it was made"
         return pool
+
+
+def initialise(network: nn.Module) -> None:
+    """Before it learns from random weights."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
