@@ -170,8 +170,9 @@ class UniAdaFocusX3D(OneBox):
 def copy_classifier(net: X3D, head: nn.Sequential) -> None:
     """From a network to the layers that do to a frame what its own do to a clip."""
     first, last = net.blocks[-1].get_submodule("pool.post_conv"), net.blocks[-1].get_submodule("proj")
-    first_weight, last_weight, bias = first.weight, last.weight, last.bias
-    head.load_state_dict({"0.weight": first_weight.flatten(1), "3.weight": last_weight, "3.bias": bias})
+    assert isinstance(first, nn.Conv3d)
+    assert isinstance(last, nn.Linear)
+    head.load_state_dict({"0.weight": first.weight.flatten(1), "3.weight": last.weight, "3.bias": last.bias})
 
 
 def _map_channels(net: X3D) -> int:
