@@ -15,6 +15,7 @@ from torch import nn
 from adafocus_cli import runtime as runtimes
 from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError
+from adafocus_cli.nn.x3d import align_channels
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import pytorch, runtime_for
 from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_large_layers
@@ -46,6 +47,18 @@ def test_folded_networks_have_no_norms_and_answer_alike(family):
         after = model.glance(frames)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.glance_net.modules())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_channels_of_zeros_leave_the_maps_of_x3d_as_they_are():
+    net = tiny_model("x3d-s").net.eval()
+    clips = torch.rand(1, 3, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    fold(net)
+    before = net(clips)
+    align_channels(net, 8)
+    inner = [layer.groups for layer in net.modules() if isinstance(layer, nn.Conv3d) and layer.kernel_size == (3, 3, 3)]
+    assert {channels % 8 for channels in inner} == {0}
+    torch.testing.assert_close(net(clips), before, rtol=1e-6, atol=1e-6)
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ RecipeName = Annotated[
         "v2-tsm",
         "uni",
         "uni-tsm",
+        "uni-x3d",
         "skip",
         "sfc",
         "dense",
@@ -129,8 +130,8 @@ RecipeName = Annotated[
         "--recipe",
         "-r",
         metavar="NAME",
-        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, skip, sfc or dense; auto is "
-        "quick, unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
+        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, uni-x3d, skip, sfc or dense; "
+        "auto is quick, unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
     ),
 ]
 Init = Annotated[
@@ -168,7 +169,8 @@ Focus = Annotated[
 ]
 Frames = Annotated[int | None, _model_option("--frames", metavar="N", min=2, help="Frames of the glance network.")]
 FocusFrames = Annotated[
-    int | None, _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with TSM.")
+    int | None,
+    _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with TSM or X3D."),
 ]
 FrameSize = Annotated[
     int | None, _model_option("--frame-size", metavar="PIXELS", min=32, max=1024, help="Side of a frame.")
@@ -210,12 +212,12 @@ Freeze = Annotated[
 ]
 
 Like = Annotated[
-    Literal["activitynet", "fcvid", "mini-kinetics", "something-v1", "something-v2", "jester"] | None,
+    Literal["activitynet", "fcvid", "mini-kinetics", "something-v1", "something-v2", "jester", "kinetics400"] | None,
     _method_option(
         "--like",
         metavar="DATASET",
         help="Rates and other numbers as published for this data set: activitynet, fcvid, mini-kinetics, something-v1, "
-        "something-v2 or jester.",
+        "something-v2, jester or kinetics400.",
         show_default="the recipe's first",
     ),
 ]
@@ -271,7 +273,7 @@ SizePenalty = Annotated[
         "--size-penalty",
         metavar="WEIGHT",
         min=0,
-        help="With uni and uni-tsm: how much boxes smaller than the frame are held against the policy.",
+        help="With uni, uni-tsm and uni-x3d: how much boxes smaller than the frame are held against the policy.",
         show_default="as published",
     ),
 ]

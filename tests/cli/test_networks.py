@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from adafocus_cli import checkpoint
+from adafocus_cli.benchmark import model_only
+from adafocus_cli.benchmark.bench_model import with_random_weights
 from adafocus_cli.models import build, default_spec, dense
 from tests.cli.conftest import Adafocus
 from tests.clips import numbered_clip
+from tests.tiny import tiny_spec
 
 PYTORCHVIDEO = ("slow-r50", "i3d-r50", "x3d-s", "x3d-m")  # torchvision's files are nothing but their tensors
 
@@ -110,3 +113,35 @@ def test_what_makes_no_sense_is_one_line(
     assert outcome.code == 2
     assert words in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("family", ["uni-adafocus-x3d", "x3d-m"])
+def test_every_command_takes_a_network_over_clips(
+    adafocus: Adafocus, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """Small ones; the second is one that `train --recipe dense` has taught other classes."""
+    monkeypatch.setattr(model_only, "_SECONDS", 0.0)
+    file = with_random_weights(tiny_spec(family), "tiny", tmp_path).path
+    on_cpu = ("--device", "cpu")
+    for label in ("high", "low"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for number in range(2):
+            numbered_clip(tmp_path / "clips" / label / f"{number}.mp4", frames=8, first_number=number, size=(96, 80))
+    if family == "x3d-m":
+        asked = ("--recipe", "dense", "--init", file, "--frames", 4, "--epochs", 1, "--batch-size", 2, "--workers", 0)
+        assert adafocus("train", tmp_path / "clips", *asked, *on_cpu, "-o", tmp_path / "run").code == 0
+        file = tmp_path / "run" / "model.safetensors"
+    (record,) = adafocus("classify", clip, "-w", file, *on_cpu, "-f", "jsonl").records
+    assert (record["model"]["family"], len(record["trajectory"])) == (family, 0 if family == "x3d-m" else 32)
+    tags = tmp_path / "tags.jsonl"
+    assert adafocus("batch", tmp_path / "clips", "-o", tags, "-w", file, *on_cpu).code == 0
+    assert [json.loads(line)["status"] for line in tags.read_text("utf-8").splitlines()] == ["ok"] * 4
+    assert adafocus("report", tags, "-o", tmp_path / "report.html").code == 0
+    listed = tmp_path / "list.csv"
+    listed.write_text("path,label\nclips/high/0.mp4,0\nclips/low/0.mp4,1\n")
+    outcome = adafocus("evaluate", listed, "-w", file, *on_cpu, "-f", "json")
+    assert json.loads(outcome.out)["videos"]["tagged"] == 2, outcome.err
+    once = ("--runtime", "torch", "--precision", "fp32", "--rounds", 1)
+    outcome = adafocus("bench", tmp_path / "clips", "-m", file, *on_cpu, *once, "-f", "json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["end_to_end"]

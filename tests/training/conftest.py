@@ -16,6 +16,8 @@ SIZES = """
     --init scratch --glance mobilenet_v2:0.1@64 --focus resnet18:0.125@32 --frame-size 64 --frames 3 --policy-channels 8
     --policy-width 16 --classifier-width 16 --device cpu --threads 1 --workers 0 --batch-size 4
 """.split()  # noqa: SIM905 - as it is typed
+X3D = "--glance x3d_s:0.125@64 --focus x3d_s:0.125@32 --focus-frames 3".split()  # noqa: SIM905
+"""For the recipe that has no other networks."""
 WORLD = ["world:motion", "--clips-per-epoch", "16", "--val-clips", "17"]
 
 
@@ -46,6 +48,7 @@ def train() -> Callable[..., int]:
     """Runs `adafocus train` with a tiny model; the exit status."""
 
     def call(*arguments: Any, then: Sequence[str] = ()) -> int:
-        return run(["train", *SIZES, *map(str, arguments), *then])
+        networks = X3D if "uni-x3d" in arguments else []
+        return run(["train", *SIZES, *networks, *map(str, arguments), *then])
 
     return call

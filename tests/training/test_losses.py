@@ -16,7 +16,10 @@ from torch.nn.functional import linear
 
 from adafocus_cli.models import build
 from adafocus_cli.nn.pixels import boxes_at, sample
+from adafocus_cli.training.fit import optimizer_of
 from adafocus_cli.training.forward_pass import Draws, ForwardPass
+from adafocus_cli.training.recipes import RECIPES
+from adafocus_cli.training.uni import UniX3D
 from adafocus_cli.training.v1 import (
     AnswersOnly,
     NetworksAlone,
@@ -375,3 +378,48 @@ def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_ra
     learning = [parameter for group in ours.groups().values() for parameter in group]
     assert {id(one) for one in learning} == {id(one) for one in ours.parameters()}
     assert len(learning) == len(list(ours.parameters()))
+
+
+def uni_x3d(**changes):
+    torch.manual_seed(0)
+    spec = replace(tiny_spec("uni-adafocus-x3d"), glance_frames=4, focus_frames=4, candidate_frames=12, **changes)
+    model = build(spec)
+    model.dropout.p = 0.0
+    return UniX3D(model, size_penalty=0.5).train()
+
+
+def test_of_uni_on_x3d_the_answer_teaches_its_own_layers_and_other_layers_teach_the_networks():
+    learner = uni_x3d()
+    for answers in (learner.glance_answers, learner.focus_answers):
+        maps = torch.rand(2, 4, learner.model.glance_channels, 2, 2, requires_grad=True)
+        answer, by_frame = answers(maps)
+        assert (answer.shape, by_frame.shape) == ((2, 7), (2, 4, 7))
+        answer.sum().backward()
+        assert maps.grad is None
+        by_frame.sum().backward()
+        assert maps.grad.abs().sum() > 0
+
+
+def test_the_loss_of_uni_on_x3d_is_the_mean_of_both_looks_and_what_its_policies_learn_from():
+    learner = uni_x3d()
+    result = learner(batch(learner.model), TARGETS)
+    terms = {name: float(term) for name, term in result.measures.items()}
+    looks = [terms[f"{look}_{name}"] for look in ("random", "policy") for name in ("answer", "glance", "focus")]
+    expected = sum(looks) / 2 + terms["temporal"] + terms["spatial"] + 0.5 * terms["sizes"]
+    assert result.loss.item() == pytest.approx(expected, rel=1e-6)
+    result.loss.backward()
+    assert all(parameter.grad is not None for parameter in learner.parameters()), "as several processes need it"
+
+
+def test_the_loss_of_uni_on_x3d_falls():
+    learner = uni_x3d()
+    (stage,) = RECIPES["uni-x3d"].stages(lr=0.02)
+    optimizer, frames, losses = optimizer_of(stage, learner), batch(learner.model), []
+    for _ in range(6):
+        torch.manual_seed(1)  # the same draws
+        loss = learner(frames, TARGETS).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
