@@ -98,10 +98,18 @@ def test_fast_decoding_shows_keyframes_and_says_which(tmp_path, tagger):
     assert fast.to_dict()["video"]["decode"] == "fast"
 
 
-@pytest.mark.parametrize("name", ["few.mp4", "not-seekable.ts"])
-def test_fast_decoding_is_exact_where_keyframes_are_few_or_cannot_be_reached(tmp_path, tagger, name):
-    gap = "100" if name == "few.mp4" else "10"
-    path = str(numbered_clip(tmp_path / name, frames=200, options={"g": gap, "x264-params": "scenecut=0"}))
+def test_fast_decoding_shows_the_keyframes_even_where_they_are_few(tmp_path, tagger):
+    path = str(numbered_clip(tmp_path / "few.mp4", frames=200, options={"g": "100", "x264-params": "scenecut=0"}))
+
+    (fast,) = tag_files([path], lambda: tagger, TagRequest(decode="fast"))
+
+    assert {look.frame for look in fast.trajectory} == {0, 100}
+    assert (fast.video.decode, fast.frames_decoded) == ("fast", 2)
+    assert 30 < fast.video.frames_off <= 100
+
+
+def test_fast_decoding_is_exact_where_keyframes_cannot_be_reached(tmp_path, tagger):
+    path = str(numbered_clip(tmp_path / "not.ts", frames=200, options={"g": "10", "x264-params": "scenecut=0"}))
 
     (fast,) = tag_files([path], lambda: tagger, TagRequest(decode="fast"))
     (exact,) = tag_files([path], lambda: tagger)
