@@ -7,11 +7,14 @@ are counted by torch. VideoMAE and CLIP are Hugging Face's, which this project d
 installed they are left out:
 
     pip install transformers
+
+On a machine that is busy, --busy counts processor seconds of one thread instead, once, and of decoded frames only.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -111,7 +114,10 @@ def main() -> None:
     parser.add_argument("videos", nargs="*")
     parser.add_argument("--precision", default="fp32", help="ours: some of fp32 and bf16")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", action="store_true", help="count processor seconds of one thread, once")
     given = parser.parse_args()
+    if given.busy:
+        torch.set_num_threads(1)
     with TemporaryDirectory() as folder, VideoProcess() as process:
         model = find_bench_model(given.model, None, Path(folder))
         request = BenchRequest(
@@ -120,9 +126,13 @@ def main() -> None:
             runtimes=("openvino",),
             rounds=given.rounds,
         )
-        seconds, times = _MADE
-        paths = given.videos or [make_video(Path(folder) / "made.mp4", seconds=seconds)] * times
-        measure(load_variants(model, request), facts_of_ours(given.model), peers(), process, paths, given.rounds)
+        taggers, accuracy = load_variants(model, request), facts_of_ours(given.model)
+        if given.busy:
+            count_processor_seconds(taggers, accuracy, peers())
+        else:
+            seconds, times = _MADE
+            paths = given.videos or [make_video(Path(folder) / "made.mp4", seconds=seconds)] * times
+            measure(taggers, accuracy, peers(), process, paths, given.rounds)
 
 
 def measure(
@@ -141,6 +151,24 @@ def measure(
     tasks = [tagged(name, tagger, process, paths) for name, tagger in taggers.items()]
     tasks += [classified(peer, network, process, paths) for peer, network in networks.items()]
     show("From file to label", time_interleaved(tasks, rounds, _tell_nobody), facts)
+
+
+def count_processor_seconds(taggers: Mapping[str, ClipTagger], accuracy: str, others: Sequence[Peer]) -> None:
+    """One network at a time, of which each is dropped before the next is built."""
+    timings, facts = {}, {name: (cost_of(tagger.spec).gmacs, accuracy) for name, tagger in taggers.items()}
+    for task in map(as_task, taggers.values()):
+        task.run()  # compiles
+        timings[task.name] = _processor_seconds(task)
+    for peer in others:
+        facts[peer.name] = counted(peer), peer.published
+        timings[peer.name] = _processor_seconds(on_noise(peer, peer.build().eval()))
+    show("On decoded frames, processor time", timings, facts)
+
+
+def _processor_seconds(task: TimedTask) -> Timing:
+    before = time.process_time()
+    task.run()
+    return Timing(({"all": (time.process_time() - before) / task.videos},))
 
 
 def _tell_nobody(text: str) -> None:
