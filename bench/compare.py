@@ -101,7 +101,7 @@ def compared(
         slow = [other.crops(lanes) for other in networks if other.sees_clips]
         timings |= time_interleaved(slow, 1, report_nothing, warm=False)
     shares = {row.name.removesuffix(", by stage"): (row.shares or {})["networks"] for row in found.stages}
-    peaks = ", ".join(f"{gmacs:,.0f} GMACs/s in {precision}" for precision, gmacs in found.peak.items())
+    peaks = ", ".join(f"{peak.text(precision)}, {peak.kernel}" for precision, peak in found.peaks.items())
     show(f"{model.name} only; the networks' share of a peak of {peaks}", timings, shares)
     for other, name in product(beside, taggers):
         share = ratio(timings[name].seconds(), timings[f"{other.name}, {name}"].seconds())
@@ -223,7 +223,7 @@ class Baseline:
         )
 
     def _over(self, views: int, *, at_once: int) -> Callable[[], None]:
-        network = self._network().eval().to(self.device)
+        network = self.network().eval().to(self.device)
         frames, side = BASELINES[self.name] or (0, SIDE)
         shape = (3, frames, side, side) if self.sees_clips else (3, side, side)
         pixels = torch.rand(min(views, at_once), *shape, device=self.device)
@@ -237,7 +237,7 @@ class Baseline:
 
         return run
 
-    def _network(self) -> nn.Module:
+    def network(self) -> nn.Module:
         if not self.sees_clips:
             return build_backbone(Network("resnet50", SIDE))
         network: nn.Module = get_model(self.name)

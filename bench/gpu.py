@@ -152,12 +152,12 @@ def goldens(machine: Machine) -> Found:
 
 def peak(machine: Machine) -> Found:
     from adafocus_cli.benchmark.interleaved import time_interleaved
-    from adafocus_cli.benchmark.model_only import MatrixProduct
+    from adafocus_cli.benchmark.peak import kernels
 
     for precision in machine.precisions:
-        product = MatrixProduct(machine.device, precision)
-        timing = time_interleaved([product.task()], 5 if machine.has_gpu else 1, lambda text: None)[product.name]
-        yield precision, max(product.rates(timing))
+        tried = kernels(machine.device, precision)
+        timings = time_interleaved([each.task() for each in tried], 5 if machine.has_gpu else 1, lambda text: None)
+        yield precision, max(rate for each in tried for rate in each.rates(timings[each.name]))
     if not machine.has_gpu:
         raise CannotMeasure("no CUDA device")
 

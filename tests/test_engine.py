@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adafocus_cli.engine import local
-from adafocus_cli.engine.local import tag_files
+from adafocus_cli.engine.local import tag_as_they_come, tag_files
 from adafocus_cli.errors import ModelError, UsageError, VideoError
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.limits import Limits
@@ -82,6 +82,22 @@ def test_frames_are_decoded_when_they_are_needed(clips, tagger, monkeypatch):
     assert len(asked[0]) == result.frames_decoded == 4
 
 
+def test_idle_cores_decode_one_file_and_a_batch_keeps_one_for_each(tmp_path, tagger, monkeypatch):
+    path, asked = str(numbered_clip(tmp_path / "one.mp4", frames=20)), []
+    usual = VideoProcess.open
+
+    def noting(self, *given, threads, **how):
+        asked.append(threads)
+        return usual(self, *given, threads=threads, **how)
+
+    monkeypatch.setattr(VideoProcess, "open", noting)
+    monkeypatch.setattr("adafocus_cli.engine.decoding.cores", lambda: 3)
+    (alone,) = tag_files([path], lambda: tagger)
+    (in_batch,) = tag_as_they_come([path], tagger, TagRequest())
+    assert asked == [3, 1]
+    assert without_timings(alone.to_dict(logits=True)) == without_timings(in_batch.to_dict(logits=True))
+
+
 def test_fast_decoding_shows_keyframes_and_says_which(tmp_path, tagger):
     path = str(numbered_clip(tmp_path / "many.mp4", frames=200, options={"g": "10", "x264-params": "scenecut=0"}))
 
@@ -98,10 +114,18 @@ def test_fast_decoding_shows_keyframes_and_says_which(tmp_path, tagger):
     assert fast.to_dict()["video"]["decode"] == "fast"
 
 
-@pytest.mark.parametrize("name", ["few.mp4", "not-seekable.ts"])
-def test_fast_decoding_is_exact_where_keyframes_are_few_or_cannot_be_reached(tmp_path, tagger, name):
-    gap = "100" if name == "few.mp4" else "10"
-    path = str(numbered_clip(tmp_path / name, frames=200, options={"g": gap, "x264-params": "scenecut=0"}))
+def test_fast_decoding_shows_the_keyframes_even_where_they_are_few(tmp_path, tagger):
+    path = str(numbered_clip(tmp_path / "few.mp4", frames=200, options={"g": "100", "x264-params": "scenecut=0"}))
+
+    (fast,) = tag_files([path], lambda: tagger, TagRequest(decode="fast"))
+
+    assert {look.frame for look in fast.trajectory} == {0, 100}
+    assert (fast.video.decode, fast.frames_decoded) == ("fast", 2)
+    assert 30 < fast.video.frames_off <= 100
+
+
+def test_fast_decoding_is_exact_where_keyframes_cannot_be_reached(tmp_path, tagger):
+    path = str(numbered_clip(tmp_path / "not.ts", frames=200, options={"g": "10", "x264-params": "scenecut=0"}))
 
     (fast,) = tag_files([path], lambda: tagger, TagRequest(decode="fast"))
     (exact,) = tag_files([path], lambda: tagger)

@@ -69,7 +69,7 @@ def measure(request: BenchRequest, on_progress: OnProgress) -> BenchReport:
         decoded = list(dict.fromkeys(paths))[:_MOST_DECODED]
         return BenchReport(
             setting=_describe_setting(model, some, load, rounds),
-            peak=by_itself.peak,
+            peaks=by_itself.peaks,
             model_only=by_itself.rows,
             stages=by_itself.stages,
             videos=_described(request.paths),

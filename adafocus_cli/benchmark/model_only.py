@@ -1,7 +1,6 @@
-"""A model without decoding: by stage, and against the machine's peak.
+"""A model without decoding: by stage, and against the machine's peak (peak.py).
 
-The peak is a product of two large matrices, which all networks are made of. Stages are timed by a runtime that times
-what the loop asks of it."""
+Stages are timed by a runtime that times what the loop asks of it."""
 
 from __future__ import annotations
 
@@ -9,10 +8,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor
 
 from adafocus_cli.benchmark.bench_model import as_task, noise_clip
@@ -21,59 +19,20 @@ from adafocus_cli.benchmark.interleaved import (
     SecondsByPart,
     TimedTask,
     Timing,
-    in_one_part,
     ratio,
     time_interleaved,
     wait_for,
 )
-from adafocus_cli.benchmark.report import Row
+from adafocus_cli.benchmark.peak import Kernel, kernels, theoretical_rate
+from adafocus_cli.benchmark.report import MachinePeak, Row
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models.base import Gaze
 from adafocus_cli.runtime import Runtime
-from adafocus_cli.runtime.pytorch import PRECISIONS
 from adafocus_cli.schema import Cost
 from adafocus_cli.tagger import ClipTagger
 
-_SMALLEST, _LARGEST = 512, 16384
-_SECONDS = 0.05  # of work: long compared with the cost of a launch
-
-
-class MatrixProduct:
-    """A product of square matrices in a number format, large enough to take a while."""
-
-    def __init__(self, device: str, precision: str) -> None:
-        self.name = f"matrix product, {precision}"
-        self._device = device
-        self._format = PRECISIONS[precision]
-        self._tf32 = precision == "tf32"
-
-    def task(self) -> TimedTask:
-        return TimedTask(self.name, in_one_part(self._multiply))
-
-    def rates(self, timing: Timing) -> list[float]:
-        """10⁹ multiply-adds a second, in each round."""
-        gmacs = len(self._factor) ** 3 / 1e9
-        return [gmacs / seconds for seconds in timing.seconds()]
-
-    def _multiply(self, factor: torch.Tensor | None = None) -> None:
-        factor, usual = self._factor if factor is None else factor, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = self._tf32
-        try:
-            wait_for(factor @ factor)
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = usual
-
-    @cached_property
-    def _factor(self) -> torch.Tensor:
-        side = _SMALLEST
-        while True:
-            factor = torch.randn(side, side, device=self._device).to(self._format)
-            self._multiply(factor)
-            started = time.perf_counter()
-            self._multiply(factor)
-            if time.perf_counter() - started > _SECONDS or side == _LARGEST:
-                return factor
-            side *= 2
+if TYPE_CHECKING:
+    from adafocus_cli.runtime.openvino import OpenVinoRuntime
 
 
 def share(gmacs: float, seconds: Sequence[float], rates: Sequence[float]) -> float:
@@ -126,11 +85,11 @@ class StageTimer:
 
 @dataclass(frozen=True)
 class ModelOnly:
-    """`peak` is in 10⁹ multiply-adds a second, by precision."""
+    """`peaks` are by precision."""
 
     rows: tuple[Row, ...]
     stages: tuple[Row, ...]
-    peak: Mapping[str, float]
+    peaks: Mapping[str, MachinePeak]
 
 
 def measure_model_only(
@@ -138,16 +97,25 @@ def measure_model_only(
 ) -> ModelOnly:
     """Everything in the same rounds; `others` are rows to compare with."""
     some, *_ = taggers.values()
-    precisions = dict.fromkeys(tagger.runtime.precision for tagger in taggers.values())
-    products = {precision: MatrixProduct(some.runtime.device, precision) for precision in precisions}
+    cost = cost_of(some.spec)
+    of_peak = {each.runtime.precision: _kernels(each.runtime.precision, taggers) for each in taggers.values()}
     stages = {name: StageTimer(tagger).task(f"{name}, by stage") for name, tagger in taggers.items()}
     rows = [*others, *map(as_task, taggers.values())]
-    timings = time_interleaved(
-        [*rows, *stages.values(), *(each.task() for each in products.values())], rounds, on_progress
-    )
-    rates = {precision: product.rates(timings[product.name]) for precision, product in products.items()}
+    tasks = [kernel.task() for tried in of_peak.values() for kernel in tried]
+    timings = time_interleaved([*rows, *stages.values(), *tasks], rounds, on_progress)
 
-    cost, shares = cost_of(some.spec), {}
+    rates: dict[str, list[float]] = {}
+    peaks: dict[str, MachinePeak] = {}
+    for precision, tried in of_peak.items():
+        found = {kernel.name: kernel.rates(timings[kernel.name]) for kernel in tried}
+        for name, tagger in taggers.items():
+            if tagger.runtime.precision == precision:
+                found |= _own_rates(name, cost, timings[name], timings[stages[name].name])
+        rates[precision] = [max(each) for each in zip(*found.values(), strict=True)]
+        best = max(found, key=lambda name: max(found[name]))
+        theoretical = theoretical_rate(precision) if some.runtime.device == "cpu" else None
+        peaks[precision] = MachinePeak(max(found[best]), best.removesuffix(f", {precision}"), theoretical)
+    shares = {}
     for name, tagger in taggers.items():
         rate = rates[tagger.runtime.precision]
         shares[name] = {"all": share(cost.gmacs, timings[name].seconds(), rate)}
@@ -155,8 +123,28 @@ def measure_model_only(
     return ModelOnly(
         rows=tuple(Row(task.name, timings[task.name], shares.get(task.name)) for task in rows),
         stages=tuple(Row(task.name, timings[task.name], shares[task.name]) for task in stages.values()),
-        peak={precision: max(rate) for precision, rate in rates.items()},
+        peaks=peaks,
     )
+
+
+def _kernels(precision: str, taggers: Mapping[str, ClipTagger]) -> list[Kernel]:
+    """With the largest layers of the model's own networks, where OpenVINO runs them in this format."""
+    some, *_ = taggers.values()
+    for tagger in taggers.values():
+        if (tagger.runtime.name, tagger.runtime.precision) == ("openvino", precision):
+            tagger.tag([noise_clip(tagger.family)])  # only then it is known which pictures they see
+            networks = cast("OpenVinoRuntime", tagger.runtime).networks
+            return kernels(some.runtime.device, precision, [graph for each in networks for graph in each.graphs()])
+    return kernels(some.runtime.device, precision)
+
+
+def _own_rates(name: str, cost: Cost, whole: Timing, by_stage: Timing) -> dict[str, list[float]]:
+    """Those of the networks themselves: what they reach, the machine does."""
+    found = {f"{name}: all": [cost.gmacs / seconds for seconds in whole.seconds()]}
+    for stage in ("glance", "focus"):
+        if gmacs := cost.stages[stage]:
+            found[f"{name}: {stage}"] = [gmacs / seconds for seconds in by_stage.seconds(stage)]
+    return found
 
 
 def _by_stage(cost: Cost, timing: Timing, rates: Sequence[float]) -> dict[str, float]:

@@ -108,6 +108,12 @@ def describe_machine() -> Machine:
     )
 
 
+def cpu_features() -> frozenset[str]:
+    """By the names that the system has for them."""
+    _, features = _cpu_on_mac() if platform.system() == "Darwin" else _cpu_on_linux()
+    return frozenset(features)
+
+
 def computes_in_bf16() -> bool:
     """Whether this processor has instructions for it; else it is emulated, many times as slow as fp32."""
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(describe_machine().cpu_features))

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from adafocus_cli.engine.windows import WindowResults, by_keyframes, clips_of, decode
 from adafocus_cli.errors import VideoError, printable
-from adafocus_cli.requests import TagRequest
+from adafocus_cli.requests import TagRequest, cores
 from adafocus_cli.schema import VideoInfo
 from adafocus_cli.video import Decoder, other_decoder
 from adafocus_cli.video.limits import DecoderError
@@ -71,6 +71,8 @@ class Opened(NamedTuple):
     last: bool = True
 
 
+# That decode one video: each holds a frame back, and those that are held back when a look is at hand were for nothing.
+_MOST_THREADS = 4
 # How often one who waits looks whether he was told to stop: an event that a signal sets wakes nobody.
 _GLANCE_SECONDS = 0.05
 
@@ -78,11 +80,13 @@ _GLANCE_SECONDS = 0.05
 class Decoding:
     """Videos on their way to a loop, or to several in threads of their own.
 
-    When `stop` is set no more paths are taken, and those that nobody has begun to open are dropped.
+    When `stop` is set no more paths are taken, and those that nobody has begun to open are dropped. With `idle_cores`,
+    those that no other video needs decode the same one; a batch keeps all of them busy.
     """
 
-    def __init__(self, request: TagRequest, stop: threading.Event | None = None) -> None:
+    def __init__(self, request: TagRequest, stop: threading.Event | None = None, *, idle_cores: bool = False) -> None:
         self._request = request
+        self._idle_cores = idle_cores
         self._stop = stop or threading.Event()
         self._closing = threading.Event()
         self._pool = ProcessPool(request.workers, name="decode", decoder=request.decoder, limits=request.limits)
@@ -276,7 +280,8 @@ class Decoding:
             raise DecoderError(text, stage=video.lost.stage) from None
 
     def _last_clip(self, video: VideoInFlight, process: VideoProcess, decoder: Decoder) -> Clip:
-        opened = process.open(video.path, decoder=decoder, copy=str(video.copy) if video.copy else None)
+        copy = str(video.copy) if video.copy else None
+        opened = process.open(video.path, decoder=decoder, copy=copy, threads=self._threads_for_one())
         for warning in opened.warnings:
             logger.warning("%s", warning)
         loop = self._loop.result()
@@ -305,6 +310,11 @@ class Decoding:
         clip = Clip(info, plan, to_source, decode_later, window)
         decode(process, opened, clip, clip.request(loop.first_frames(plan), framing.size), loop)
         return clip
+
+    def _threads_for_one(self) -> int:
+        """Which change no frame."""
+        at_once = min(len(self._pool), max(1, self._due))
+        return min(_MOST_THREADS, max(1, cores() // at_once)) if self._idle_cores else 1
 
     def _usual_windows(self, info: VideoInfo, loop: Loop) -> Windowing | None:
         """What a model asks for where a video is too long for it to be one clip."""

@@ -40,7 +40,7 @@ def tag_files(
     Decoding starts at once and `load` is called meanwhile. Closing the iterator ends all child processes.
     """
     request = request or TagRequest()
-    with Decoding(request) as decoding:
+    with Decoding(request, idle_cores=True) as decoding:
         decoding.start(paths)
         tagger = load()
         rule = tagger.exit_rule(request)

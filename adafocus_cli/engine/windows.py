@@ -66,8 +66,8 @@ def _due(plans: Iterable[FramePlan], reached: int, until: int) -> list[int]:
 
 
 def by_keyframes(info: VideoInfo, plan: FramePlan, near: tuple[int, ...]) -> tuple[VideoInfo, FramePlan]:
-    """The plan with the keyframes near its frames, unless they are less than half as many: too little would be seen."""
-    if near == plan.frames or 2 * len(set(near)) < len(set(plan.frames)):
+    """The plan with the keyframes near its frames, however few there are: who asks for them wants no more decoded."""
+    if near == plan.frames:
         return info, plan
     off = max(abs(found - wanted) for found, wanted in zip(near, plan.frames, strict=True))
     return replace(info, decode="fast", frames_off=off), replace(plan, frames=near)

@@ -185,7 +185,8 @@ def _frames(result: VideoResult) -> Text:
     video = result.video
     text = Text(f"{result.frames_decoded} of {video.frames} decoded with {printable(video.decoder)}")
     if video.decode == "fast":
-        text.append(f", keyframes up to {video.frames_off} away")
+        seconds = f" ({video.frames_off / video.fps:.1f} s)" if video.fps else ""
+        text.append(f", keyframes up to {video.frames_off} away{seconds}")
     if video.frames_replaced:
         text.append(f", {video.frames_replaced} damaged and replaced", style="red")
     if video.packets_damaged:

@@ -49,17 +49,17 @@ class OpenVinoRuntime(TorchRuntime):
         self.precision = resolve_precision(precision, self._device)
         if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
-        self._networks = [_replaced(model, name, self.precision) for name in names_of_networks(model)]
+        self.networks = [_replaced(model, name, self.precision) for name in names_of_networks(model)]
 
     @contextmanager
     def spread(self) -> Iterator[int]:
         with super().spread() as cores:
             try:
-                for network in self._networks:
+                for network in self.networks:
                     network.serve(cores)
                 yield cores
             finally:
-                for network in self._networks:
+                for network in self.networks:
                     network.serve(1)
 
     @contextmanager
@@ -67,26 +67,41 @@ class OpenVinoRuntime(TorchRuntime):
         with super().one_by_one(macs):
             try:
                 if self.small(macs):
-                    for network in self._networks:
+                    for network in self.networks:
                         network.serve(1, cores=1)
                 yield
             finally:
-                for network in self._networks:
+                for network in self.networks:
                     network.serve(1)
+
+
+def compiled_for_streams(graph: openvino.Model, precision: str, streams: int, threads: int) -> CompiledModel:
+    """For so many requests at a time, which share the threads."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": _FORMATS[precision],
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
+    }
+    return the_core().compile_model(graph, "CPU", settings)
+
+
+GraphOf = Callable[[tuple[int, ...]], openvino.Model]
+"""What is to be done with pictures of a shape."""
 
 
 @dataclass
 class Ready:
     """A graph that is compiled, and the requests to it that nobody waits for: to make one waits for those that run."""
 
-    graph: CompiledModel
+    compiled: CompiledModel
     idle: list[InferRequest] = field(default_factory=list)
 
     def request(self) -> InferRequest:
         try:
             return self.idle.pop()
         except IndexError:
-            return self.graph.create_infer_request()
+            return self.compiled.create_infer_request()
 
 
 class _Compiled(nn.Module):
@@ -101,6 +116,7 @@ class _Compiled(nn.Module):
         self._cores = self._threads = torch.get_num_threads()
         self._least_streams = 1
         self._ready: dict[tuple[Hashable, tuple[int, ...], int], Ready] = {}
+        self._graphs: dict[tuple[Hashable, tuple[int, ...]], GraphOf] = {}
         self._compiling = threading.Lock()
 
     def serve(self, threads: int, *, cores: int | None = None) -> None:
@@ -108,10 +124,14 @@ class _Compiled(nn.Module):
         self._least_streams, self._threads = threads, cores or self._cores
         self._ready.clear()
 
-    def _run(self, part: Hashable, write: Callable[[Any], Any], pieces: Sequence[Tensor]) -> Tensor:
-        """What a part of the network, which `write` writes down, makes of pieces of the same size."""
+    def graphs(self) -> list[openvino.Model]:
+        """Of all that it has run so far."""
+        return [graph(shape) for (_, shape), graph in self._graphs.items()]
+
+    def _run(self, part: Hashable, graph: GraphOf, pieces: Sequence[Tensor]) -> Tensor:
+        """What a part of the network makes of pieces of the same size."""
         streams = max(self._least_streams, min(self._threads, len(pieces)))
-        ready = self._compiled(part, write, tuple(pieces[0].shape), streams)
+        ready = self._compiled(part, graph, tuple(pieces[0].shape), streams)
         requests = [ready.request() for _ in pieces]
         for request, piece in zip(requests, pieces, strict=True):
             request.start_async([piece.numpy()], share_inputs=True)
@@ -121,17 +141,13 @@ class _Compiled(nn.Module):
         ready.idle += requests
         return maps
 
-    def _compiled(self, part: Hashable, write: Callable[[Any], Any], shape: tuple[int, ...], streams: int) -> Ready:
+    def _compiled(self, part: Hashable, graph: GraphOf, shape: tuple[int, ...], streams: int) -> Ready:
         with self._compiling:
             if (part, shape, streams) not in self._ready:
-                settings = {
-                    "INFERENCE_PRECISION_HINT": _FORMATS[self._precision],
-                    "NUM_STREAMS": streams,
-                    "INFERENCE_NUM_THREADS": max(streams, self._threads),
-                    "ENABLE_CPU_PINNING": False,  # other processes decode on the same cores
-                }
-                graph = graph_of(write, shape)
-                self._ready[part, shape, streams] = Ready(the_core().compile_model(graph, "CPU", settings))
+                threads = max(streams, self._threads)
+                compiled = compiled_for_streams(graph(shape), self._precision, streams, threads)
+                self._ready[part, shape, streams] = Ready(compiled)
+                self._graphs[part, shape] = graph
             return self._ready[part, shape, streams]
 
 
@@ -145,7 +161,8 @@ class CompiledNetwork(_Compiled, Backbone):
         self._network = network
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self._run(None, self._network, torch.split(frames.contiguous(), self._frames_at_once(frames)))
+        pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
+        return self._run(None, partial(graph_of, self._network), pieces)
 
     def _frames_at_once(self, frames: Tensor) -> int:
         """Pieces of the same size, for each size has to be compiled, and with work for every core."""
@@ -178,7 +195,8 @@ class CompiledClipNet(_Compiled, ClipNet):
         return self._network.answer(vectors)
 
     def _through(self, maps: Tensor, names: Sequence[str]) -> Tensor:
-        return self._run(tuple(names), partial(self._network._through, names=names), torch.split(maps.contiguous(), 1))
+        through = partial(self._network._through, names=names)
+        return self._run(tuple(names), partial(graph_of, through), torch.split(maps.contiguous(), 1))
 
 
 def _replaced(model: Family, name: str, precision: str) -> CompiledNetwork | CompiledClipNet:

@@ -68,14 +68,17 @@ class KeptSources:
 class Video:
     """An open video, whichever reader has it."""
 
-    def __init__(self, path: str, *, name: str, decoder: Decoder, limits: Limits, deadline: Deadline) -> None:
+    def __init__(
+        self, path: str, *, name: str, decoder: Decoder, limits: Limits, deadline: Deadline, threads: int
+    ) -> None:
         self._path, self._name, self._limits = path, name, limits
+        self._threads = threads
         self._may_change = False
         check_file(path, name)
         if decoder == "auto":
             self._reader = self._open_any(deadline)
         else:
-            self._reader = _READERS[decoder](path, name, limits, deadline)
+            self._reader = self._open_pyav(deadline) if decoder == "pyav" else self._open_decord(deadline)
 
     @property
     def info(self) -> VideoInfo:
@@ -149,7 +152,7 @@ class Video:
                 raise
             self._may_change = False
             try:
-                second = _open_decord(self._path, self._name, self._limits, deadline)
+                second = self._open_decord(deadline)
             except VideoError:
                 raise error from None
         # The numbers asked for are PyAV's; decord may know fewer frames.
@@ -169,18 +172,35 @@ class Video:
 
     def _open_any(self, deadline: Deadline) -> Reader:
         if not is_installed("av"):
-            return _open_decord(self._path, self._name, self._limits, deadline)
+            return self._open_decord(deadline)
         try:
-            reader = _open_pyav(self._path, self._name, self._limits, deadline)
+            reader = self._open_pyav(deadline)
         except (LimitError, DecoderError):
             raise
         except VideoError as error:
             try:
-                return _open_decord(self._path, self._name, self._limits, deadline)
+                return self._open_decord(deadline)
             except VideoError:
                 raise error from None
         self._may_change = is_installed("decord")
         return reader
+
+    def _open_pyav(self, deadline: Deadline) -> Reader:
+        if not is_installed("av"):
+            text = "the decoder pyav is not installed; pip install av, or use --decoder decord"
+            raise problem(self._name, text)
+        from adafocus_cli.video.pyav_reader import PyAVReader
+
+        limits, threads = self._limits, self._threads
+        return PyAVReader(self._path, name=self._name, limits=limits, deadline=deadline, threads=threads)
+
+    def _open_decord(self, deadline: Deadline) -> Reader:
+        if not is_installed("decord"):
+            text = "the decoder decord is not installed; pip install decord (x86-64 only) or use --decoder pyav"
+            raise problem(self._name, text)
+        from adafocus_cli.video.decord_reader import DecordReader
+
+        return DecordReader(self._path, name=self._name, limits=self._limits, deadline=deadline)
 
 
 def open_video(
@@ -190,31 +210,12 @@ def open_video(
     decoder: Decoder = "auto",
     limits: Limits | None = None,
     deadline: Deadline | None = None,
+    threads: int = 1,
 ) -> Video:
-    """Opens `path`; errors call it `name`."""
+    """Opens `path`; errors call it `name`. It is decoded on so many threads, where the reader can."""
     if decoder not in DECODERS:
         raise UsageError(f"{decoder!r} is not a decoder; give one of {', '.join(DECODERS)}")
     name = path if name is None else name
     limits = limits or Limits()
-    return Video(path, name=name, decoder=decoder, limits=limits, deadline=deadline or Deadline(name, limits, "open"))
-
-
-def _open_pyav(path: str, name: str, limits: Limits, deadline: Deadline) -> Reader:
-    if not is_installed("av"):
-        raise problem(name, "the decoder pyav is not installed; pip install av, or use --decoder decord")
-    from adafocus_cli.video.pyav_reader import PyAVReader
-
-    return PyAVReader(path, name=name, limits=limits, deadline=deadline)
-
-
-def _open_decord(path: str, name: str, limits: Limits, deadline: Deadline) -> Reader:
-    if not is_installed("decord"):
-        raise problem(
-            name, "the decoder decord is not installed; pip install decord (x86-64 only) or use --decoder pyav"
-        )
-    from adafocus_cli.video.decord_reader import DecordReader
-
-    return DecordReader(path, name=name, limits=limits, deadline=deadline)
-
-
-_READERS = {"pyav": _open_pyav, "decord": _open_decord}
+    deadline = deadline or Deadline(name, limits, "open")
+    return Video(path, name=name, decoder=decoder, limits=limits, deadline=deadline, threads=threads)

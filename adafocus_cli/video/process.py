@@ -38,13 +38,14 @@ _T = TypeVar("_T")
 class OpenVideo:
     """A video that can be asked for frames, and who was asked to read it.
 
-    `copy` is a file that stands in for its path.
+    `copy` is a file that stands in for its path. It is decoded on so many threads.
     """
 
     info: VideoInfo
     decoder: Decoder
     warnings: tuple[str, ...] = ()
     copy: str | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +120,20 @@ class VideoProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def open(self, path: str, *, decoder: Decoder | None = None, copy: str | None = None) -> OpenVideo:
-        """What the file says of itself, its frames counted; `decoder` is for this video only."""
+    def open(
+        self, path: str, *, decoder: Decoder | None = None, copy: str | None = None, threads: int = 1
+    ) -> OpenVideo:
+        """What the file says of itself, its frames counted; `decoder` and `threads` are for this video only."""
         decoder = decoder or self._decoder
-        header, _ = self._ask("open", path, decoder, _in_place(copy))
-        return self._understand("open", path, lambda: _open_video(header, path, decoder, copy))
+        header, _ = self._ask("open", path, decoder, _how_to_open(copy, threads))
+        return self._understand("open", path, lambda: _open_video(header, path, decoder, copy, threads))
 
     def times(self, video: OpenVideo) -> np.ndarray:
         """When each frame is shown, in seconds from the first."""
         path = video.info.path
-        _, payload = self._ask("times", path, video.decoder, _in_place(video.copy), 8 * video.info.frames)
+        _, payload = self._ask(
+            "times", path, video.decoder, _how_to_open(video.copy, video.threads), 8 * video.info.frames
+        )
         return self._understand("times", path, lambda: _times(payload, video.info.frames))
 
     def frames(
@@ -154,7 +159,7 @@ class VideoProcess:
         shape = (len(wanted), *framing.shape_of(video.info.width, video.info.height))
         payload_bytes = int(np.prod(shape))
         how = {"framing": asdict(framing), "later": list(later), "keep_source": keep_source}
-        more = {"indices": wanted, **how, **_in_place(video.copy)}
+        more = {"indices": wanted, **how, **_how_to_open(video.copy, video.threads)}
         header, payload = self._ask("frames", path, video.decoder, more, payload_bytes)
         return self._understand("frames", path, lambda: frames_of(header, payload, shape))
 
@@ -166,7 +171,7 @@ class VideoProcess:
         if len(boxes) != len(looks):
             raise ValueError("looks of one request have boxes, and one size")
         shape = (len(looks), size, size, 3)
-        more = {"looks": boxes, "size": size, **_in_place(video.copy)}
+        more = {"looks": boxes, "size": size, **_how_to_open(video.copy, video.threads)}
         header, payload = self._ask("cuts", path, video.decoder, more, int(np.prod(shape)))
 
         def read() -> tuple[np.ndarray, float]:
@@ -176,7 +181,7 @@ class VideoProcess:
 
     def keyframes(self, video: OpenVideo, near: Sequence[int]) -> tuple[int, ...]:
         """For each of these frames the nearest that is decoded without others, itself where none is found sooner."""
-        path, more = video.info.path, {"near": list(near), **_in_place(video.copy)}
+        path, more = video.info.path, {"near": list(near), **_how_to_open(video.copy, video.threads)}
         header, _ = self._ask("keyframes", path, video.decoder, more)
         return self._understand("keyframes", path, lambda: _numbers(header["keyframes"], len(near), video))
 
@@ -304,16 +309,17 @@ _ENDING = re.compile(r"\.\w+")
 _REPORTED = {kind.__name__: kind for kind in (LimitError, DecoderError)}
 
 
-def _in_place(copy: str | None) -> dict[str, str]:
-    return {} if copy is None else {"path": copy}
+def _how_to_open(copy: str | None, threads: int) -> dict[str, Any]:
+    """Told with every request: the child may have closed it meanwhile."""
+    return {"threads": threads} | ({} if copy is None else {"path": copy})
 
 
-def _open_video(header: dict[str, Any], path: str, decoder: Decoder, copy: str | None) -> OpenVideo:
+def _open_video(header: dict[str, Any], path: str, decoder: Decoder, copy: str | None, threads: int) -> OpenVideo:
     info = VideoInfo(**{**header["info"], "path": path})
     whole = (info.width, info.height, info.frames, info.rotation)
     if not all(type(value) is int for value in whole) or min(info.width, info.height, info.frames) < 1:
         raise ValueError("sizes are positive whole numbers")
-    return OpenVideo(info, decoder, tuple(str(each) for each in header["warnings"]), copy)
+    return OpenVideo(info, decoder, tuple(str(each) for each in header["warnings"]), copy, threads)
 
 
 def _times(payload: bytes, count: int) -> np.ndarray:

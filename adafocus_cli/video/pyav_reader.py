@@ -188,7 +188,7 @@ def open_container(path: str, name: str, limits: Limits, deadline: Deadline) -> 
         raise problem(name, NOT_A_VIDEO) from error
 
 
-def video_stream(container: Any, name: str, limits: Limits) -> Any:
+def video_stream(container: Any, name: str, limits: Limits, threads: int = 1) -> Any:
     """The stream to decode, ready for that; no other is read."""
     stream: Any = container.streams.best("video")
     if stream is None or int(getattr(stream, "disposition", 0)) & ATTACHED_PICTURE:
@@ -200,13 +200,13 @@ def video_stream(container: Any, name: str, limits: Limits) -> Any:
     for other in container.streams:
         if other.index != stream.index:
             other.discard = av.stream.Discard.all
-    prepare_decoder(stream.codec_context, limits)
+    prepare_decoder(stream.codec_context, limits, threads)
     return stream
 
 
-def prepare_decoder(context: Any, limits: Limits) -> None:
-    context.thread_type = "NONE"  # several videos are decoded at once instead
-    context.thread_count = 1
+def prepare_decoder(context: Any, limits: Limits, threads: int = 1) -> None:
+    context.thread_type = "FRAME" if threads > 1 else "NONE"
+    context.thread_count = threads
     context.options = {"max_pixels": str(limits.max_pixels)}
 
 
@@ -220,6 +220,7 @@ class Cursor:
     def __init__(self, path: str, *, name: str, limits: Limits, deadline: Deadline) -> None:
         self._path, self._name, self._limits = path, name, limits
         self._source: Iterator[Any] | None = None
+        self.threads = 1  # from the next `reopen` on
         self.ended = False
         self.container: Any = None
         self.stream: Any = None
@@ -253,7 +254,7 @@ class Cursor:
         self.close()
         deadline.check()
         self.container = open_container(self._path, self._name, self._limits, deadline)
-        self.stream = video_stream(self.container, self._name, self._limits)
+        self.stream = video_stream(self.container, self._name, self._limits, self.threads)
         self._start(0, packets(self.container, self.stream))
 
     def seek(self, key: int, number: int) -> bool:
@@ -424,11 +425,11 @@ class Care(IntEnum):
 
 
 class PyAVReader:
-    """One open video. Not thread-safe."""
+    """One open video, decoded on so many threads. Not thread-safe."""
 
     decoder = "pyav"
 
-    def __init__(self, path: str, *, name: str, limits: Limits, deadline: Deadline) -> None:
+    def __init__(self, path: str, *, name: str, limits: Limits, deadline: Deadline, threads: int = 1) -> None:
         self._name, self._limits = name, limits
         self._cursor = Cursor(path, name=name, limits=limits, deadline=deadline)
         self._last: tuple[int, Any] | None = None  # the last frame taken
@@ -436,11 +437,13 @@ class PyAVReader:
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = USUAL
         self._keep: Keep | None = None
+        self._answered: list[tuple[Sequence[int], Framing, Sequence[int], Keep | None]] = []  # on several threads
         self._pictures = FramePictures(name, limits)
         self.warnings: tuple[str, ...] = ()
         try:
             self.index = self._build_index(deadline)
             self._set_care(self._first_care())
+            self._cursor.threads = threads
             self._restart(deadline)
             self.info = self._describe(self._first_frame(deadline))
             self.warnings = self._missing_frames()
@@ -465,6 +468,28 @@ class PyAVReader:
         deadline: Deadline,
         later: Sequence[int] = (),
         keep: Keep | None = None,
+    ) -> Reading:
+        request = wanted, framing, later, keep
+        reading = self._read(*request, deadline)
+        if self._cursor.threads > 1:
+            self._answered.append(request)
+            if reading.damaged:
+                return self._read_on_one_thread(deadline)
+        return reading
+
+    def _read_on_one_thread(self, deadline: Deadline) -> Reading:
+        """From the start, with all that was asked for: what FFmpeg paints over gaps depends on threads, and on what was
+        decoded before."""
+        self._cursor.threads = 1
+        self._cursor.damaged.clear()
+        self._kept.clear()
+        self._set_care(self._first_care())
+        self._restart(deadline)
+        self._first_frame(deadline)
+        return [self._read(*request, deadline) for request in self._answered][-1]
+
+    def _read(
+        self, wanted: Sequence[int], framing: Framing, later: Sequence[int], keep: Keep | None, deadline: Deadline
     ) -> Reading:
         self._framing, self._keep = framing, keep
         pictures = {n: self._kept.pop((n, self._framing)) for n in wanted if (n, self._framing) in self._kept}

@@ -160,7 +160,8 @@ class DecodeServer:
             while len(self._videos) >= KEPT:
                 self._videos.popitem(last=False)[1].close()
             deadline = Deadline(name, limits, stage)
-            self._videos[key] = open_video(key[0], name=name, decoder=key[1], limits=limits, deadline=deadline)
+            how = {"decoder": key[1], "threads": request["threads"]}
+            self._videos[key] = open_video(key[0], name=name, **how, limits=limits, deadline=deadline)
         self._videos.move_to_end(key)
         return self._videos[key]
 

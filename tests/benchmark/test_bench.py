@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from adafocus_cli.benchmark import measure, model_only
-from adafocus_cli.benchmark.bench_model import find_bench_model, spec_of, with_random_weights
+from adafocus_cli.benchmark import measure, model_only, peak
+from adafocus_cli.benchmark.bench_model import find_bench_model, noise_clip, spec_of, with_random_weights
 from adafocus_cli.benchmark.measure import BenchRequest, load_variants
 from adafocus_cli.benchmark.model_only import REST, STAGES, StageTimer, measure_model_only
+from adafocus_cli.benchmark.peak import Kernel, kernels, macs_per_cycle, theoretical_rate
 from adafocus_cli.library import catalogue
 from adafocus_cli.requests import ModelRequest
 from tests.clips import cut_off, numbered_clip
@@ -21,7 +22,7 @@ from tests.tiny import tiny_spec, tiny_tagger
 def short(monkeypatch, tmp_path):
     """As little work as shows what happens."""
     monkeypatch.setenv("ADAFOCUS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(model_only, "_SECONDS", 0.0)
+    monkeypatch.setattr(peak, "_SECONDS", 0.0)
     monkeypatch.setattr(measure, "_MADE_SECONDS", 1)
     monkeypatch.setattr(measure, "_MADE_TIMES", 2)
 
@@ -63,9 +64,58 @@ def test_numbers_for_programs_and_a_table_that_fits_a_terminal(adafocus, tiny, t
         assert len(row["rounds"]) == 2
         assert min(row["rounds"]) <= row["seconds"] <= max(row["rounds"])
         assert row["videos_per_second"] == pytest.approx(1 / row["seconds"], rel=1e-2)
+    assert set(record["peak_kernel"]) == set(precisions)
+    assert all(0 < row["share_of_peak"]["all"] <= 1 for row in record["model_only"])
     for row in record["stages"]:
         assert sum(row["stages"].values()) == pytest.approx(row["seconds"], rel=1e-3)
         assert set(row["share_of_peak"]) == {"glance", "focus", "networks"}
+
+
+def test_no_share_is_above_all_that_was_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_only, "kernels", lambda *given: [Kernel("slow", 1e-12, lambda: None)])
+    model = with_random_weights(tiny_spec("adafocus-v2"), "tiny", tmp_path)
+    request = BenchRequest(model=ModelRequest(), precisions=("fp32",), rounds=2)
+    found = measure_model_only(load_variants(model, request), 2, lambda text: None)
+    assert max(row.shares["all"] for row in found.rows) <= 1
+    assert 0.5 < max(share for row in found.stages for share in row.shares.values()) <= 1
+    assert found.peaks["fp32"].kernel.startswith(("torch, fp32: ", "openvino, fp32: "))
+
+
+@pytest.mark.parametrize("family", ["adafocus-v1", "sfc"])
+def test_the_peak_is_looked_for_in_the_largest_layers_of_the_networks_too(family, tmp_path):
+    model = with_random_weights(tiny_spec(family), "tiny", tmp_path)
+    request = BenchRequest(model=ModelRequest(), precisions=("fp32",), runtimes=("openvino",), rounds=1)
+    (tagger,) = load_variants(model, request).values()
+    tagger.tag([noise_clip(tagger.family)])
+    tried = kernels("cpu", "fp32", [graph for each in tagger.runtime.networks for graph in each.graphs()])
+    names = [kernel.name for kernel in tried]
+    assert sum(name.startswith("matrix product ") for name in names) == 2
+    assert sum(name.startswith("convolution ") for name in names) == 2
+    assert sum(name.startswith("layer ") for name in names) == 4
+    assert len(set(names)) == 8
+
+
+@pytest.mark.parametrize(
+    ("features", "fp32", "bf16"),
+    [
+        ({"sse2"}, None, None),
+        ({"avx2", "fma", "sse4a"}, 16, None),
+        ({"avx2", "fma", "avx512f", "avx512_bf16", "sse4a"}, 16, 32),
+        ({"avx2", "fma", "avx512f", "avx512_vp2intersect", "sse4a"}, 32, None),
+        ({"avx2", "fma", "avx512f", "amx_bf16"}, 32, 1024),
+    ],
+)
+def test_what_a_core_does_in_a_cycle_follows_from_its_instructions(features, fp32, bf16):
+    assert tuple(macs_per_cycle(name, frozenset(features)) for name in ("fp32", "bf16")) == (fp32, bf16)
+
+
+def test_where_the_clock_is_not_told_there_is_no_theoretical_peak(tmp_path, monkeypatch):
+    monkeypatch.setattr(peak, "_CLOCK", tmp_path / "max")
+    monkeypatch.setattr(peak, "cpu_features", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(peak, "cores", lambda: 1)
+    assert theoretical_rate("fp32") is None
+    (tmp_path / "max").write_text("3500000\n")
+    assert theoretical_rate("fp32") == 56
 
 
 @pytest.mark.parametrize(("family", "runtimes"), [("r3d-18", ["torch"]), ("sfc", ["torch", "openvino"])])

@@ -35,7 +35,7 @@ def test_crops_go_through_in_as_many_views(monkeypatch):
             seen.append(len(views))
             return views
 
-    monkeypatch.setattr(compare.Baseline, "_network", lambda self: Counting())
+    monkeypatch.setattr(compare.Baseline, "network", lambda self: Counting())
     monkeypatch.setitem(compare.BASELINES, "s3d", (2, 8))
     compare.Baseline("s3d", "cpu", "fp32").crops(16).run()
     assert seen == [16, 14]

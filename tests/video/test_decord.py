@@ -11,7 +11,7 @@ import pytest
 from adafocus_cli.errors import VideoError
 from adafocus_cli.video import decode
 from adafocus_cli.video.decode import open_video
-from adafocus_cli.video.limits import Deadline, Limits, problem
+from adafocus_cli.video.limits import problem
 from adafocus_cli.video.sampling import spread
 from tests.clips import numbered_clip, read_number
 from tests.video.conftest import ClipMaker
@@ -82,7 +82,7 @@ def test_auto_is_decord_where_pyav_is_missing(clip: ClipMaker, monkeypatch: pyte
 
 @needs_decord
 def test_auto_turns_to_decord_where_pyav_fails_to_open(clip: ClipMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_open_pyav", _fail)
+    monkeypatch.setattr(decode.Video, "_open_pyav", _fail)
     video = open_video(str(clip("b-frames.mp4")))
     assert video.frames([5]).decoder == "decord"
 
@@ -93,19 +93,19 @@ def test_auto_turns_to_decord_where_pyav_fails_to_decode(clip: ClipMaker, monkey
 
     video = open_video(str(clip("b-frames.mp4")))
     assert video.info.decoder == "pyav"
-    monkeypatch.setattr(PyAVReader, "read", lambda *_, **__: _fail("x", "x", Limits(), None))
+    monkeypatch.setattr(PyAVReader, "read", _fail)
     frames = video.frames([5, 299])
     assert frames.decoder == "decord"
     assert [read_number(picture) for picture in frames.pixels] == [5, 299]
 
 
-def _fail(path: str, name: str, limits: Limits, deadline: Deadline | None) -> None:
-    raise problem(name, "made to fail")
+def _fail(*given: object, **how: object) -> None:
+    raise problem("x", "made to fail")
 
 
 def test_the_error_is_pyavs_where_both_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = numbered_clip(tmp_path / "plain.mp4", frames=3)
-    monkeypatch.setattr(decode, "_open_pyav", _fail)
+    monkeypatch.setattr(decode.Video, "_open_pyav", _fail)
     monkeypatch.setattr(decode, "is_installed", lambda module: module == "av")
     with pytest.raises(VideoError, match="made to fail"):
         open_video(str(path))

@@ -55,6 +55,17 @@ def test_frames_equal_those_of_decoding_everything(clip: ClipMaker, kind: Kind) 
     assert np.array_equal(video.frames([kind.frames - 1, 0]).pixels, [everything[-1], everything[0]])
 
 
+@each_kind
+def test_threads_change_no_frame(clip: ClipMaker, kind: Kind) -> None:
+    path, wanted = str(clip(kind.name)), spread(kind.frames, 16)
+    alone, threaded = (open_video(path, decoder="pyav", threads=threads) for threads in (1, 3))
+    for indices in (wanted, wanted[5:2:-1], (kind.frames - 1, 0)):
+        ours, theirs = (video.frames(indices, later=wanted) for video in (alone, threaded))
+        assert np.array_equal(ours.pixels, theirs.pixels)
+        assert (ours.times, ours.replaced, ours.damaged) == (theirs.times, theirs.replaced, theirs.damaged)
+    assert alone.info == threaded.info
+
+
 @pytest.mark.parametrize("name", ["h264.ts", "intra-refresh.mp4", "h264.avi", "mpeg2-b.mpg"])
 def test_a_reader_that_seeks_by_time_gets_these_wrong(clip: ClipMaker, name: str) -> None:
     """So the clips are hard enough for the tests above to mean something."""

@@ -198,6 +198,17 @@ def test_damage_in_the_middle_is_counted(tmp_path: Path, ending: str) -> None:
     assert [read_number(picture) for picture in result.pixels[:20]] == list(wanted[:20])
 
 
+def test_threads_change_nothing_of_a_damaged_video(tmp_path: Path) -> None:
+    path = str(numbered_clip(tmp_path / "damaged.mp4", codec="mpeg4", frames=100, size=(256, 192)))
+    flip_bytes(Path(path), start=0.3, stop=0.7, every=301)
+    alone, threaded = (open_video(path, decoder="pyav", threads=threads) for threads in (1, 3))
+    for wanted in ((5, 1), range(0, 100, 3), (99,)):
+        ours, theirs = alone.frames(wanted), threaded.frames(wanted)
+        assert np.array_equal(ours.pixels, theirs.pixels)
+        assert (ours.replaced, ours.damaged) == (theirs.replaced, theirs.damaged)
+    assert ours.damaged
+
+
 @pytest.mark.parametrize(("codec", "ending"), [("libx264", "mp4"), ("libx264", "ts"), ("mpeg4", "mp4")])
 def test_damage_that_ffmpeg_paints_over_is_counted(tmp_path: Path, codec: str, ending: str) -> None:
     path = numbered_clip(tmp_path / f"whole.{ending}", codec=codec, frames=100, size=(256, 192))
