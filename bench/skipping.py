@@ -218,7 +218,7 @@ LINES = {
     "all": "all frames",
     "learned": "those that it keeps",
     "random": "as many at random",
-    "every": "every third",
+    "every": "as many, evenly spread",
 }
 
 

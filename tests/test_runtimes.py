@@ -129,7 +129,7 @@ def test_openvino_gives_a_small_model_one_thread_and_the_same_bits(threads):
     with ours.one_by_one(0):
         torch.testing.assert_close(ours.glance(frames), shared, rtol=0, atol=0)
         (ready,) = ours.model.glance_net._ready.values()
-        assert ready.graph.get_property("INFERENCE_NUM_THREADS") == 1
+        assert ready.compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 @pytest.mark.parametrize("family", LOOKING)

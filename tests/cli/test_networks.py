@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adafocus_cli import checkpoint
-from adafocus_cli.benchmark import model_only
+from adafocus_cli.benchmark import peak
 from adafocus_cli.benchmark.bench_model import with_random_weights
 from adafocus_cli.models import build, default_spec, dense
 from tests.cli.conftest import Adafocus
@@ -120,7 +120,7 @@ def test_every_command_takes_a_network_over_clips(
     adafocus: Adafocus, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     """Small ones; the second is one that `train --recipe dense` has taught other classes."""
-    monkeypatch.setattr(model_only, "_SECONDS", 0.0)
+    monkeypatch.setattr(peak, "_SECONDS", 0.0)
     file = with_random_weights(tiny_spec(family), "tiny", tmp_path).path
     on_cpu = ("--device", "cpu")
     for label in ("high", "low"):
