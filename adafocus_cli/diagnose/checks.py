@@ -296,7 +296,6 @@ def keeping_priority() -> Iterator[None]:
 def _encode(path: Path, encoder: str, options: dict[str, str]) -> None:
     import av
 
-    av.logging.set_level(av.logging.PANIC)
     os.environ.setdefault("SVT_LOG", "0")  # else this encoder writes to the terminal
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=Fraction(25), options=options)

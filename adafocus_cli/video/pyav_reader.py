@@ -205,6 +205,7 @@ def video_stream(container: Any, name: str, limits: Limits, threads: int = 1) ->
 
 
 def prepare_decoder(context: Any, limits: Limits, threads: int = 1) -> None:
+    """With threads, PyAV's logging has to stay off: it asks FFmpeg's threads, which closing waits for, for the GIL."""
     context.thread_type = "FRAME" if threads > 1 else "NONE"
     context.thread_count = threads
     context.options = {"max_pixels": str(limits.max_pixels)}
