@@ -20,7 +20,7 @@ from tests import batches
 from tests.clips import number_picture
 from tests.corpus import good_clip, make
 from tests.forked import ROOT, Forked
-from tests.training.conftest import SIZES, WORLD, make_videos
+from tests.training.conftest import SIZES, WORLD, X3D, make_videos
 from tests.training.test_resume import same_end
 from tests.training.test_sfc import save as save_network
 
@@ -191,7 +191,7 @@ def _training(recipe: str, folder: Path) -> list[str]:
     """A training of a second or two; what it goes on with is made first, in the folder."""
     if recipe == QUICK:
         return ["train", "videos", "--folds", "2"]
-    sizes = [*SIZES, "--val-share", "0.25"]
+    sizes = [*SIZES, "--val-share", "0.25", *(X3D if recipe == "uni-x3d" else ())]
     if recipe == DENSE:
         network = save_network(folder / "network.safetensors", "x3d-s", ("up", "down", "left"))
         sizes = ["--init", str(network), "--frames", "4", *AT_HAND]
