@@ -487,7 +487,9 @@ class PyAVReader:
         self._set_care(self._first_care())
         self._restart(deadline)
         self._first_frame(deadline)
-        return [self._read(*request, deadline) for request in self._answered][-1]
+        for request in self._answered:
+            reading = self._read(*request, deadline)  # only the last is kept: one is many pictures
+        return reading
 
     def _read(
         self, wanted: Sequence[int], framing: Framing, later: Sequence[int], keep: Keep | None, deadline: Deadline
