@@ -44,7 +44,7 @@ BLIND_SIDE = 0.3  # of the frame's shorter side
 WHOLE_FRAMES, WHOLE_SIDE = 8, 260
 BANDS = 3  # of the heights of objects
 SURE = 0.5
-_ALONE = ("one", "filling")  # kinds of scenes with one answer
+_ONE_ANSWER = ("one", "filling")  # kinds of scenes with one answer
 COLUMNS = (
     "n",
     "object first",
@@ -68,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     photos = scenes.photographs(given.photos, given.half)
     loaded = ClipTagger.of(ModelRequest(source="objects"))
-    tagger = over(loaded, GlanceOnce(loaded.runtime))
+    tagger = loaded.over(GlanceOnce(loaded.runtime))
     print("| scenes | looks |", " | ".join(COLUMNS), "|")
     print("| --- " * (2 + len(COLUMNS)) + "|")
     notes = []
@@ -87,8 +87,8 @@ def measure(tagger: ClipTagger, kind: str, drawn: Iterator[scenes.Scene], seed: 
     ways = {str(way): with_policy(tagger, way, seed=seed) for way in WAYS}
     on_objects = OnObjects(tagger.runtime)
     if kind in ("one", "two"):
-        ways["on the object"] = over(tagger, on_objects)
-    without_glance = {"blind": surest_of_random_looks, "whole": surest_of_whole_frames} if kind in _ALONE else {}
+        ways["on the object"] = tagger.over(on_objects)
+    without_glance = {"blind": surest_of_random_looks, "whole": surest_of_whole_frames} if kind in _ONE_ANSWER else {}
     found: dict[str, list[Found]] = {way: [] for way in ways}
     firsts: dict[str, list[First]] = {way: [] for way in without_glance}
     alone: list[bool] = []
@@ -111,11 +111,6 @@ def measure(tagger: ClipTagger, kind: str, drawn: Iterator[scenes.Scene], seed: 
         return []
     both = [each.both_in_three for each, is_found in zip(found["learned"], alone, strict=True) if is_found]
     return [f"each alone found in {len(both)} of {len(alone)}; both in three: {_share(both)} of these"]
-
-
-def over(tagger: ClipTagger, runtime: PolicyOverride) -> ClipTagger:
-    """The tagger with another runtime."""
-    return ClipTagger(runtime, tagger.labels, lambda: tagger.model)
 
 
 class GlanceOnce(PolicyOverride):

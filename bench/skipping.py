@@ -123,8 +123,7 @@ def every(looks: float) -> Keep:
 
 def tagged(tagger: ClipTagger, count: int, *, keep: Keep | None = None) -> list[VideoResult]:
     if keep is not None:
-        model = tagger.model
-        tagger = ClipTagger(Skipping(tagger.runtime, keep), tagger.labels, lambda: model)
+        tagger = tagger.over(Skipping(tagger.runtime, keep))
     names = [sample.path for sample in scenes(WORLD + TURNING, count, 0).samples]
     sources = [QueuedSample(number, name, partial(RenderedScene.open, name)) for number, name in enumerate(names)]
     results = dict(tag_sources(sources, tagger, TagRequest(workers=1)))
@@ -190,7 +189,7 @@ def figures(plan: Plan, seed: int, count: int) -> dict[str, Any]:
 def budgets(plan: Plan, seed: int, skips: ClipTagger, count: int) -> Iterator[dict[str, float]]:
     """The head with its threshold moved, and exits that may cost as much, on the half that fitted none of them."""
     listening = Listening(skips.runtime)
-    tagged(ClipTagger(listening, skips.labels, lambda: skips.model), count)
+    tagged(skips.over(listening), count)
     gains = torch.cat(listening.gains)
     family = skips.family
     assert isinstance(family, StepWise), "the model that skips"

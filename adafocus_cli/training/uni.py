@@ -156,14 +156,14 @@ class UniTSM(UniWithOneBox):
         }
 
     def glance_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        model = self.model
-        answers, teaching = two_answers(model.dropout, maps, model.glance_fc, model.exit_fc)
-        return answers.mean(dim=1), teaching
+        return self._both(maps, self.model.glance_fc, self.model.exit_fc)
 
     def focus_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        model = self.model
-        answers, teaching = two_answers(model.dropout, maps, model.focus_fc, self.focus_head)
-        return answers.mean(dim=1), teaching
+        return self._both(maps, self.model.focus_fc, self.focus_head)
+
+    def _both(self, maps: Tensor, answering: nn.Linear, teaching: nn.Linear) -> tuple[Tensor, Tensor]:
+        answers, by_frame = two_answers(self.model.dropout, maps, answering, teaching)
+        return answers.mean(dim=1), by_frame
 
 
 class UniX3D(UniWithOneBox):

@@ -151,8 +151,8 @@ def test_an_hour_of_a_fast_stream_takes_no_more_memory_than_its_first_minute(tmp
     assert sizes["hour"] <= 1.1 * sizes["minute"]
 
 
-TOGETHER = {"v1": "1,1,2,1", "v1-tsm": "1,1,2,1", "v1-tsm-together": "1,2", "skip": "2,2"}
-"""Epochs of the recipes with several stages; the others have one."""
+EPOCHS = {"v1": "1,1,2,1", "v1-tsm": "1,1,2,1", "v1-tsm-together": "1,2", "skip": "2,2"}
+"""Of the recipes with several stages; the others have one."""
 LEARNS_FROM = {"skip": "v1", "sfc": "dense"}
 """The recipe whose model a recipe goes on with."""
 
@@ -200,7 +200,7 @@ def _training(recipe: str, folder: Path) -> list[str]:
         command = [*_training(before, folder), "-o", str(folder / before)]
         assert _learning(command, folder / "whole").wait() == 0
         sizes = ["--init", str(folder / before / "model.safetensors"), *AT_HAND]
-    return ["train", "videos", "-r", recipe, "--epochs", TOGETHER.get(recipe, "3"), *sizes]
+    return ["train", "videos", "-r", recipe, "--epochs", EPOCHS.get(recipe, "3"), *sizes]
 
 
 def _learning(arguments: list[str], folder: Path) -> Forked:
