@@ -16,7 +16,6 @@ from adafocus_cli.spec import OF_LITE, ModelSpec, Network
 from adafocus_cli.video.framing import CELL
 from adafocus_cli.video.sampling import Chance, FramePlan, same_frames, spread
 
-
 _LIKELY = 0.5  # the score of a look that speaks for a label, where the model has no least score of its own
 
 
