@@ -438,7 +438,8 @@ class PyAVReader:
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = USUAL
         self._keep: Keep | None = None
-        self._answered: list[tuple[Sequence[int], Framing, Sequence[int], Keep | None]] = []  # on several threads
+        self._answered: list[tuple[Sequence[int], Framing, Sequence[int], Keep | None]] = []  # since a jump, on threads
+        self._is_first = True  # no frame of the request was looked for yet
         self._pictures = FramePictures(name, limits)
         self.warnings: tuple[str, ...] = ()
         try:
@@ -479,15 +480,15 @@ class PyAVReader:
         return reading
 
     def _read_on_one_thread(self, deadline: Deadline) -> Reading:
-        """From the start, with all that was asked for: what FFmpeg paints over gaps depends on threads, and on what was
-        decoded before."""
+        """Again what was asked for since the last jump, where FFmpeg forgets: what it paints over gaps depends on
+        threads, and on what was decoded before."""
         self._cursor.threads = 1
         self._cursor.damaged.clear()
         self._kept.clear()
         self._set_care(self._first_care())
         self._restart(deadline)
         self._first_frame(deadline)
-        for request in self._answered:
+        for request in tuple(self._answered):
             reading = self._read(*request, deadline)  # only the last is kept: one is many pictures
         return reading
 
@@ -499,6 +500,7 @@ class PyAVReader:
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
         self._cursor.wanted = self._later | frozenset(missing)
+        self._is_first = True
         for number, following in zip_longest(missing, missing[1:]):
             pictures[number] = self._picture(number, *self._find(number, following, deadline))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
@@ -619,6 +621,7 @@ class PyAVReader:
         """The frame, or the nearest to it that can be had, with its number."""
         while True:
             self._approach(number, deadline)
+            self._is_first = False
             frame = self._decode_to(number, deadline, until=self._end_of_run(number, following))
             if frame is not None:
                 return number, frame
@@ -635,6 +638,8 @@ class PyAVReader:
         self._last = None
         if self._care == Care.SEEK:
             if self._cursor.seek(key, number):
+                if self._is_first:
+                    self._answered.clear()
                 return
             self._set_care(Care.FORWARD)
         self._restart(deadline)
