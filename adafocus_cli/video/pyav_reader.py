@@ -445,7 +445,7 @@ class PyAVReader:
         try:
             self.index = self._build_index(deadline)
             self._set_care(self._first_care())
-            self._cursor.threads = threads
+            self._cursor.threads = 1 if self._cursor.damaged else threads
             self._restart(deadline)
             self.info = self._describe(self._first_frame(deadline))
             self.warnings = self._missing_frames()

@@ -233,6 +233,13 @@ def test_damage_far_into_a_film_has_little_read_again(tmp_path: Path, monkeypatc
     assert made == 20 + 2, "those of the request that met damage are read again, and none before it"
 
 
+def test_threads_forget_no_damage_that_opening_met(tmp_path: Path) -> None:
+    path = str(numbered_clip(tmp_path / "damaged.avi", codec="mpeg4", frames=60, size=(256, 192)))
+    flip_bytes(Path(path), start=0.5, stop=0.7, every=301)
+    alone, threaded = (open_video(path, decoder="pyav", threads=threads) for threads in (1, 3))
+    assert alone.frames([2]).damaged == threaded.frames([2]).damaged != frozenset()
+
+
 @pytest.mark.parametrize(("codec", "ending"), [("libx264", "mp4"), ("libx264", "ts"), ("mpeg4", "mp4")])
 def test_damage_that_ffmpeg_paints_over_is_counted(tmp_path: Path, codec: str, ending: str) -> None:
     path = numbered_clip(tmp_path / f"whole.{ending}", codec=codec, frames=100, size=(256, 192))
