@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+
+gc.disable()  # until all modules are loaded, none of which goes away
 
 # One thread for each process: they run side by side. It has to be said before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +25,12 @@ from tests.forked import start_child
 from tests.oracle import synth
 
 NO_BROWSER = "no Chromium can be started here"
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now need not be looked through again whenever garbage is collected."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
