@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import os
 
-gc.disable()  # until all modules are loaded, none of which goes away
-
 # One thread for each process: they run side by side. It has to be said before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SVT_LOG", "0")  # read once, when the first clip of AV1 is made
@@ -27,8 +25,13 @@ from tests.oracle import synth
 NO_BROWSER = "no Chromium can be started here"
 
 
+def pytest_collection() -> None:
+    """Half of the time in which modules are loaded would go into looking for garbage among them."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What is loaded by now need not be looked through again whenever garbage is collected."""
+    """What is loaded by now is not garbage and need not be looked through again."""
     gc.freeze()
     gc.enable()
 
