@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # One thread for each process: they run side by side. It has to be said before torch is loaded.
@@ -22,6 +23,17 @@ from tests.forked import start_child
 from tests.oracle import synth
 
 NO_BROWSER = "no Chromium can be started here"
+
+
+def pytest_collection() -> None:
+    """Half of the time in which modules are loaded would go into looking for garbage among them."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now is not garbage and need not be looked through again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

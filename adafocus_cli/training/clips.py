@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from math import prod
+from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
@@ -487,8 +488,7 @@ class Loader:
             num_workers=workers,
             collate_fn=_collate,
             worker_init_fn=begin_worker,
-            # A forked process would hold locks of threads that it does not have.
-            multiprocessing_context="spawn" if workers else None,
+            multiprocessing_context=worker_context() if workers else None,
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # leaves torch's own generator alone
         )
@@ -553,6 +553,18 @@ class Loader:
         self._reading = reading
 
 
+def worker_context() -> BaseContext:
+    """How worker processes start: forked from a process that has loaded torch for all of them, where there are such.
+
+    Forked from this one, they would hold locks of threads that they do not have.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 @contextmanager
 def without_interrupts() -> Iterator[None]:
     """Processes that start in this block ignore Ctrl-C, which reaches all processes of a terminal at once; this process
@@ -592,6 +604,6 @@ def begin_worker(number: int) -> None:
 def _end_with_parent() -> None:
     """A killed parent takes nothing more from the queue, on which a worker would wait for ever."""
     parent = multiprocessing.parent_process()
-    assert parent is not None, "workers are spawned"
+    assert parent is not None, "this is a worker process"
     parent.join()
     os._exit(1)

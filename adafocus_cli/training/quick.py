@@ -44,6 +44,7 @@ from adafocus_cli.training.clips import (
     begin_worker,
     seed_for,
     without_interrupts,
+    worker_context,
 )
 from adafocus_cli.training.data import Split, TrainingData
 from adafocus_cli.training.fit import TrainingObserver
@@ -430,7 +431,7 @@ class Seeing:
             batch_size=None,
             num_workers=workers,
             worker_init_fn=begin_worker,
-            multiprocessing_context="spawn" if workers else None,
+            multiprocessing_context=worker_context() if workers else None,
             generator=torch.Generator(),
         )
         threads = torch.get_num_threads()

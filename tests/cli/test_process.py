@@ -69,6 +69,34 @@ def test_version() -> None:
     assert done.stdout.startswith("adafocus 0.")
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["asked during the run", "asked before, as coverage does"])
+def test_at_its_end_it_calls_whoever_asked_for_it_and_takes_nothing_apart_that_need_not_be(earlier: bool) -> None:
+    script = f"""
+import atexit, sys
+from adafocus_cli.__main__ import main
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+def ask():
+    atexit.register(print, "called")
+
+kept = Kept()
+sys.argv = ["adafocus", "--no-such-option"]
+if {earlier}:
+    ask()
+try:
+    main()
+finally:
+    if not {earlier}:
+        ask()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["called", *(["taken apart"] if earlier else [])]
+
+
 def test_interrupted_while_python_runs_text(tmp_path: Path) -> None:
     script = """
 from adafocus_cli.cli import app

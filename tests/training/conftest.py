@@ -18,7 +18,7 @@ SIZES = """
 """.split()  # noqa: SIM905 - as it is typed
 X3D = "--glance x3d_s:0.125@64 --focus x3d_s:0.125@32 --focus-frames 3".split()  # noqa: SIM905
 """For the recipe that has no other networks."""
-WORLD = ["world:motion", "--clips-per-epoch", "16", "--val-clips", "17"]
+WORLD = ["world:motion", "--clips-per-epoch", "8", "--val-clips", "4"]
 
 
 def make_videos(top: Path) -> Path:
