@@ -41,7 +41,7 @@ TURNING, FRAMES, LOOKS, BUDGETS = "glyphs-turning", 16, 5, (3, 5, 8)
 SEEDS = (1, 2, 3)
 SHORTER = "--clips-per-epoch 1024 --batch-size 16 --val-clips 100 --threads 1 --workers 1"
 ANSWERS = f"--recipe v1 --frames {FRAMES} --epochs 0,0,0,4 --lr 0.001 --optimizer adamw --dropout 0 {SHORTER}"
-SKIP = f"--recipe skip --looks {LOOKS} --epochs 8,2 --lr 0.0005 --optimizer adamw --dropout 0 {SHORTER}"
+SKIP = f"--recipe skip --looks {LOOKS} --epochs 8,3 --lr 0.0002 --optimizer adamw --dropout 0 {SHORTER}"
 
 Keep = Callable[[Gaze], Tensor]
 
