@@ -113,7 +113,7 @@ class AnswersWithSkips(AnswersOnly):
         with full_precision(maps):
             gains, _ = head(maps, None)
         spread = of_all_processes(gains).std()
-        head.gain.bias += _BIAS_STEP * spread * (self.looks - _mean_looks(gains)) / gains.shape[1]
+        head.gain.bias.add_(_BIAS_STEP * spread * (self.looks - _mean_looks(gains)) / gains.shape[1])
 
 
 def _asked_looks(model: Family, looks: float | None) -> float:
