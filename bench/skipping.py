@@ -3,8 +3,8 @@
 On the world *glyphs-turning* the sign can be read in 4 of 16 frames. V1 is taught as in looking_pays.py to find and
 read signs, then to answer from 16 frames, then to skip (`--recipe skip --looks 5`). Asked about scenes that no training
 showed: with all looks, before it learned to skip and after; with those that it keeps; with as many at random, and every
-so many; and, for three budgets, with the exits that `adafocus calibrate` finds for the model that looks at all, by
-videos that fitted none of them.
+so many; and, for three budgets, with the exits that `adafocus calibrate` finds for the model that looks at all, by the
+half of the videos that they were not fitted to.
 
 Finished runs are not repeated, and interrupted ones are resumed. The table, in --output, is of what is finished.
 """
@@ -193,7 +193,8 @@ def figures(plan: Plan, seed: int, count: int) -> dict[str, Any]:
 
 
 def budgets(plan: Plan, seed: int, skips: ClipTagger, count: int) -> Iterator[dict[str, float]]:
-    """The head with its threshold moved, and exits that may cost as much, on the half that fitted none of them."""
+    """The head with its threshold moved, and exits that may cost as much, these on the half that they were not fitted
+    to."""
     listening = Listening(skips.runtime)
     tagged(skips.over(listening), count)
     gains = torch.cat(listening.gains)
