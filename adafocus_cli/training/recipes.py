@@ -239,7 +239,7 @@ _TOGETHER = (
 # Ours: AdaFocus+ was not released.
 _SKIP = (
     replace(_REWARD, name="skip", learner=SkipByReward, epochs=10, own={"looks": None}),
-    Stage(name="answers", learner=AnswersWithSkips, epochs=10, lr=0.005, dropout=0.5),
+    Stage(name="answers", learner=AnswersWithSkips, epochs=10, lr=0.005, dropout=0.5, own={"looks": None}),
 )
 # Ours: the paper does not say how it was trained.
 _SFC = (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=0.002, optimizer="adamw"),)
