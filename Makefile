@@ -26,7 +26,7 @@ test: setup  ## lint, types and all tests
 
 # Whoever is through with its files takes over half of what another one has left, so that none works alone at the end.
 tests: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $$(($$($(BIN)/python -c "import os; print(os.cpu_count())") + 1)) --dist worksteal
 
 soak: setup  ## what takes minutes: bad files, kills, thousands of videos, training steps of the authors
 	$(BIN)/python -m pytest tests/soak

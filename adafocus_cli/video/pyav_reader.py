@@ -256,7 +256,17 @@ class Cursor:
         deadline.check()
         self.container = open_container(self._path, self._name, self._limits, deadline)
         self.stream = video_stream(self.container, self._name, self._limits, self.threads)
+        self._has_decoded = False
         self._start(0, packets(self.container, self.stream))
+
+    def begin(self, deadline: Deadline) -> None:
+        """The same; without opening the file again, which takes as long as decoding two frames, where only packets were
+        read and seeking lands on the first."""
+        if not self._has_decoded:
+            prepare_decoder(self.stream.codec_context, self._limits, self.threads)
+            if self.seek(0, 0):
+                return
+        self.reopen(deadline)
 
     def seek(self, key: int, number: int) -> bool:
         """To the packet of a keyframe on the way to a frame, or a keyframe before it; False if that fails.
@@ -322,6 +332,7 @@ class Cursor:
 
     def _decode(self, packet: Any) -> list[Any]:
         """What comes out when one packet goes in; None flushes."""
+        self._has_decoded = True
         context = self.stream.codec_context
         if packet is not None:
             number = self._known_index().number_of(packet.pts) if self.index and self.index.timed else None
@@ -446,7 +457,10 @@ class PyAVReader:
             self.index = self._build_index(deadline)
             self._set_care(self._first_care())
             self._cursor.threads = 1 if self._cursor.damaged else threads
-            self._restart(deadline)
+            if self._care == Care.SEEK:
+                self._cursor.begin(deadline)
+            else:
+                self._cursor.reopen(deadline)
             self.info = self._describe(self._first_frame(deadline))
             self.warnings = self._missing_frames()
         except BaseException:
