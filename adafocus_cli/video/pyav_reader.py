@@ -450,7 +450,6 @@ class PyAVReader:
         self._framing = USUAL
         self._keep: Keep | None = None
         self._answered: list[tuple[Sequence[int], Framing, Sequence[int], Keep | None]] = []  # since a jump, on threads
-        self._is_first = True  # no frame of the request was looked for yet
         self._pictures = FramePictures(name, limits)
         self.warnings: tuple[str, ...] = ()
         try:
@@ -514,7 +513,8 @@ class PyAVReader:
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
         self._cursor.wanted = self._later | frozenset(missing)
-        self._is_first = True
+        if missing and self._care == Care.SEEK and self._jump_to(missing[0]) is not None:
+            self._answered.clear()
         for number, following in zip_longest(missing, missing[1:]):
             pictures[number] = self._picture(number, *self._find(number, following, deadline))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
@@ -635,7 +635,6 @@ class PyAVReader:
         """The frame, or the nearest to it that can be had, with its number."""
         while True:
             self._approach(number, deadline)
-            self._is_first = False
             frame = self._decode_to(number, deadline, until=self._end_of_run(number, following))
             if frame is not None:
                 return number, frame
@@ -646,17 +645,20 @@ class PyAVReader:
 
     def _approach(self, number: int, deadline: Deadline) -> None:
         """Goes on from here, or jumps to a keyframe, whichever decodes less."""
-        key = self.index.keyframe_before(number) if self._care == Care.SEEK else 0
-        if self._is_ahead(number) and key <= self._cursor.position:
+        key = self._jump_to(number)
+        if key is None:
             return
         self._last = None
         if self._care == Care.SEEK:
             if self._cursor.seek(key, number):
-                if self._is_first:
-                    self._answered.clear()
                 return
             self._set_care(Care.FORWARD)
         self._restart(deadline)
+
+    def _jump_to(self, number: int) -> int | None:
+        """The position of the keyframe from which the frame is decoded soonest; None: from here."""
+        key = self.index.keyframe_before(number) if self._care == Care.SEEK else 0
+        return None if self._is_ahead(number) and key <= self._cursor.position else key
 
     def _is_ahead(self, number: int) -> bool:
         """The frame is still to come, and was not left out."""
