@@ -6,7 +6,7 @@ showed: with all looks, before it learned to skip and after; with those that it 
 so many; and, for three budgets, with the exits that `adafocus calibrate` finds for the model that looks at all, by the
 half of the videos that they were not fitted to.
 
-Finished runs are not repeated, and interrupted ones are resumed. The table, in --output, is of what is finished.
+Finished runs are not repeated, and interrupted ones are resumed. The table is of what is finished.
 """
 
 from __future__ import annotations

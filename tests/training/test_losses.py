@@ -227,19 +227,43 @@ def test_ppo_is_that_of_plain_arithmetic():
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
+def reward_step(family):
+    """A step of ours, the same learner before it, and what both are given; torch draws the same again."""
+    ours = PolicyByReward(model_of(family)).train()
+    theirs, frames = deepcopy(ours), batch(ours.model)
+    torch.manual_seed(7)
+    progress = ours(frames, TARGETS)
+    progress.loss.backward()
+    torch.manual_seed(7)
+    return ours, theirs, progress, frames
+
+
+def check_reward_step(ours, theirs, progress, *, rewards, returns, values, log_prob, entropy, slack=0.0):
+    """Loss and gradients are those of the formula. At the first step of a batch the ratio is one, and its gradient that
+    of the log probability."""
+    assert rewards.abs().min() > 0, "the patches make no difference, so nothing is compared"
+    assert progress.measures["reward"].item() == pytest.approx(rewards.mean().item(), rel=1e-4)
+    aims = (returns - returns.mean()) / (returns.std() + 1e-5)
+    gain = ((log_prob - log_prob.detach()).exp() * (aims - values.detach())).mean()
+    expected = -gain + 0.5 * ((values - aims) ** 2).mean() - 0.01 * entropy.mean()
+    expected.backward()
+    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-3)  # rewards of thousandths, standardised
+    others = dict(theirs.named_parameters())
+    for name, mine in ours.named_parameters():
+        other = others[name]
+        assert (mine.grad is None) == (other.grad is None) == (not name.startswith(("model.policy.", "critic."))), name
+        if mine.grad is not None:
+            size = other.grad.abs().max().item()
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-2, atol=1e-3 * size + slack, msg=name)
+
+
 def whole_pixel_patch(frame, place):
     top, left = (int(place[i] * (SIDE - PATCH)) for i in (0, 1))
     return frame[:, top : top + PATCH, left : left + PATCH]
 
 
 def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
-    ours = PolicyByReward(model_of("adafocus-v1")).train()
-    theirs, frames = deepcopy(ours), batch(ours.model)
-    torch.manual_seed(7)
-    progress = ours(frames, TARGETS)
-    progress.loss.backward()
-
-    torch.manual_seed(7)
+    ours, theirs, progress, frames = reward_step("adafocus-v1")
     model, seen = theirs.model, pictures(frames)
     with torch.no_grad():
         maps = over_frames(model.glance_net, seen)
@@ -262,36 +286,23 @@ def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
                 sure.append(model.classifier.fc(out[:, 0]).softmax(-1)[range(CLIPS), TARGETS])
             memory = after
             rewards[:, step] = sure[1] - sure[0]
-    assert rewards.abs().min() > 0, "the patches make no difference, so nothing is compared"
-    assert progress.measures["reward"].item() == pytest.approx(rewards.mean().item(), rel=1e-4)
-
     returns = torch.zeros(CLIPS, FRAMES + 1)
     for step in reversed(range(FRAMES)):
         returns[:, step] = rewards[:, step] + 0.7 * returns[:, step + 1]
-    aims = (returns[:, :FRAMES] - returns[:, :FRAMES].mean()) / (returns[:, :FRAMES].std() + 1e-5)
-    values = theirs.critic(states)[..., 0]
-    # At the first step of a batch the ratio is one, and its gradient that of the log probability.
-    ratio = (chances.log_prob(points) - chances.log_prob(points).detach()).exp()
-    gain = (ratio * (aims - values.detach())).mean()
-    expected = -gain + 0.5 * ((values - aims) ** 2).mean() - 0.01 * chances.entropy().mean()
-    expected.backward()
-    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-3)  # rewards of thousandths, standardised
-    for name, mine in ours.named_parameters():
-        other = dict(theirs.named_parameters())[name]
-        assert (mine.grad is None) == (other.grad is None) == (not name.startswith(("model.policy.", "critic."))), name
-        if mine.grad is not None:
-            size = other.grad.abs().max().item()
-            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-2, atol=1e-3 * size, msg=name)
+    check_reward_step(
+        ours,
+        theirs,
+        progress,
+        rewards=rewards,
+        returns=returns[:, :FRAMES],
+        values=theirs.critic(states)[..., 0],
+        log_prob=chances.log_prob(points),
+        entropy=chances.entropy(),
+    )
 
 
 def test_v1_tsm_policy_is_rewarded_for_what_its_one_place_adds_to_a_random_one():
-    ours = PolicyByReward(model_of("adafocus-v1-tsm")).train()
-    theirs, frames = deepcopy(ours), batch(ours.model)
-    torch.manual_seed(7)
-    progress = ours(frames, TARGETS)
-    progress.loss.backward()
-
-    torch.manual_seed(7)
+    ours, theirs, progress, frames = reward_step("adafocus-v1-tsm")
     model, looked = theirs.model, pictures(frames[:, FRAMES:])
     with torch.no_grad():
         maps = over_frames(model.glance_net, pictures(frames[:, :FRAMES]))
@@ -305,22 +316,17 @@ def test_v1_tsm_policy_is_rewarded_for_what_its_one_place_adds_to_a_random_one()
             answer = model.glance_fc(means(maps)).mean(1) + model.focus_fc(means(focused)).mean(1)
             sure.append(answer.softmax(-1)[range(CLIPS), TARGETS])
     rewards = sure[0] - sure[1]
-    assert rewards.abs().min() > 0, "the patches make no difference, so nothing is compared"
-    assert progress.measures["reward"].item() == pytest.approx(rewards.mean().item(), rel=1e-4)
-
-    aims = (rewards - rewards.mean()) / (rewards.std() + 1e-5)
-    values = theirs.critic(state)[:, 0]
-    log_prob = chances.log_prob(place).sum(-1)
-    gain = ((log_prob - log_prob.detach()).exp() * (aims - values.detach())).mean()
-    expected = -gain + 0.5 * ((values - aims) ** 2).mean() - 0.01 * chances.entropy().sum(-1).mean()
-    expected.backward()
-    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-3)  # rewards of thousandths, standardised
-    others = dict(theirs.named_parameters())
-    for name, mine in ours.named_parameters():
-        assert (mine.grad is None) == (not name.startswith(("model.policy.", "critic."))), name
-        if mine.grad is not None:
-            size = others[name].grad.abs().max().item()
-            torch.testing.assert_close(mine.grad, others[name].grad, rtol=1e-2, atol=1e-3 * size + 1e-6, msg=name)
+    check_reward_step(
+        ours,
+        theirs,
+        progress,
+        rewards=rewards,
+        returns=rewards,
+        values=theirs.critic(state)[:, 0],
+        log_prob=chances.log_prob(place).sum(-1),
+        entropy=chances.entropy().sum(-1),
+        slack=1e-6,
+    )
 
 
 # What stays as it is.
