@@ -178,7 +178,8 @@ def _shares(tagger: ClipTagger, pictures: Sequence[np.ndarray]) -> Tensor:
     family = tagger.family
     assert isinstance(family, EvidenceGuided)
     maps = tagger.runtime.focus(family.normalised(torch.from_numpy(np.stack(pictures)))[None])
-    return family.focus_fc(pooled(maps))[0].softmax(dim=-1)
+    logits: Tensor = family.focus_fc(pooled(maps))
+    return logits[0].softmax(dim=-1)
 
 
 def _found_alone(tagger: ClipTagger, scene: scenes.Scene, thing: scenes.PastedObject) -> bool:

@@ -87,12 +87,14 @@ def of_transformers() -> list[Peer]:
     def videomae() -> nn.Module:
         from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-        return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=400))
+        network: nn.Module = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=400))
+        return network
 
     def clip() -> nn.Module:
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-        return CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=16))
+        network: nn.Module = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=16))
+        return network
 
     of_videomae = "80.9 top-1, Kinetics-400, 15 views (its model zoo)"
     of_clip = "68.3 top-1 of pictures, without training on them, ImageNet-1K (open_clip)"

@@ -24,7 +24,7 @@ import argparse
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -184,7 +184,8 @@ class ClipsInScenes:
             looks = quick.AllLooks(self.spec).into(width, height, len(clip))
             cuts = cut_looks(looks, scene.__getitem__)
         seen = {number: preprocess(picture, self.spec.framing) for number, picture in scene.items()}
-        return TrainingClip(np.stack([seen[number] for number in numbers]), self.targets[index], cuts=cuts)
+        target = self.targets[index]
+        return TrainingClip(np.stack([seen[number] for number in numbers]), target, (target,), cuts=cuts)
 
     def close(self) -> None:
         pass
@@ -212,7 +213,7 @@ def elsewhere(
     return quick.learn(only[0], kinds, classes, flip=True, seed=seed)(only[1])
 
 
-PLACES = {
+PLACES: Mapping[str, Callable[..., torch.Tensor]] = {
     "learned places": learned,
     "random places": partial(elsewhere, "random"),
     "the centre": partial(elsewhere, "centre"),

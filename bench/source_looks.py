@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -105,6 +105,7 @@ class Answered:
     def close(self) -> None:
         self._closed = True
         self._asked.release()
+        assert isinstance(self._results, Generator), "which closes its decoder"
         self._results.close()
 
     def _paths(self, path: str) -> Iterator[str]:

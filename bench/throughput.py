@@ -25,8 +25,7 @@ from pathlib import Path
 from made_clips import make
 
 from adafocus_cli.api import Tagger
-from adafocus_cli.engine.decoding import cores
-from adafocus_cli.requests import DEFAULT_MODEL
+from adafocus_cli.requests import DEFAULT_MODEL, cores
 from adafocus_cli.video.process import VideoProcess
 
 _TICKS = os.sysconf("SC_CLK_TCK")
