@@ -99,6 +99,14 @@ Folds = Annotated[
         show_default="5",
     ),
 ]
+Tune = Annotated[
+    bool,
+    _data_option(
+        "--tune/--no-tune",
+        metavar="",
+        help="With quick: also tune the network's last blocks, and keep that if more held-out clips are right then.",
+    ),
+]
 Group = Annotated[
     str | None,
     _data_option(
@@ -366,6 +374,7 @@ def train(
     val_clips: ValClips = 512,
     flip: Flip = True,
     folds: Folds = None,
+    tune: Tune = False,
     group: Group = None,
     recipe: RecipeName = "auto",
     init: Init = "imagenet",
@@ -496,10 +505,11 @@ class EpochLines:
         self._steps = self._left = 0
         self._started = self._shown = 0.0
 
-    def clip_seen(self, done: int, clips: int) -> None:
-        self._started = self._started or time.monotonic()
-        left = duration((time.monotonic() - self._started) / done * (clips - done))
-        self._bar.show(f"looking at clips · {left} left", done=done, total=clips)
+    def progressed(self, work: str, done: int, total: int) -> None:
+        if work != self._epoch:
+            self._epoch, self._started = work, time.monotonic()
+        left = duration((time.monotonic() - self._started) / done * (total - done))
+        self._bar.show(f"{work} · {left} left", done=done, total=total)
 
     def fold_done(self, fold: int, accuracy: float, clips: int) -> None:
         self._terminal.note(f"fold {fold}: accuracy {percent(accuracy)} of {counted(clips, 'clip')}")

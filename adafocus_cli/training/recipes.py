@@ -347,6 +347,7 @@ class TrainingSettings:
     val_clips: int = 512
     flip: bool = True
     folds: int | None = None
+    tune: bool = False
     group: str | None = None
 
     # The model.
@@ -406,9 +407,11 @@ class TrainingSettings:
             raise UsageError(
                 f"--folds is for recipe quick, not {self.recipe}; leave it out, or hold clips out with --val"
             )
+        if self.recipe != QUICK and self.tune:
+            raise UsageError(f"--tune is for recipe quick, not {self.recipe}, which tunes its networks; leave it out")
         for name in self.of_published_recipes if self.recipe == QUICK else ():
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to recipe quick, whose networks do not change; leave it out")
+            raise UsageError(f"{option} does not apply to recipe quick, which has no epochs; leave it out")
 
     @property
     def of_published_recipes(self) -> tuple[str, ...]:
