@@ -3,9 +3,10 @@
     python bench/throughput.py [--clips 1000] [--loop-clips 100] [--rounds 3] [--model NAME] [--json FILE]
 
 Both take turns within each round, so that a busy moment of the machine hits them alike; medians are printed. Speed and
-processor time of `batch` are those of its steady state: from the first tenth of the clips to the last but one. Memory
-is that of all its processes together, in the mean while a twentieth of the clips were tagged: before the first tenth
-was done, and before the end. Only on Linux, where processes tell what they use.
+processor time of `batch` are those of its steady state: from the first tenth of the clips to the last but one, and the
+pace is told of the second tenth and of the last. Memory is that of all its processes together, in the mean while a
+twentieth of the clips were tagged: before the first tenth was done, and before the end. Only on Linux, where processes
+tell what they use.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 @dataclass(frozen=True)
 class Measured:
     batch_per_second: float
+    early_per_second: float
+    late_per_second: float
     loop_per_second: float
     processor_share: float
     early_gib: float
@@ -125,11 +128,17 @@ def measured(uses: Sequence[Use], count: int, loop_per_second: float) -> Measure
             sys.exit("too few clips to see how memory grows; give more with --clips")
         return statistics.fmean(sizes) / (1 << 30)
 
+    def pace(since: float, until: float) -> float:
+        part = [use for use in uses if since * count <= use.done < until * count]
+        return (part[-1].done - part[0].done) / (part[-1].wall - part[0].wall)
+
     steady = [use for use in uses if count / 10 <= use.done < count]
     first, last = steady[0], steady[-1]
     seconds = last.wall - first.wall
     return Measured(
-        batch_per_second=(last.done - first.done) / seconds,
+        batch_per_second=pace(0.1, 1.0),
+        early_per_second=pace(0.1, 0.2),
+        late_per_second=pace(0.9, 1.0),
         loop_per_second=loop_per_second,
         processor_share=(last.processor_seconds - first.processor_seconds) / (seconds * cores()),
         early_gib=memory(0.1),
@@ -140,6 +149,8 @@ def measured(uses: Sequence[Use], count: int, loop_per_second: float) -> Measure
 def show(medians: dict[str, float], count: int) -> None:
     per_second, loop_per_second = medians["batch_per_second"], medians["loop_per_second"]
     print(f"batch            {per_second:8.2f} videos/s")
+    print(f"                 {medians['early_per_second']:8.2f} in the second tenth of the clips")
+    print(f"                 {medians['late_per_second']:8.2f} in the last")
     print(
         f"loop             {loop_per_second:8.2f} videos/s, batch is {per_second / loop_per_second:.2f} times as fast"
     )

@@ -190,7 +190,7 @@ def test_five_kills_at_any_moment_do_not_change_what_is_learnt(recipe: str, tmp_
 def _training(recipe: str, folder: Path) -> list[str]:
     """A training of a second or two; what it goes on with is made first, in the folder."""
     if recipe == QUICK:
-        return ["train", "videos", "--folds", "2"]
+        return ["train", "videos", "--folds", "2", "--tune"]
     sizes = [*SIZES, "--val-share", "0.25", *(X3D if recipe == "uni-x3d" else ())]
     if recipe == DENSE:
         network = save_network(folder / "network.safetensors", "x3d-s", ("up", "down", "left"))
