@@ -60,14 +60,20 @@ def has_bf16() -> bool:
     return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """The same in all processes that the tests run in."""
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Writes the checkpoint of an oracle case, once for all processes that the tests run in."""
     import torch
 
-    top = tmp_path_factory.getbasetemp()
-    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "checkpoints"
-    folder.mkdir(exist_ok=True)
+    folder = shared_folder(tmp_path_factory, "checkpoints")
 
     def path_of(case: str) -> Path:
         layout = oracle.layout(case)

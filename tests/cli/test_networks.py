@@ -34,13 +34,21 @@ def published(family: str, path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    return numbered_clip(path, frames=90, size=(340, 256), options={"preset": "ultrafast"})
+    return clip_of(90, tmp_path_factory.mktemp("clips"))
+
+
+def clip_of(frames: int, folder: Path) -> Path:
+    return numbered_clip(folder / "clip.mp4", frames=frames, size=(340, 256), options={"preset": "ultrafast"})
 
 
 @pytest.mark.parametrize("family", [family.name for family in dense.FAMILIES if family.name != "x3d-l"])
-def test_every_network_tags_a_clip(adafocus: Adafocus, tmp_path: Path, clip: Path, family: str) -> None:
+def test_every_network_tags_a_clip(
+    adafocus: Adafocus, tmp_path: Path, clip: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = published(family, tmp_path / f"{family}.pth")
+    if family == "s3d":  # a quarter of the 128 frames that take as long as all the other networks, and fewer than that
+        monkeypatch.setattr(dense.S3D, "published", dense.S3D.published.with_frames(32))
+        clip = clip_of(30, tmp_path)
     outcome = adafocus("classify", clip, "-w", file, "--device", "cpu", "-f", "json")
     assert outcome.code == 0, outcome.err
     (record,) = json.loads(outcome.out)
@@ -50,7 +58,7 @@ def test_every_network_tags_a_clip(adafocus: Adafocus, tmp_path: Path, clip: Pat
     assert record["trajectory"] == []
     assert record["cost"]["gmacs"] == pytest.approx(record["cost"]["full_frame_gmacs"], rel=1e-3)
     frames = default_spec(family).glance_frames
-    assert record["frames_decoded"] == (46 if family == "s3d" else frames)  # of 90, every second one and the last
+    assert record["frames_decoded"] == (16 if family == "s3d" else frames)  # every second one and the last
 
 
 def test_of_networks_with_the_same_tensors_the_name_tells_which_it_is(
