@@ -75,8 +75,6 @@ class Interrupted:
     [
         ("v1", "1,1,2,1", "policy", 2),
         ("v1", "0,0,1,1", "answers", 1),
-        ("uni-tsm", "2", "end to end", 2),
-        ("uni-x3d", "2", "end to end", 2),
     ],
 )
 def test_ctrl_c_says_how_to_go_on_also_between_stages(recipe, epochs, stage, epoch, train, videos, capsys, monkeypatch):
