@@ -42,9 +42,10 @@ TAGGING = ",".join(
     (
         *("tests.tiny", "adafocus_cli.cli.batch", "adafocus_cli.cli.classify", "adafocus_cli.cli.train"),
         *("adafocus_cli.cli.app", "adafocus_cli.cli.command", "adafocus_cli.output.table", "pydantic.type_adapter"),
+        "adafocus_cli.runtime.openvino",
     )
 )
-"""Load what the command line, tagging and training load; not OpenVINO, which starts a thread when it is loaded."""
+"""Load what the command line, tagging and training load."""
 DECODING = "adafocus_cli.video.pyav_reader"
 """Loads what a child that decodes does; without torch, for the memory of such children is bounded."""
 _PARENT = "the parent"

@@ -103,6 +103,11 @@ def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
         torch.testing.assert_close(ours.glance(pixels(count)), torchs.glance(pixels(count)), rtol=1e-3, atol=1e-4)
 
 
+def test_openvino_is_loaded_without_what_tells_its_makers():
+    pytest.importorskip("adafocus_cli.runtime.openvino")
+    assert not [name for name, module in sys.modules.items() if module and name.startswith("openvino_telemetry")]
+
+
 def test_small_models_are_calculated_on_one_thread_where_videos_go_one_by_one(threads, tmp_path, monkeypatch):
     torch.set_num_threads(2)
     tagger, seen = tiny_tagger("adafocus-v2"), []
