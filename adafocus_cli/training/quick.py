@@ -59,6 +59,7 @@ from adafocus_cli.weights_packages import PACKAGES, installed
 
 _EVIDENCE = 2  # of which version what is kept is; another is calculated anew
 _SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
+_SECONDS_TO_TUNE = 9.0
 FOLDS = 5
 _INNER_FOLDS = 4
 _CLEARLY = 2.0  # standard errors
@@ -1031,7 +1032,7 @@ class QuickRun:
         self.folder.write_table("folds.csv", ("path", "fold", "label", "answer", "score"), sorted(rows))
 
 
-def about_time(clips: int) -> str:
+def about_time(clips: int, *, tune: bool) -> str:
     """How long a run takes, if nothing is kept of an earlier one."""
-    minutes = clips * _SECONDS_A_CLIP / cores() / 60
+    minutes = clips * (_SECONDS_A_CLIP + tune * _SECONDS_TO_TUNE) / cores() / 60
     return "less than a minute" if minutes < 1 else f"about {math.ceil(minutes)} minutes"

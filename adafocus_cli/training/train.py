@@ -132,9 +132,10 @@ def _begin_quick(
     folder.save_checkpoint(run, RunProgress(), {})
     clips = len(data.training) + len(data.validation)
     tuned = "a network that is tuned where that pays" if settings.tune else "networks that stay as they are"
+    time = quick.about_time(clips, tune=settings.tune)
     context.notify(
         f"recipe quick: {len(data.labels)} classes, {len(data.training)} clips; {tuned}, "
-        f"{quick.about_time(clips)} for clips not seen before, or four times that if all are of 720p and more"
+        f"{time} for clips not seen before, or four times that if all are of 720p and more"
     )
     return _teach(run, data, context)
 
