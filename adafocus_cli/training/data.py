@@ -15,7 +15,7 @@ from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.clips import ClipSet, FileClips, PlannedFrames, RandomViews, SceneClips
 from adafocus_cli.training.frame_cache import FrameCache
-from adafocus_cli.training.recipes import QUICK, Resources, TrainingSettings
+from adafocus_cli.training.recipes import DENSE, QUICK, Resources, TrainingSettings
 from adafocus_cli.video.framing import CROP
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.worlds import world
@@ -29,6 +29,7 @@ _KEPT_SIDES = {
     **dict.fromkeys(("adafocus-v1-tsm", "adafocus-v2-tsm", "uni-adafocus-tsm"), 256),
     "uni-adafocus-x3d": 331,
 }
+_DENSE_KEPT_SIDE = 280  # the same of networks over whole clips: 320 for 256, up to which Kinetics' pictures are resized
 # Data sets of which many classes are told apart by left and right alone.
 _HANDED = ("sthv1", "sthv2", "jester")
 
@@ -118,7 +119,7 @@ def clip_sets(
     """Both splits, ready to be read."""
     planned = PlannedFrames(spec)
     mirrored = settings.flip and settings.the_recipe.flips and not data.handed
-    side = _KEPT_SIDES.get(spec.family)
+    side = _DENSE_KEPT_SIDE if settings.recipe == DENSE else _KEPT_SIDES.get(spec.family)
     views = None if side is None else RandomViews(settings.seed, round(side * spec.frame_size / CROP), mirrored)
 
     def clips(split: Split, *, training: bool) -> ClipSet:
