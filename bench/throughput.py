@@ -81,11 +81,16 @@ def main() -> None:
 def batch(folder: Path, output: Path, model: str, device: str) -> list[Use]:
     command = [sys.executable, "-m", "adafocus_cli", "batch", folder, "-m", model, "-o", output, "--device", device]
     process = subprocess.Popen([*map(str, command), "--quiet"], start_new_session=True)
-    uses = []
-    while process.poll() is None:
+    uses, done = [], 0
+    while not output.exists() and process.poll() is None:
         time.sleep(0.1)
-        done = output.read_bytes().count(b"\n") if output.exists() else 0
-        uses.append(use_of(process.pid, done))
+    if not output.exists():
+        sys.exit(f"batch ended with status {process.wait()}")
+    with output.open("rb") as lines:  # read on, for the whole of a long file would take a core from the batch
+        while process.poll() is None:
+            time.sleep(0.1)
+            done += lines.read().count(b"\n")
+            uses.append(use_of(process.pid, done))
     if process.returncode:
         sys.exit(f"batch ended with status {process.returncode}")
     return uses
