@@ -318,8 +318,7 @@ def halves(clips: SeenClips) -> tuple[list[int], list[int]]:
 
 def accuracy(clips: SeenClips, tested: Sequence[int], taught: Any, classes: int) -> float:
     """Of a model of all other clips, on these."""
-    out = set(tested)
-    logits = taught(clips.subset([i for i in range(len(clips)) if i not in out]), clips.subset(tested), classes)
+    logits = taught(clips.without(tested), clips.subset(tested), classes)
     return percent_right(logits, clips.targets[list(tested)])
 
 

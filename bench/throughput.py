@@ -133,19 +133,22 @@ def measured(uses: Sequence[Use], count: int, loop_per_second: float) -> Measure
             sys.exit("too few clips to see how memory grows; give more with --clips")
         return statistics.fmean(sizes) / (1 << 30)
 
-    def pace(since: float, until: float) -> float:
+    def ends(since: float, until: float) -> tuple[Use, Use]:
         part = [use for use in uses if since * count <= use.done < until * count]
-        return (part[-1].done - part[0].done) / (part[-1].wall - part[0].wall)
+        if len(part) < 2:
+            sys.exit("too few clips to see how fast they go; give more with --clips")
+        return part[0], part[-1]
 
-    steady = [use for use in uses if count / 10 <= use.done < count]
-    first, last = steady[0], steady[-1]
-    seconds = last.wall - first.wall
+    def pace(first: Use, last: Use) -> float:
+        return (last.done - first.done) / (last.wall - first.wall)
+
+    first, last = ends(0.1, 1.0)
     return Measured(
-        batch_per_second=pace(0.1, 1.0),
-        early_per_second=pace(0.1, 0.2),
-        late_per_second=pace(0.9, 1.0),
+        batch_per_second=pace(first, last),
+        early_per_second=pace(*ends(0.1, 0.2)),
+        late_per_second=pace(*ends(0.9, 1.0)),
         loop_per_second=loop_per_second,
-        processor_share=(last.processor_seconds - first.processor_seconds) / (seconds * cores()),
+        processor_share=(last.processor_seconds - first.processor_seconds) / ((last.wall - first.wall) * cores()),
         early_gib=memory(0.1),
         late_gib=memory(1.0),
     )

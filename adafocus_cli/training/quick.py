@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import accumulate, product, repeat
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from adafocus_cli.files import replacing, sha256_of
 from adafocus_cli.models import build
 from adafocus_cli.models.taught import Taught, TaughtToLook
 from adafocus_cli.nn.backbones import EfficientNetLite
+from adafocus_cli.output.texts import percent
 from adafocus_cli.requests import cores
 from adafocus_cli.runtime import pytorch
 from adafocus_cli.schema import VideoInfo
@@ -346,6 +347,10 @@ class SeenClips:
         assert self.looks is not None, "somebody has looked"
         in_boxes = self.looks.evidence(boxes, self.evidence.shape[1])
         return replace(self, evidence=np.concatenate((self.evidence, in_boxes), axis=2))
+
+    def without(self, indices: Sequence[int]) -> SeenClips:
+        out = set(indices)
+        return self.subset([index for index in range(len(self)) if index not in out])
 
     def subset(self, indices: Sequence[int]) -> SeenClips:
         return replace(
@@ -855,10 +860,7 @@ def cross_validate(
     folds = folds_of(clips.groups, clips.targets.tolist(), count, seed)
     logits = torch.zeros(len(clips), classes, dtype=torch.double)
     for number, held_out in enumerate(folds, 1):
-        out = set(held_out)
-        answers = learn(
-            clips.subset([i for i in range(len(clips)) if i not in out]), kinds, classes, flip=flip, seed=seed
-        )
+        answers = learn(clips.without(held_out), kinds, classes, flip=flip, seed=seed)
         logits[held_out] = answers(clips.subset(held_out))
         yield number, CrossValidation(clips=clips, folds=folds[:number], logits=logits)
 
@@ -882,7 +884,8 @@ class CrossTuning:
     @cached_property
     def _tuning(self) -> Tuning:
         sizes = [len(self.clips) - len(fold) for fold in self.folds] + [len(self.clips)]
-        done, total = accumulate(repeat(1)), sum(map(Tuning.steps, sizes))
+        total = sum(map(Tuning.steps, sizes))
+        done = iter(range(1, total + 1))
         return Tuning(
             model=pretrained(self.seeing.spec),
             device=self.seeing.device,
@@ -893,8 +896,7 @@ class CrossTuning:
     def cross_validate(self) -> CrossValidation:
         logits = torch.zeros(len(self.clips), len(self.labels), dtype=torch.double)
         for fold in self.folds:
-            out = set(fold)
-            rest = self.clips.subset([i for i in range(len(self.clips)) if i not in out])
+            rest = self.clips.without(fold)
             (weights, bias), network = self._learnt(rest, self._choice(rest))
             held_out = self.seen_by(network, self.clips.subset(fold))
             logits[list(fold)] = torch.from_numpy(held_out.evidence[:, 0]).double() @ weights + bias
@@ -954,7 +956,8 @@ class QuickRun:
         network, tuned = None, self._tuned(clips, crossed, kinds, seeing) if settings.tune else None
         if tuned is not None:
             crossed, network, answers = tuned.crossed, tuned.network, tuned.layer
-            held_out = held_out and tuned.tuning.seen_by(network, held_out)
+            if held_out is not None:
+                held_out = tuned.tuning.seen_by(network, held_out)
         self._write_answers(crossed)
         facts: dict[str, Any] = {
             "clips": len(clips),
@@ -997,8 +1000,8 @@ class QuickRun:
         self.folder.log({"tuned": found.accuracy, "as it was": crossed.accuracy})
         pays = found.accuracy > crossed.accuracy
         self.notify(
-            f"with a tuned network {100 * found.accuracy:.1f} % of the held-out clips are right, as it was "
-            f"{100 * crossed.accuracy:.1f} %; the model takes {'the tuned one' if pays else 'it as it was'}"
+            f"with a tuned network {percent(found.accuracy)} of the held-out clips are right, as it was "
+            f"{percent(crossed.accuracy)}; the model takes {'the tuned one' if pays else 'it as it was'}"
         )
         return tuning.learn(found) if pays else None
 
