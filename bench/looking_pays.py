@@ -61,7 +61,7 @@ TRIALS = {
     # The policy learns from what the glance reads in its boxes, so the glance sees a little more; nothing is held
     # against small boxes, for which alone signs are large enough; and there are more frames, to choose from.
     "uni": Trial(
-        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 {UNI} --epochs 4",
+        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 {UNI} --epochs 8",
         ("learned", "centre", "random"),
         glance_reader=48,
     ),
