@@ -237,7 +237,8 @@ sys.exit(code if code >= 0 else 128 - code)
 
 def _serve(listening: socket.socket, alive: socket.socket, modules: Sequence[str]) -> None:
     """Returns in each process that it forked, which has only to run what it was told to."""
-    select.select([listening, alive], [], [])
+    if alive in select.select([listening, alive], [], [])[0]:
+        os._exit(0)
     for name in modules:
         importlib.import_module(name)
     gc.freeze()  # else each of the others copies what is collected in it
