@@ -5,8 +5,8 @@ depends on loading is not seen so: that takes a process that is started as users
 
 Their children that decode are forked, too, unless they have a session of their own, in which these can be found.
 
-`python -m tests.forked SOCKET SOCKET MODULES` is the process that has loaded modules and forks the others, for all processes
-that the tests run in; it ends with the one that started it.
+`python -m tests.forked SOCKET SOCKET MODULES` is the process that has loaded modules and forks the others, for all
+processes that the tests run in; it ends with the one that started it.
 """
 
 from __future__ import annotations
@@ -242,27 +242,34 @@ def _serve(listening: socket.socket, alive: socket.socket, modules: Sequence[str
     for name in modules:
         importlib.import_module(name)
     gc.freeze()  # else each of the others copies what is collected in it
-    connections: list[socket.socket] = []
+    waiting = [listening, alive]
     while True:
-        for ready in select.select([listening, alive, *connections], [], [])[0]:
+        for ready in select.select(waiting, [], [])[0]:
             if ready is alive:
                 os._exit(0)
             if ready is listening:
-                connections.append(listening.accept()[0])
-                continue
-            message, descriptors, _, _ = socket.recv_fds(ready, _MESSAGE, 5)
-            if not message:
-                connections.remove(ready)
-                ready.close()
-            elif not os.fork():
-                for each in (listening, alive, *connections):
-                    each.close()
-                return _start(message, descriptors)
-            for each in descriptors:
-                os.close(each)
+                waiting.append(listening.accept()[0])
+            elif _forked(ready, waiting):
+                return
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+
+
+def _forked(connection: socket.socket, waiting: list[socket.socket]) -> bool:
+    """Forks what is asked for; whether this is it."""
+    message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 5)
+    if not message:
+        waiting.remove(connection)
+        connection.close()
+    elif not os.fork():
+        for each in waiting:
+            each.close()
+        _start(message, descriptors)
+        return True
+    for each in descriptors:
+        os.close(each)
+    return False
 
 
 def _start(message: bytes, descriptors: list[int]) -> None:
