@@ -19,10 +19,16 @@ import pytest
 
 from adafocus_cli.video.process import VideoProcess
 from tests import oracle
-from tests.forked import start_child
+from tests.forked import share_servers, start_child
 from tests.oracle import synth
 
 NO_BROWSER = "no Chromium can be started here"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes that the tests run in have one that forks their children."""
+    if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        share_servers()
 
 
 def pytest_collection() -> None:

@@ -5,7 +5,8 @@ depends on loading is not seen so: that takes a process that is started as users
 
 Their children that decode are forked, too, unless they have a session of their own, in which these can be found.
 
-`python -m tests.forked SOCKET MODULES` is the process that has loaded modules and forks the others.
+`python -m tests.forked SOCKET SOCKET MODULES` is the process that has loaded modules and forks the others, for all
+processes that the tests run in; it ends with the one that started it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any, BinaryIO
 
 ROOT = Path(__file__).parents[1]
 _SERVER = "ADAFOCUS_TESTS_FORK"
+_SHARED = "ADAFOCUS_TESTS_FORKS"
 _MESSAGE = 1 << 18
 _NUMBER = struct.Struct("=q")
 
@@ -162,21 +164,39 @@ def start_child(
 
 @cache
 def _server(loaded: str) -> socket.socket:
-    """The way to the process that forks the others, which ends with this one."""
+    """The way to the process that forks the others."""
     if _SERVER in os.environ:  # in a command of a shell
         return socket.socket(fileno=int(os.environ[_SERVER].split(",")[loaded == DECODING]))
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", str(theirs.fileno()), loaded],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C in the terminal is not for it
-        )
-    atexit.register(process.wait, 10)
-    atexit.register(ours.close)
-    return ours
+    if _SHARED not in os.environ:
+        share_servers()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(_address(loaded))
+    return connection
+
+
+def share_servers() -> None:
+    """Starts what forks the others, for this process and those that it starts; each loads when it is first asked."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    os.environ[_SHARED] = folder
+    for loaded in (TAGGING, DECODING):
+        alive, theirs = socket.socketpair()
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(_address(loaded))
+            listening.listen()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.forked", *map(str, (listening.fileno(), theirs.fileno())), loaded],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[listening.fileno(), theirs.fileno()],
+                start_new_session=True,  # Ctrl-C in the terminal is not for it
+            )
+        atexit.register(process.wait, 10)
+        atexit.register(alive.close)
+
+
+def _address(loaded: str) -> str:
+    return str(Path(os.environ[_SHARED]) / ("decoding" if loaded == DECODING else "tagging"))
 
 
 def shell(script: str, *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -215,29 +235,55 @@ sys.exit(code if code >= 0 else 128 - code)
 # Below: in the process that forks the others.
 
 
-def _serve(connection: socket.socket) -> None:
+def _serve(listening: socket.socket, alive: socket.socket, modules: Sequence[str]) -> None:
     """Returns in each process that it forked, which has only to run what it was told to."""
+    if alive in select.select([listening, alive], [], [])[0]:
+        os._exit(0)
+    for name in modules:
+        importlib.import_module(name)
+    gc.freeze()  # else each of the others copies what is collected in it
+    waiting = [listening, alive]
     while True:
-        message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 5)
-        if not message:
-            os._exit(0)
-        if not os.fork():
-            connection.close()
-            child = os.fork()
-            if not child:
-                return _become(json.loads(message), descriptors)
-            status = descriptors.pop(_STREAMS)
-            for each in descriptors:
-                os.close(each)
-            os.write(status, _NUMBER.pack(child))
-            with contextlib.suppress(BrokenPipeError):
-                os.write(status, _NUMBER.pack(os.waitpid(child, 0)[1]))
-            os._exit(0)
-        for each in descriptors:
-            os.close(each)
+        for ready in select.select(waiting, [], [])[0]:
+            if ready is alive:
+                os._exit(0)
+            if ready is listening:
+                waiting.append(listening.accept()[0])
+            elif _forked(ready, waiting):
+                return
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+
+
+def _forked(connection: socket.socket, waiting: list[socket.socket]) -> bool:
+    """Forks what is asked for; whether this is it."""
+    message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 5)
+    if not message:
+        waiting.remove(connection)
+        connection.close()
+    elif not os.fork():
+        for each in waiting:
+            each.close()
+        _start(message, descriptors)
+        return True
+    for each in descriptors:
+        os.close(each)
+    return False
+
+
+def _start(message: bytes, descriptors: list[int]) -> None:
+    """Returns in the process that was asked for; this one tells how it ends."""
+    child = os.fork()
+    if not child:
+        return _become(json.loads(message), descriptors)
+    status = descriptors.pop(_STREAMS)
+    for each in descriptors:
+        os.close(each)
+    os.write(status, _NUMBER.pack(child))
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, _NUMBER.pack(os.waitpid(child, 0)[1]))
+    os._exit(0)
 
 
 def _become(request: dict[str, object], descriptors: list[int]) -> None:
@@ -276,10 +322,7 @@ def _end(code: int) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2].split(","):
-        importlib.import_module(name)
-    gc.freeze()  # else each of the others copies what is collected in it
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(*(socket.socket(fileno=int(each)) for each in sys.argv[1:3]), modules=sys.argv[3].split(","))
     try:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:

@@ -176,11 +176,11 @@ class TestAnswers:
 
     @pytest.mark.parametrize("family", [*STEP_FAMILIES, "uni-adafocus-tsm"])
     @pytest.mark.parametrize("lanes", [1, 4])
-    def test_forty_videos_have_the_same_records_in_any_order_and_company(self, family, lanes):
+    def test_twenty_videos_have_the_same_records_in_any_order_and_company(self, family, lanes):
         """A processor always has one lane; an accelerator as many as its batch size, which is a setting."""
         tagger = tiny_tagger(family, lanes=lanes)
-        seeds = list(range(40))
-        best = np.array([r.step_logits.max(axis=1) for r in tagger.tag([clip_of(tagger, seed) for seed in range(20)])])
+        seeds = list(range(20))
+        best = np.array([r.step_logits.max(axis=1) for r in tagger.tag([clip_of(tagger, seed) for seed in seeds[:12]])])
         rule = ExitRule(
             thresholds=tuple(np.quantile(best, 0.875, axis=0, method="midpoint"))
         )  # at each step, a tenth of the clips leaves
@@ -193,12 +193,12 @@ class TestAnswers:
         assert len({record["exit"]["step"] for record in reference.values()}) > (1 if "tsm" in family else 2)
         random.Random(1).shuffle(seeds)
         assert records(seeds) == reference
-        for seed in seeds[:5]:
+        for seed in seeds[:4]:
             assert records([seed]) == {f"{seed}.mp4": reference[f"{seed}.mp4"]}
         if lanes > 1:  # another batch size sums in another order: only a logit right at its threshold may tell
             results = tiny_tagger(family).tag([clip_of(tagger, seed) for seed in seeds], rule=rule)
             same = [r for r in results if r.exit.step == reference[r.video.path]["exit"]["step"]]
-            assert len(same) >= 39
+            assert len(same) >= 19
             for result in same:
                 np.testing.assert_allclose(result.logits, reference[result.video.path]["logits"], atol=1e-4)
 

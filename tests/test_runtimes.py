@@ -19,6 +19,7 @@ from adafocus_cli.nn.x3d import align_channels
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import pytorch, runtime_for
 from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_large_layers
+from adafocus_cli.spec import Network
 from adafocus_cli.weights_file import About, write
 from tests.clips import numbered_clip
 from tests.conftest import has_bf16, without_timings
@@ -137,11 +138,20 @@ def test_openvino_gives_a_small_model_one_thread_and_the_same_bits(threads):
         assert ready.compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
-@pytest.mark.parametrize("family", LOOKING)
+MOBILENET = Network("mobilenet_v2", 64, width=0.1)
+
+
+@pytest.mark.parametrize(
+    ("family", "glance"),
+    [*((family, None) for family in LOOKING), ("adafocus-v1", MOBILENET), ("adafocus-v1-tsm", MOBILENET)],
+)
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=NEEDS_BF16)])
-def test_openvino_sees_what_torch_sees(family, precision):
-    ours = runtime_for(tiny_model(family), ModelRequest(runtime="openvino", device="cpu", precision=precision))
-    torchs = runtime_for(tiny_model(family), ModelRequest(runtime="torch", device="cpu", precision="fp32"))
+def test_openvino_sees_what_torch_sees(family, glance, precision):
+    how = {"openvino": precision, "torch": "fp32"}
+    ours, torchs = (
+        runtime_for(tiny_model(family, glance=glance), ModelRequest(runtime=name, device="cpu", precision=precision))
+        for name, precision in how.items()
+    )
     spec = torchs.model.spec
     for stage, shown in (("glance", pixels(spec.glance_frames)), ("focus", pictures(32, spec.focus_frames))):
         seen, expected = (getattr(runtime, stage)(shown) for runtime in (ours, torchs))

@@ -17,7 +17,7 @@ from adafocus_cli.runtime.pytorch import TorchRuntime, resolve_device, resolve_p
 from adafocus_cli.schema import VideoInfo
 from tests.conftest import without_timings
 from tests.oracle import synth
-from tests.tiny import tiny_spec, tiny_tagger
+from tests.tiny import CLASSES, tiny_spec, tiny_tagger
 
 CASE = "v1-actnet-p128"
 
@@ -44,9 +44,8 @@ def clip_of(tagger, seed, count=60):
 def test_a_clip_has_the_same_record_alone_in_company_and_again(tagger):
     clips = [clip_of(tagger, seed) for seed in range(2)]
     together = [without_timings(r.to_dict(logits=True)) for r in tagger.tag(clips)]
-    backwards = [without_timings(r.to_dict(logits=True)) for r in tagger.tag(clips[::-1])][::-1]
-    alone = [without_timings(tagger.tag([clip])[0].to_dict(logits=True)) for clip in clips]
-    assert together == backwards == alone
+    alone = [without_timings(tagger.tag([clip])[0].to_dict(logits=True)) for clip in clips[::-1]][::-1]
+    assert together == alone
     assert len({str(record["labels"]) for record in alone}) == len(clips)
 
 
@@ -88,9 +87,10 @@ def test_short_videos_repeat_frames_and_count_those_decoded(tagger):
     assert result.frames_decoded == 3
 
 
-def test_scores_are_probabilities_in_order_and_bounded(tagger):
+def test_scores_are_probabilities_in_order_and_bounded():
+    tagger = tiny_tagger("adafocus-v1")
     clip = clip_of(tagger, 1)
-    (everything,) = tagger.tag([clip], top_k=200)
+    (everything,) = tagger.tag([clip], top_k=CLASSES)
     scores = [tag.score for tag in everything.labels]
     assert sum(scores) == pytest.approx(1)
     assert scores == sorted(scores, reverse=True)
@@ -103,13 +103,13 @@ def test_scores_are_probabilities_in_order_and_bounded(tagger):
     assert some.labels == everything.labels[:2]
 
 
-def test_labels_by_file_by_name_and_none(checkpoint_file, tmp_path):
-    path = checkpoint_file(CASE)
+def test_labels_by_file_by_name_and_none(tmp_path):
+    path = with_random_weights(replace(tiny_spec("adafocus-v1"), classes=200), "tiny", tmp_path).path
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"thing {i}" for i in range(200)))
 
     def first(labels):
-        return Tagger.load(path, patch_size=128, labels=labels, device="cpu").labels[17]
+        return Tagger.load(path, labels=labels, device="cpu").labels[17]
 
     assert first(names) == "thing 17"
     assert first("minikinetics") != first("activitynet")

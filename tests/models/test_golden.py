@@ -70,16 +70,21 @@ def answer_to(tagger_of):
 
 
 IN_OPENVINO = (*LOOKING, "slow-r50", "i3d-r50", "x3d-s", "x3d-m", "x3d-l")
+LIKE_OTHERS = ("v1-sthv1-p144", "v2-sthv1-p128", "v2-actnet-mbv2-p128", "uni-actnet-p128")
+"""Their networks are those of other cases: OpenVINO sees them in tests/soak."""
+TO_OPENVINO = cases("logits", families=IN_OPENVINO, runtimes=[("openvino",)])
 BY_RUNTIME = [
     *cases("logits", runtimes=[("torch",)]),
-    *cases("logits", families=IN_OPENVINO, runtimes=[("openvino",)]),
+    *(case for case in TO_OPENVINO if case.values[0] not in LIKE_OTHERS),
 ]
 
 
 @of_cases(("case", "runtime"), BY_RUNTIME)
 def test_the_answer_and_every_step_are_the_authors(case, runtime, answer_to, golden):
-    result, _ = answer_to(case, runtime)
-    expected = golden(case)
+    check_answer(answer_to(case, runtime)[0], golden(case))
+
+
+def check_answer(result, expected):
     assert deviation(result.logits, expected["logits"]) < SAME
     if "step_logits" in expected:
         assert deviation(result.step_logits, expected["step_logits"]) < SAME

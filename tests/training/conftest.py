@@ -13,7 +13,7 @@ from adafocus_cli.cli.app import run
 from tests.clips import numbered_clip
 
 SIZES = """
-    --init scratch --glance mobilenet_v2:0.1@64 --focus resnet18:0.125@32 --frame-size 64 --frames 3 --policy-channels 8
+    --init scratch --glance resnet18:0.125@64 --focus resnet18:0.125@32 --frame-size 64 --frames 3 --policy-channels 8
     --policy-width 16 --classifier-width 16 --device cpu --threads 1 --workers 0 --batch-size 4
 """.split()  # noqa: SIM905 - as it is typed
 X3D = "--glance x3d_s:0.125@64 --focus x3d_s:0.125@32 --focus-frames 3".split()  # noqa: SIM905
