@@ -1,0 +1,182 @@
+"""Eight bits: a model file with ranges runs without NNCF, and says so where it cannot; NNCF chooses them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.util import find_spec
+
+import openvino
+import pytest
+import torch
+
+from adafocus_cli import checkpoint, weights_file
+from adafocus_cli.api import Tagger
+from adafocus_cli.errors import DeviceError, ModelError
+from adafocus_cli.requests import ModelRequest
+from adafocus_cli.runtime import runtime_for
+from adafocus_cli.runtime.openvino import CONVOLUTIONS, graph_of, input_name, the_core
+from adafocus_cli.runtime.quantising import noting_pictures
+from tests.clips import numbered_clip
+from tests.test_runtimes import pictures, pixels
+from tests.tiny import tiny_model
+
+NEEDS_NNCF = pytest.mark.skipif(find_spec("nncf") is None, reason="NNCF is not installed")
+
+
+def runtime_of(model, precision="int8"):
+    return runtime_for(model, ModelRequest(source="tiny", runtime="openvino", device="cpu", precision=precision))
+
+
+@cache
+def made_up_ranges(family, widened=1.0):
+    """Of every layer what it is given of noise, without NNCF."""
+    exact = runtime_of(tiny_model(family), "fp32")
+    spec, found = exact.model.spec, {}
+    with noting_pictures(exact, 1) as seen:
+        exact.glance(pixels(spec.glance_frames))
+        exact.focus(pictures(32, spec.focus_frames))
+    for name, given in seen.items():
+        graph = graph_of(getattr(exact.model, name).network, given.shape)
+        layers = [node for node in graph.get_ordered_ops() if node.get_type_name() in CONVOLUTIONS]
+        inside = openvino.Model([node.input_value(0) for node in layers], graph.get_parameters())
+        for node, maps in zip(layers, the_core().compile_model(inside, "CPU")(given.calls[0]).values(), strict=True):
+            low, high = min(maps.min(), 0), max(maps.max(), 1)
+            found[f"{name}.{input_name(node, 0)}"] = torch.tensor([widened * low, widened * high])
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiny_file(tmp_path_factory):
+    """A model file with ranges."""
+    return written(tmp_path_factory.mktemp("int8") / "tiny8.safetensors", made_up_ranges("adafocus-v2"))
+
+
+def written(path, ranges):
+    model = tiny_model("adafocus-v2")
+    with path.open("wb") as file:
+        tensors = checkpoint.with_ranges(model.state_dict(), ranges)
+        weights_file.write(file, weights_file.About(spec=model.spec, name="tiny"), tensors)
+    return path
+
+
+@pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v2-tsm"])
+def test_layers_with_a_range_calculate_in_eight_bits_and_see_nearly_the_same(family):
+    exact, model = runtime_of(tiny_model(family), "fp32"), tiny_model(family)
+    model.int8 = made_up_ranges(family)
+    ours = runtime_of(model)
+    shown = pixels(model.spec.glance_frames)
+    seen, expected = ours.glance(shown), exact.glance(shown)
+    assert 1e-3 < (seen - expected).square().mean().sqrt() / expected.std() < 0.25
+    (ready,) = model.glance_net._ready.values()
+    kernels = [
+        node.get_rt_info()["primitiveType"].astype(str)
+        for node in ready.graph.get_runtime_model().get_ordered_ops()
+        if node.get_rt_info()["layerType"].astype(str) == "Convolution"
+    ]
+    # Without VNNI, depthwise layers stay as they are.
+    dense = [name for name in model.int8 if name.startswith("glance_net") and ".1.0:" not in name]
+    assert sum(kernel.endswith("I8") for kernel in kernels) >= len(dense) - 1, kernels
+
+
+def test_wide_ranges_are_coarser_than_narrow_ones():
+    exact, moved = runtime_of(tiny_model("adafocus-v2"), "fp32"), []
+    shown = pictures(32, exact.model.spec.focus_frames)
+    for widened in (1.0, 30.0):
+        model = tiny_model("adafocus-v2")
+        model.int8 = made_up_ranges("adafocus-v2", widened)
+        moved.append((runtime_of(model).focus(shown) - exact.focus(shown)).square().mean())
+    assert moved[0] < moved[1]
+
+
+def test_a_file_with_ranges_runs_in_eight_bits_only_when_asked(tiny_file, tmp_path):
+    video = numbered_clip(tmp_path / "a.mp4", frames=20)
+    used = {
+        precision: Tagger.load(tiny_file, device="cpu", precision=precision).tag_video(video).runtime
+        for precision in ("auto", "int8")
+    }
+    assert (used["auto"].precision, used["int8"].precision) == ("fp32", "int8")
+    assert used["int8"].runtime == "openvino"
+
+
+def test_a_copy_of_the_file_keeps_the_ranges(adafocus, tiny_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAFOCUS_HOME", str(tmp_path / "home"))
+    copy = tmp_path / "copy.safetensors"
+    assert adafocus("models", "convert", tiny_file, "-o", copy).code == 0
+    assert checkpoint.load(copy).int8.keys() == checkpoint.load(tiny_file).int8.keys() != set()
+
+
+class TestErrors:
+    def test_without_ranges_the_next_step_is_told(self):
+        with pytest.raises(DeviceError, match="tiny has no ranges for --precision int8; quantize it first: adafocus"):
+            runtime_of(tiny_model("adafocus-v2"))
+
+    @pytest.mark.parametrize(
+        ("model", "runtime", "words"),
+        [
+            ("adafocus-v2", "torch", "leave out --runtime torch"),
+            ("adafocus-v1", "auto", "adafocus-v1 has no ranges"),
+            ("r3d-18", "auto", "which see whole frames"),
+        ],
+    )
+    def test_where_it_cannot_be_one_line_says_why(self, model, runtime, words):
+        request = ModelRequest(source=model, runtime=runtime, device="cpu", precision="int8")
+        with pytest.raises(DeviceError, match=words):
+            runtime_for(tiny_model(model), request)
+
+    def test_a_range_of_a_layer_that_is_not_there_is_told(self):
+        model = tiny_model("adafocus-v2")
+        model.int8 = {"focus_net.layer9.conv1:0": torch.tensor([0.0, 1.0])}
+        with pytest.raises(ModelError, match=r"int8 ranges of 'layer9.conv1:0', .* quantize it again"):
+            runtime_of(model).focus(pictures(32, 4))
+
+    @pytest.mark.parametrize("bounds", [[1.0, 0.0], [0.0, float("nan")], [0.0, float("inf")], [0.0]])
+    def test_a_range_that_is_none_is_told(self, bounds, tmp_path):
+        path = written(tmp_path / "bad.safetensors", {"focus_net.conv1:0": torch.tensor(bounds)})
+        with pytest.raises(ModelError, match=r"range for int8, focus_net.conv1:0, that is not one"):
+            checkpoint.load(path)
+
+    def test_training_does_not_take_it(self, adafocus):
+        outcome = adafocus("train", "world:motion", "-o", "run", "--precision", "int8")
+        assert outcome.code != 0
+        assert "int8" in outcome.err
+
+
+@pytest.fixture
+def labelled_videos(tmp_path):
+    for number in range(2):
+        folder = tmp_path / "videos" / f"class {number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        numbered_clip(folder / f"{number}.mp4", frames=20 + number)
+    return tmp_path / "videos"
+
+
+class TestQuantize:
+    @NEEDS_NNCF
+    def test_the_file_that_it_writes_tags_and_the_report_says_what_changed(
+        self, adafocus, tiny_file, labelled_videos, tmp_path
+    ):
+        names = tmp_path / "names.txt"
+        names.write_text("".join(f"class {number}\n" for number in range(7)))
+        output = tmp_path / "out.safetensors"
+        how = ("--videos", labelled_videos, "-o", output, "--labels", names, "-f", "json")
+        outcome = adafocus("models", "quantize", tiny_file, *how)
+        assert outcome.code == 0, outcome.err
+        report = json.loads(outcome.out)
+        assert report["videos"] == 2
+        assert set(report["networks"]) == {"glance", "focus"}
+        assert all(0 < each["in_eight_bits"] <= each["layers"] for each in report["networks"].values())
+        assert all(0 < each["error"] < 0.5 for each in report["networks"].values())
+        assert set(report["top1"]) == {"fp32", "int8"}
+        outcome = adafocus("classify", labelled_videos, "-w", output, "--precision", "int8", "-f", "json")
+        assert [record["runtime"]["precision"] for record in json.loads(outcome.out)] == ["int8"] * 2
+
+    def test_without_nncf_it_says_what_to_install(self, adafocus, tiny_file, labelled_videos, tmp_path, monkeypatch):
+        from adafocus_cli.runtime import quantising
+
+        monkeypatch.setattr(quantising, "find_spec", lambda name: None)
+        output = tmp_path / "out.safetensors"
+        outcome = adafocus("models", "quantize", tiny_file, "--videos", labelled_videos, "-o", output)
+        assert 'pip install "adafocus-cli[int8]"' in outcome.err
+        assert outcome.err.count("\n") == 1
+        assert not output.exists()
