@@ -217,7 +217,7 @@ def convert(
 QUANTIZE = """Choose ranges for --precision int8 from your own videos, and write a model file that has them.
 
 The model runs over VIDEOS twice, in full precision and in eight bits; what that changes is printed. Where folders or \
-a list give labels, so is the accuracy. Needs NNCF: pip install "adafocus-cli[int8]"."""
+a list give labels, so is the accuracy."""
 
 
 @app.command(help=QUANTIZE)

@@ -21,7 +21,7 @@ from adafocus_cli.library.install import convert
 from adafocus_cli.library.store import find_model
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime.openvino import CompiledNetwork, OpenVinoRuntime
-from adafocus_cli.runtime.quantising import ChosenRanges, check_installed, choose_ranges, noting_pictures
+from adafocus_cli.runtime.quantising import ChosenRanges, choose_ranges, noting_pictures
 from adafocus_cli.schema import Result, VideoResult
 from adafocus_cli.tagger import ClipTagger
 
@@ -78,11 +78,14 @@ def quantise_model(
     labelled: bool,
 ) -> QuantisationReport:
     """Writes the model with ranges chosen by these videos, and compares its answers with those in full precision."""
-    check_installed()
     request = replace(request, source=find_model(request.name_or_file), device="cpu", runtime="openvino")
     exact = ClipTagger.of(replace(request, precision="fp32"))
     runtime = exact.runtime
     assert isinstance(runtime, OpenVinoRuntime)
+    if not runtime.model.cuts_patches:
+        raise DeviceError(
+            f"{request.name_or_file} sees whole clips, which are not calculated in int8; name another model"
+        )
     with noting_pictures(runtime, len(dataset)) as seen:
         before = tag(exact)
     networks = {"glance": runtime.model.glance_net, "focus": runtime.model.focus_net}

@@ -332,12 +332,12 @@ _LAYERS: dict[type[nn.Module], Callable[..., Node]] = {
 # what lies between them in whole numbers. The bounds of what layers are given are chosen once, from videos; those of
 # weights follow from the weights.
 
-_LEVELS, _WEIGHT_LEVELS = 256, 255  # weights are rounded evenly around 0, which has a level of its own
+LEVELS, _WEIGHT_LEVELS = 256, 255  # weights are rounded evenly around 0, which has a level of its own
 
 
 def adds_in_32_bits() -> bool:
     """Whether this processor adds up products of eight bits without overflow: without the instructions for it (VNNI),
-    the sum of two products is cut to 16 bits."""
+    the sum of two products is cut to 16 bits, and weights have to be of seven."""
     return bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
 
 
@@ -358,25 +358,28 @@ def ranges_by_network(ranges: Ranges) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def quantise(graph: openvino.Model, ranges: Ranges) -> None:
-    """Has the named inputs rounded, and the weights of convolutions of which one is."""
+def quantise(graph: openvino.Model, ranges: Ranges, *, by_hand: bool = False) -> None:
+    """Has the named inputs of convolutions rounded, and their weights.
+
+    `by_hand` does it in fp32: to the same levels on every processor, and without haste.
+    """
+    round_ = _rounded_by_hand if by_hand else rounded
+    seven_bits = not by_hand and not adds_in_32_bits()
     shared: dict[tuple[object, ...], Node] = {}
     unknown = set(ranges)
-    for node in graph.get_ordered_ops():
-        for place in range(node.get_input_size()):
-            bounds = ranges.get(input_name(node, place))
-            if bounds is None:
-                continue
-            unknown.discard(input_name(node, place))
-            if node.get_type_name() == "GroupConvolution" and not adds_in_32_bits():
-                continue  # they have few products, of which the large ones meet: their maps would move twice as far
-            source, (low, high) = node.input_value(place), bounds.tolist()
-            key = (source.get_node().get_friendly_name(), source.get_index(), low, high)
-            if key not in shared:  # two layers that are given the same share it
-                shared[key] = rounded(source, low, high)
-            node.input(place).replace_source_output(shared[key].output(0))
-            if node.get_type_name() in CONVOLUTIONS:
-                node.input(1).replace_source_output(_rounded_weights(node).output(0))
+    for node in convolutions(graph):
+        bounds = ranges.get(input_name(node, 0))
+        if bounds is None:
+            continue
+        unknown.discard(input_name(node, 0))
+        source, (low, high) = node.input_value(0), bounds.tolist()
+        key = (source.get_node().get_friendly_name(), source.get_index(), low, high)
+        if key not in shared:  # two layers that are given the same share it
+            shared[key] = round_(source, low, high)
+        node.input(0).replace_source_output(shared[key].output(0))
+        largest = _largest_weights(node) * (2 if seven_bits else 1)
+        weights = round_(node.input_value(1), -largest, largest, levels=_WEIGHT_LEVELS)
+        node.input(1).replace_source_output(weights.output(0))
     if unknown:
         raise ModelError(
             f"the model has int8 ranges of {min(unknown)!r}, which this version does not know; quantize it again with "
@@ -384,20 +387,29 @@ def quantise(graph: openvino.Model, ranges: Ranges) -> None:
         )
 
 
-CONVOLUTIONS = ("Convolution", "GroupConvolution")
+def convolutions(graph: openvino.Model) -> list[Node]:
+    return [node for node in graph.get_ordered_ops() if node.get_type_name() in ("Convolution", "GroupConvolution")]
 
 
-def _rounded_weights(convolution: Node) -> Node:
+def _largest_weights(convolution: Node) -> np.ndarray:
     """Of each output channel by itself."""
-    weights = convolution.input_value(1)
-    values = weights.get_node().data
+    values = convolution.input_value(1).get_node().data
     outputs = 1 if convolution.get_type_name() == "Convolution" else 2  # groups come first
-    largest = np.abs(values).max(axis=tuple(range(outputs, values.ndim)), keepdims=True)
+    largest: np.ndarray = np.abs(values).max(axis=tuple(range(outputs, values.ndim)), keepdims=True)
     largest[largest == 0] = 1
-    return rounded(weights, -largest, largest, levels=_WEIGHT_LEVELS)
+    return largest
 
 
-def rounded(source: Any, low: Any, high: Any, *, levels: int = _LEVELS) -> Node:
+def rounded(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
     """With so many levels between two numbers, or two for each channel."""
     bounds = [op.constant(np.asarray(bound, np.float32)) for bound in (low, high)]
     return op.fake_quantize(source, *bounds, *bounds, levels)
+
+
+def _rounded_by_hand(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
+    """What OpenVINO does not recognise as rounding, and so calculates as it is written."""
+    least, most = (op.constant(np.asarray(bound, np.float32)) for bound in (low, high))
+    step = op.constant((np.asarray(high, np.float32) - np.asarray(low, np.float32)) / (levels - 1))
+    within = op.maximum(op.minimum(source, most), least)
+    level = op.round(op.divide(op.subtract(within, least), step), "half_to_even")
+    return op.add(op.multiply(level, step), least)

@@ -1,17 +1,15 @@
-"""Chooses the ranges in which a network rounds to eight bits, with NNCF, from what it was given to see.
+"""Chooses the ranges in which a network rounds to eight bits, from what it was given to see.
 
-NNCF says where to round and between which numbers. Only that is kept, not the graph that it makes: the runtime rounds
-any graph of the network by it, without NNCF (`quantise` in openvino.py).
+A range is the one that moves numbers least, in squares: it may cut off the few that are far out. Only what convolutions
+are given is rounded; sums of branches, which all that follows is added to, are dear to round and cheap to calculate.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from io import StringIO
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,13 @@ import openvino
 import torch
 from torch import Tensor
 
-from adafocus_cli.errors import DeviceError
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.runtime.openvino import (
-    CONVOLUTIONS,
+    LEVELS,
     CompiledNetwork,
     OpenVinoRuntime,
     Ranges,
+    convolutions,
     graph_of,
     input_name,
     quantise,
@@ -34,9 +32,13 @@ from adafocus_cli.runtime.openvino import (
 
 # Calls whose pictures are kept, and pictures of each where a network sees them one by one.
 _CALLS, _PICTURES = 64, 4
-_COMPARED = 8
-# A group of layers stays in full precision if that takes away so much of the squared error of the network's maps.
-_DEAR = 0.25
+# Of what a layer is given in a call; and how narrow a range is tried.
+_NUMBERS, _NARROWEST, _WIDTHS = 4096, 0.4, 25
+# By how many calls layers are compared, each rounded alone.
+_COMPARED = 4
+# A layer stays in full precision if so much of the squared error is its own, and all of them together are no more of
+# the work than that.
+_DEAR, _MOST_WORK = 0.05, 0.1
 
 
 @dataclass
@@ -54,7 +56,7 @@ class SeenPictures:
 
 @dataclass(frozen=True)
 class ChosenRanges:
-    """The ranges of one network, which of its groups of layers stay in full precision, and how far its maps move.
+    """The ranges of one network, which of its layers stay in full precision, and how far its maps move.
 
     `error` is the root of the mean square, as a share of how far the maps spread; `rounded` of `layers` convolutions
     calculate in eight bits.
@@ -65,11 +67,6 @@ class ChosenRanges:
     error: float
     rounded: int
     layers: int
-
-
-def check_installed() -> None:
-    if find_spec("nncf") is None:
-        raise DeviceError('NNCF, which chooses the ranges, is not there: pip install "adafocus-cli[int8]"')
 
 
 @contextmanager
@@ -103,89 +100,82 @@ def _noting(seen: SeenPictures, stride: int) -> Any:
 def choose_ranges(network: Backbone, seen: SeenPictures) -> ChosenRanges:
     """`network` writes itself down (`make_writing`)."""
     graph = graph_of(network, seen.shape)
-    named = {input_name(node, place) for node in graph.get_ops() for place in range(node.get_input_size())}
-    found = _of_nncf(graph_of(network, seen.shape), seen.calls)
-    ranges: Ranges = {name: bounds for name, bounds in found.items() if name in named}  # others change with each graph
-    groups = _groups(graph)
+    layers = {input_name(node, 0): node for node in convolutions(graph)}
+    given = _compiled(openvino.Model([node.input_value(0) for node in layers.values()], graph.get_parameters()))
+    numbers: dict[str, list[np.ndarray]] = {name: [] for name in layers}
+    for call in seen.calls:
+        for name, maps in zip(layers, given([call]).values(), strict=True):
+            numbers[name].append(maps.ravel()[:: -(-maps.size // _NUMBERS)].copy())
+    ranges: Ranges = {name: least_error_range(np.concatenate(found)) for name, found in numbers.items()}
+
     compared = seen.calls[:: -(-len(seen.calls) // _COMPARED)]
     exact = _maps(graph, compared)
+    spread = float(np.concatenate([maps.ravel() for maps in exact]).var())
 
     def error(ranges: Ranges) -> float:
-        rounded = graph_of(network, seen.shape)
-        quantise(rounded, ranges)
-        moved = [((ours - theirs) ** 2).mean() for ours, theirs in zip(_maps(rounded, compared), exact, strict=True)]
-        return float(np.sqrt(np.mean(moved)) / np.concatenate([maps.ravel() for maps in exact]).std())
+        moved = graph_of(network, seen.shape)
+        quantise(moved, ranges, by_hand=True)
+        pairs = zip(_maps(moved, compared), exact, strict=True)
+        return float(np.mean([((ours - theirs) ** 2).mean() for ours, theirs in pairs])) / spread
 
-    of_all = error(ranges)
-    kept = tuple(name for name, inputs in groups.items() if _is_dear(error(_without(ranges, inputs)), of_all))
-    for name in kept:
-        ranges = _without(ranges, groups[name])
-    convolutions = [input_name(node, 0) for node in graph.get_ordered_ops() if node.get_type_name() in CONVOLUTIONS]
-    return ChosenRanges(
-        ranges=ranges,
-        kept=kept,
-        error=error(ranges) if kept else of_all,
-        rounded=sum(name in ranges for name in convolutions),
-        layers=len(convolutions),
-    )
+    work = _work(graph_of(network, compared[0].shape))
+    kept = dear_layers({name: error({name: bounds}) for name, bounds in ranges.items()}, work)
+    ranges = {name: bounds for name, bounds in ranges.items() if name not in kept}
+    return ChosenRanges(ranges, kept, float(np.sqrt(error(ranges))), len(ranges), len(layers))
 
 
-def _is_dear(without: float, with_it: float) -> bool:
-    return without**2 < (1 - _DEAR) * with_it**2
+def least_error_range(numbers: np.ndarray) -> Tensor:
+    """The two bounds between which rounding moves these numbers least; 0 is a level of its own.
+
+    >>> least_error_range(np.array([0.0, 0.1, 0.5, 1.0])).tolist()[0]
+    0.0
+    """
+    bounds = min(float(numbers.min()), 0.0), max(float(numbers.max()), 1e-6)
+    shares = np.linspace(1, _NARROWEST, _WIDTHS)
+    for tried in ([(1.0, share) for share in shares], [(share, 1.0) for share in shares]):
+        ranges = [_with_level_at_0(low * bounds[0], high * bounds[1]) for low, high in tried]
+        bounds = min(ranges, key=lambda each: _squared_error(numbers, *each))
+    return torch.tensor(bounds)
 
 
-def _without(ranges: Ranges, inputs: Sequence[str]) -> dict[str, Tensor]:
-    return {name: bounds for name, bounds in ranges.items() if name not in inputs}
+def _with_level_at_0(low: float, high: float) -> tuple[float, float]:
+    step = (high - low) / (LEVELS - 1)
+    least = round(low / step)
+    return least * step, (least + LEVELS - 1) * step
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """NNCF draws bars and writes remarks, some of them to standard output, which is for results."""
-    usual = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            yield
-    finally:
-        logging.disable(usual)
+def _squared_error(numbers: np.ndarray, low: float, high: float) -> float:
+    step = (high - low) / (LEVELS - 1)
+    return float(((np.clip(np.round(numbers / step) * step, low, high) - numbers) ** 2).mean())
 
 
-def _of_nncf(graph: openvino.Model, calls: Sequence[np.ndarray]) -> dict[str, Tensor]:
-    with _silent():
-        import nncf
+def dear_layers(errors: Mapping[str, float], work: Mapping[str, int]) -> tuple[str, ...]:
+    """Those that stay in full precision, by what each costs and moves when it alone is rounded.
 
-        rounded = nncf.quantize(
-            graph,
-            nncf.Dataset(calls),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(calls),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
-        )
+    >>> dear_layers({"first": 0.5, "second": 0.1, "third": 0.001}, {"first": 5, "second": 90, "third": 5})
+    ('first',)
+    """
+    kept: list[str] = []
+    for name in sorted(errors, key=lambda name: -errors[name]):
+        done = sum(work[each] for each in (*kept, name)) / sum(work.values())
+        if errors[name] >= _DEAR * sum(errors.values()) and done <= _MOST_WORK:
+            kept.append(name)
+    return tuple(kept)
+
+
+def _work(graph: openvino.Model) -> dict[str, int]:
+    """Multiply-adds of each convolution, by its input."""
     found = {}
-    for node in rounded.get_ordered_ops():
-        if node.get_type_name() != "FakeQuantize" or _is_constant(node.input_value(0).get_node()):
-            continue
-        low, high = (node.input_value(place).get_node().data for place in (1, 2))
-        for given in node.output(0).get_target_inputs():
-            found[input_name(given.get_node(), given.get_index())] = torch.tensor([low.min(), high.max()])
+    for node in convolutions(graph):
+        of_one = prod(node.input_value(1).shape[1 if node.get_type_name() == "Convolution" else 2 :])
+        found[input_name(node, 0)] = prod(node.output(0).shape) * of_one
     return found
 
 
-def _is_constant(node: openvino.Node) -> bool:
-    """Or made of constants alone, as the weights that NNCF keeps in fewer bits."""
-    if node.get_type_name() == "Parameter":
-        return False
-    return all(_is_constant(value.get_node()) for value in node.input_values())
-
-
-def _groups(graph: openvino.Model) -> Mapping[str, list[str]]:
-    """What may stay in full precision, by what it is called: the inputs of its layers."""
-    layers = [node for node in graph.get_ordered_ops() if node.get_type_name() in CONVOLUTIONS]
-    depthwise = [node for node in layers if node.get_type_name() == "GroupConvolution"]
-    groups = {"the first convolution": layers[:1], "the last convolution": layers[-1:], "depthwise layers": depthwise}
-    return {name: [input_name(node, 0) for node in nodes] for name, nodes in groups.items() if nodes}
+def _compiled(graph: openvino.Model) -> openvino.CompiledModel:
+    return the_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
 
 
 def _maps(graph: openvino.Model, calls: Sequence[np.ndarray]) -> list[np.ndarray]:
-    compiled = the_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
+    compiled = _compiled(graph)
     return [compiled([call])[0].copy() for call in calls]
