@@ -82,10 +82,8 @@ def quantise_model(
     exact = ClipTagger.of(replace(request, precision="fp32"))
     runtime = exact.runtime
     assert isinstance(runtime, OpenVinoRuntime)
-    if not runtime.model.cuts_patches:
-        raise DeviceError(
-            f"{request.name_or_file} sees whole clips, which are not calculated in int8; name another model"
-        )
+    if not all(isinstance(network, CompiledNetwork) for network in runtime.networks):
+        raise DeviceError(f"{request.name_or_file} sees clips whole, which int8 is not for; name another model")
     with noting_pictures(runtime, len(dataset)) as seen:
         before = tag(exact)
     networks = {"glance": runtime.model.glance_net, "focus": runtime.model.focus_net}
@@ -96,8 +94,9 @@ def quantise_model(
             raise DeviceError(f"the {name} network saw nothing of these videos; give more, or other ones")
         chosen[name] = choose_ranges(network.network, seen[f"{name}_net"])
     write(request, output, chosen)
-    rounded = ClipTagger.of(replace(request, source=output, precision="int8"))
-    return compared(before, tag(rounded), chosen, exact, dataset if labelled and _fits(dataset, exact) else None)
+    for name, network in networks.items():
+        network.round_by_hand(chosen[name].ranges)
+    return compared(before, tag(exact), chosen, exact, dataset if labelled and _fits(dataset, exact) else None)
 
 
 def _fits(dataset: Dataset, tagger: ClipTagger) -> bool:

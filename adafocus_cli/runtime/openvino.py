@@ -54,6 +54,8 @@ class OpenVinoRuntime(TorchRuntime):
         self.precision = precision if precision == "int8" else resolve_precision(precision, self._device)
         if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
+        if self.precision == "int8" and not adds_in_32_bits():
+            raise DeviceError("this CPU has no instructions for int8 (VNNI); use --precision fp32")
         ranges = ranges_by_network(model.int8) if self.precision == "int8" else {}
         self.networks = [
             _replaced(model, name, self.precision, ranges.get(name, {})) for name in names_of_networks(model)
@@ -166,7 +168,12 @@ class CompiledNetwork(_Compiled, Backbone):
         super().__init__(precision)
         make_writing(network)
         self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
-        self.network, self._ranges = network, ranges
+        self.network, self._ranges, self._by_hand = network, ranges, False
+
+    def round_by_hand(self, ranges: Ranges) -> None:
+        """From now on it calculates in fp32 what eight bits would give, on any processor."""
+        self._ranges, self._by_hand = ranges, True
+        self._ready.clear()
 
     def forward(self, frames: Tensor) -> Tensor:
         pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
@@ -176,7 +183,7 @@ class CompiledNetwork(_Compiled, Backbone):
         """For pictures of this shape, rounded where it calculates in eight bits."""
         graph = graph_of(self.network, shape)
         if self._ranges:
-            quantise(graph, self._ranges)
+            quantise(graph, self._ranges, by_hand=self._by_hand)
         return graph
 
     def _frames_at_once(self, frames: Tensor) -> int:
@@ -337,7 +344,7 @@ LEVELS, _WEIGHT_LEVELS = 256, 255  # weights are rounded evenly around 0, which 
 
 def adds_in_32_bits() -> bool:
     """Whether this processor adds up products of eight bits without overflow: without the instructions for it (VNNI),
-    the sum of two products is cut to 16 bits, and weights have to be of seven."""
+    the sum of two products is cut to 16 bits, and answers are wrong."""
     return bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
 
 
@@ -364,7 +371,6 @@ def quantise(graph: openvino.Model, ranges: Ranges, *, by_hand: bool = False) ->
     `by_hand` does it in fp32: to the same levels on every processor, and without haste.
     """
     round_ = _rounded_by_hand if by_hand else rounded
-    seven_bits = not by_hand and not adds_in_32_bits()
     shared: dict[tuple[object, ...], Node] = {}
     unknown = set(ranges)
     for node in convolutions(graph):
@@ -377,7 +383,7 @@ def quantise(graph: openvino.Model, ranges: Ranges, *, by_hand: bool = False) ->
         if key not in shared:  # two layers that are given the same share it
             shared[key] = round_(source, low, high)
         node.input(0).replace_source_output(shared[key].output(0))
-        largest = _largest_weights(node) * (2 if seven_bits else 1)
+        largest = _largest_weights(node)
         weights = round_(node.input_value(1), -largest, largest, levels=_WEIGHT_LEVELS)
         node.input(1).replace_source_output(weights.output(0))
     if unknown:
