@@ -135,7 +135,7 @@ def least_error_range(numbers: np.ndarray) -> Tensor:
     for tried in ([(1.0, share) for share in shares], [(share, 1.0) for share in shares]):
         ranges = [_with_level_at_0(low * bounds[0], high * bounds[1]) for low, high in tried]
         bounds = min(ranges, key=lambda each: _squared_error(numbers, *each))
-    return torch.tensor(bounds)
+    return torch.tensor(bounds, dtype=torch.float32)
 
 
 def _with_level_at_0(low: float, high: float) -> tuple[float, float]:
