@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ from types import FrameType
 # would keep OpenVINO or a decoder from its core.
 _LOOKS_FOR_WORK = "20000"
 
+_status: int | None = None
+"""What this process ends with; None: Python decides it."""
+
 
 def sleep_soon() -> None:
     """Sets it, unless the user has; it is read when torch is loaded."""
@@ -20,6 +24,9 @@ def sleep_soon() -> None:
 
 
 def main() -> None:
+    global _status
+    if not atexit._ncallbacks():  # those of others, as of a coverage tool, would come after ours
+        atexit.register(_end_at_once)
     sleep_soon()
     _fill_closed_streams()
     loading = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else Ctrl-C is not for us
@@ -31,7 +38,23 @@ def main() -> None:
 
     if loading:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:]))
+    _status = run(sys.argv[1:])
+    sys.exit(_status)
+
+
+def _end_at_once() -> None:
+    """Comes last, when threads have ended and whoever asked for it was called: spares taking every module apart.
+
+    That would take up to a second after torch was loaded.
+    """
+    if _status is None:
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # Python tells of it
+    os._exit(_status)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

@@ -102,6 +102,10 @@ class ClipTagger:
             ),
         )
 
+    def over(self, runtime: Runtime) -> ClipTagger:
+        """The same model in another runtime, such as one that wraps this one's."""
+        return ClipTagger(runtime, self.labels, lambda: self.model)
+
     @cached_property
     def model(self) -> ModelInfo:
         """Which model answers; the first to ask may wait until its file is hashed."""

@@ -136,7 +136,7 @@ def _draw_dataset(pen: Pen, offers: Sequence[Offer], left: int, top: int) -> Non
     for value in up.ticks():
         pen.line([(across.start, up.at(value)), (across.end, up.at(value))], LINE, 1)
         pen.text((across.start - 8, up.at(value)), f"{value:g}", FAINT, SMALL_FONT, "rm")
-    lowest = up.start + SMALL_FONT
+    lowest: float = up.start + SMALL_FONT
     named = best(offers)
     for offer in sorted(offers, key=lambda each: -(each.entry.accuracy or 0)):
         at = across.at(math.log10(offer.gmacs)), up.at(offer.entry.accuracy or 0)

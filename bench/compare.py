@@ -93,8 +93,8 @@ def compared(
     networks = [Baseline(name, device, precision) for precision in request.precisions for name in names]
     others = [plain.task(), *(other.task(lanes, frames) for other in networks)]
     for other in beside:
-        tasks = map(as_task, load_variants(other, request).values())
-        others += [replace(task, name=f"{other.name}, {task.name}") for task in tasks]
+        variants = map(as_task, load_variants(other, request).values())
+        others += [replace(task, name=f"{other.name}, {task.name}") for task in variants]
     found = measure_model_only(taggers, rounds, report_nothing, others)
     timings = {row.name: row.timing for row in found.rows}
     if crops:

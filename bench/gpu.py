@@ -142,8 +142,9 @@ def goldens(machine: Machine) -> Found:
             torch.save(synth.checkpoint(case), file)
             frames, expected = frames_of(case), np.load(oracle.file_of(f"golden/{case}.npz"))["logits"]
             for precision in machine.precisions if machine.has_gpu else ("fp32",):
-                how = {"device": machine.device, "precision": precision, "runtime": "torch", "batch_size": 1}
-                logits = ClipTagger.load(file, patch_size=patch_size, **how).tag_frames(*frames).logits
+                how: dict[str, Any] = {"device": machine.device, "precision": precision, "runtime": "torch"}
+                tagger = ClipTagger.load(file, patch_size=patch_size, batch_size=1, **how)
+                logits = tagger.tag_frames(*frames).logits
                 same = int(logits.argmax()) == int(expected.argmax())
                 yield precision, {case: {"deviation": deviation(logits, expected), "same_label": same}}
     if not machine.has_gpu:
@@ -216,6 +217,7 @@ def batch(machine: Machine) -> Found:
 
     from adafocus_cli.engine.local import tag_as_they_come
     from adafocus_cli.requests import TagRequest
+    from adafocus_cli.schema import VideoResult
 
     with tempfile.TemporaryDirectory() as folder:
         paths = make(Path(folder), 400 if machine.has_gpu else 2, size=(340, 256))
@@ -227,6 +229,7 @@ def batch(machine: Machine) -> Found:
                     count += 1
                     if count == len(paths) // 4:  # what starts up is over
                         started, inferring = time.perf_counter(), 0.0
+                    assert isinstance(result, VideoResult), result
                     inferring += result.runtime.seconds["infer"]
             wall = time.perf_counter() - started
             yield "videos_per_second", {precision: (len(paths) - len(paths) // 4) / wall}
@@ -238,8 +241,8 @@ def decoding(machine: Machine) -> Found:
     """Frames a second of one H.264 stream of 1280 × 720, all of them, to pixels in the processor's memory."""
     import av
     from av.codec import hwaccel
-    from made_clips import encode
 
+    from adafocus_cli.benchmark.videos import encode
     from adafocus_cli.worlds import world
 
     scene = world("motion").scene(0)

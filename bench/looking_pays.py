@@ -1,13 +1,13 @@
 """Whether looking closely, at places that were learned, pays: `python bench/looking_pays.py --runs FOLDER`.
 
-On the world *glyphs* a small sign says the answer, and only who looks at it closely can read it. V1 and V2 are taught
-with several seeds, and asked about the same scenes that no training showed, looking where they learned to, at the
-centre, and at random. The control spends as much on whole frames: the same recipe, but a frame is as small as a patch.
-All begin with the same two networks, which were taught on close-ups (reader.py): one to read signs, one to see where
-they are although they are too small to be read.
+On the world *glyphs* a small sign says the answer, and only who looks at it closely can read it. V1, V2 and Uni are
+taught with several seeds, and asked about the same scenes that no training showed, looking where they learned to, at
+the centre, and at random; Uni also in random frames. A control of V1 and V2 spends as much on whole frames: the same
+recipe, but a frame is as small as a patch. All begin with the same two networks, which were taught on close-ups
+(reader.py): one to read signs, one to see where they are although they are too small to be read.
 
-Finished runs are not repeated, and interrupted ones are resumed. The table and the reward curves, in --output, are
-of what is finished.
+Finished runs are not repeated, and interrupted ones are resumed. The table and the reward curves are of what is
+finished.
 """
 
 from __future__ import annotations
@@ -48,32 +48,10 @@ LOOKING = {
     "learned": "where it learned to",
     "centre": "at the centre",
     "random": "at random",
+    "random-frames": "where it learned to, in random frames",
     "whole": "at whole frames, as small as a patch",
 }
-PAGE = """# Does looking pay?
-
-On the world *glyphs* the answer is the character on one sign of many, eight pixels high in a frame of 224: three pixels
-at a glance. Each row is of the same scenes, which no training showed; rows of one recipe but the last are of the same
-weights, which look at other places. The last sees the whole frame instead of a patch, made as small as one.
-
-{table}
-
-Top-1, the mean over the seeds ± their standard deviation.
-
-V2 was taught with the recipe `v2-features`. With `v2`, whose policy learns through the pixels of its patch, one seed
-was right about 65.8 % where it had learned to look, 56.0 at the centre and 57.2 at random after twelve epochs; another
-run of it, of thirty, had learned nothing after ten.
-
-What V1's policy gains while it learns:
-
-![Reward by epoch](looking-pays-rewards.png)
-
-All of it; the table has the trainings that were finished:
-
-```text
-python bench/looking_pays.py --runs runs
-```
-"""
+CHOOSING_FRAMES = "uni"
 COLOURS = ((23, 85, 160), (214, 88, 8), (40, 130, 70))
 LINE = (225, 225, 225)
 
@@ -107,7 +85,7 @@ class Plan:
         for recipe, seed in recipes:
             own = f"{OPTIONS[recipe]} --seed {seed}"
             yield self._training(f"{recipe}-{seed}", own)
-            for looking in LOOKING:
+            for looking in controls(recipe):
                 if looking == "whole":
                     yield self._training(f"{recipe}-{seed}-whole", f"{own} {OPTIONS['whole frames']}")
                 yield self._evaluation(recipe, seed, looking)
@@ -145,7 +123,7 @@ class Plan:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="where the models and their figures are kept")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="where table and curves go")
+    parser.add_argument("--curves", type=Path, metavar="FILE.png", help="also draw the reward of V1's policy")
     parser.add_argument("--only", metavar="RECIPE:SEED", action="append", help="this part, such as v1:1")
     parser.add_argument("--list", action="store_true", help="print the commands that are left, and run none")
     arguments = parser.parse_args()
@@ -162,10 +140,15 @@ def main() -> None:
         if not arguments.list:
             run(command)
     if not arguments.list:
-        arguments.output.mkdir(exist_ok=True)
-        (arguments.output / "looking-pays.md").write_text(PAGE.format(table=table(plan)), "utf-8")
-        if any(plan.rewards("v1", seed) for seed in SEEDS):
-            rewards(plan).save(arguments.output / "looking-pays-rewards.png")
+        print(table(plan))
+        if arguments.curves is not None and any(plan.rewards("v1", seed) for seed in SEEDS):
+            rewards(plan).save(arguments.curves)
+
+
+def controls(recipe: str) -> list[str]:
+    """How a model of this recipe looks; only Uni has frames to choose, and needs no model of whole frames for that."""
+    left_out = "whole" if recipe == CHOOSING_FRAMES else "random-frames"
+    return [looking for looking in LOOKING if looking != left_out]
 
 
 def run(command: Sequence[str]) -> None:
@@ -179,11 +162,11 @@ def run(command: Sequence[str]) -> None:
 def table(plan: Plan) -> str:
     lines = ["| recipe | looks | top-1, % | GMACs a video | seeds |", "| --- | --- | --- | --- | --- |"]
     for recipe in RECIPES:
-        for looking, words in LOOKING.items():
+        for looking in controls(recipe):
             if reports := plan.reports(recipe, looking):
                 top1 = mean([100 * report["accuracy"]["top1"] for report in reports])
                 gmacs = statistics.fmean(report["cost"]["gmacs"] for report in reports)
-                lines.append(f"| {recipe} | {words} | {top1} | {gmacs:.4f} | {len(reports)} |")
+                lines.append(f"| {recipe} | {LOOKING[looking]} | {top1} | {gmacs:.4f} | {len(reports)} |")
     return "\n".join(lines)
 
 

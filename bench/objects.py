@@ -1,12 +1,13 @@
 """How good `objects` is on composed scenes: `python bench/objects.py PHOTOS [--count 100] [--seed 0] [--half odd]`.
 
 Tags scenes (`bench/scenes.py`), without encoding them, with the model's own looks, with random and with central ones of
-the same sizes, and with looks on the objects themselves, and prints a row for each kind of scene and way. All ways have
-the same glance. A video without a label counts as wrong.
+the same sizes, and with looks on the objects themselves, and prints a row for each kind of scene and way, and of one
+object for each third of the heights. All ways have the same glance. A video without a label counts as wrong.
 
-`blind`: 15 random looks and no glance, which cost as much; the first label is the surest class, however sure. Of two
-objects, `alone` are the scenes in which each is among the first three labels when the other is not there. With
-`--footage FOLDER`, also how many of the videos there get a label.
+Two ways have no glance and cost as much: `blind`, 15 random looks, and `whole`, the focus network on eight whole frames
+of 260 × 260; their first label is the surest class, however sure. Of two objects, `alone` are the scenes in which each
+is among the first three labels when the other is not there. With `--footage FOLDER`, also how many of the videos there
+get a label. `--seed` takes several seeds: the scenes of all are taken together.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 import scenes
@@ -33,11 +36,15 @@ from adafocus_cli.nn.heads import pooled
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.schema import Tag, VideoResult
 from adafocus_cli.tagger import ClipTagger
+from adafocus_cli.video.sampling import spread
 
 WAYS: tuple[Policy, ...] = ("learned", "random", "centre")
 BLIND_LOOKS = 15
 BLIND_SIDE = 0.3  # of the frame's shorter side
+WHOLE_FRAMES, WHOLE_SIDE = 8, 260
+BANDS = 3  # of the heights of objects
 SURE = 0.5
+_ONE_ANSWER = ("one", "filling")  # kinds of scenes with one answer
 COLUMNS = (
     "n",
     "object first",
@@ -53,20 +60,21 @@ COLUMNS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--count", type=int, default=100, help="scenes of each kind")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=100, help="scenes of each kind and seed")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--kinds", default=",".join(scenes.KINDS))
     parser.add_argument("--half", choices=("all", "even", "odd"), default="odd", help="constants were fitted on even")
     parser.add_argument("--footage", type=Path, help="a folder of videos that show nothing that the model knows")
     given = parser.parse_args()
     photos = scenes.photographs(given.photos, given.half)
     loaded = ClipTagger.of(ModelRequest(source="objects"))
-    tagger = over(loaded, GlanceOnce(loaded.runtime))
+    tagger = loaded.over(GlanceOnce(loaded.runtime))
     print("| scenes | looks |", " | ".join(COLUMNS), "|")
     print("| --- " * (2 + len(COLUMNS)) + "|")
     notes = []
     for kind in given.kinds.split(","):
-        notes += measure(tagger, kind, scenes.scenes(photos, kind, given.count, given.seed), given.seed)
+        drawn = (scene for seed in given.seed for scene in scenes.scenes(photos, kind, given.count, seed))
+        notes += measure(tagger, kind, drawn, given.seed[0])
     if given.footage is not None:
         videos = sorted(path for path in given.footage.rglob("*") if path.suffix in (".avi", ".mp4"))
         results = [each for each in Tagger.load("objects").tag_videos(videos) if isinstance(each, VideoResult)]
@@ -79,10 +87,11 @@ def measure(tagger: ClipTagger, kind: str, drawn: Iterator[scenes.Scene], seed: 
     ways = {str(way): with_policy(tagger, way, seed=seed) for way in WAYS}
     on_objects = OnObjects(tagger.runtime)
     if kind in ("one", "two"):
-        ways["on the object"] = over(tagger, on_objects)
+        ways["on the object"] = tagger.over(on_objects)
+    without_glance = {"blind": surest_of_random_looks, "whole": surest_of_whole_frames} if kind in _ONE_ANSWER else {}
     found: dict[str, list[Found]] = {way: [] for way in ways}
+    firsts: dict[str, list[First]] = {way: [] for way in without_glance}
     alone: list[bool] = []
-    blind: list[Blind] = []
     for number, scene in enumerate(drawn, start=1):
         print(f"{kind}: scene {number}", end="\r", file=sys.stderr, flush=True)
         numbers = tagger.family.plan(scene.frames).frames
@@ -90,25 +99,18 @@ def measure(tagger: ClipTagger, kind: str, drawn: Iterator[scenes.Scene], seed: 
         on_objects.boxes = torch.tensor([[_around(scene, each, at) for each in scene.objects] for at in numbers])
         for way, looking in ways.items():
             found[way].append(Found(scene, numbers, looking.tag_frames(frames)))
-        if kind == "one":
-            blind.append(Blind(scene, surest_without_glance(tagger, frames, random.Random(scene.name))))
+        for way, surest in without_glance.items():
+            firsts[way].append(First(scene, surest(tagger, scene, frames)))
         if kind == "two":
             alone.append(all(_found_alone(tagger, scene, each) for each in scene.objects))
     for way, all_found in found.items():
-        print(f"| {kind} | {way} |", " | ".join(_row(all_found)), "|", flush=True)
-    notes = []
-    if blind:
-        object_first, right_first = (_share([getattr(each, name) for each in blind]) for name in Blind.__slots__)
-        notes.append(f"{BLIND_LOOKS} blind looks: object first {object_first}, right first {right_first}")
-    if alone:
-        both = [each.both_in_three for each, is_found in zip(found["learned"], alone, strict=True) if is_found]
-        notes.append(f"each alone found in {len(both)} of {len(alone)}; both in three: {_share(both)} of these")
-    return notes
-
-
-def over(tagger: ClipTagger, runtime: PolicyOverride) -> ClipTagger:
-    """The tagger with another runtime."""
-    return ClipTagger(runtime, tagger.labels, lambda: tagger.model)
+        _print(kind, way, all_found, _row)
+    for way, all_firsts in firsts.items():
+        _print(kind, way, all_firsts, _short_row)
+    if not alone:
+        return []
+    both = [each.both_in_three for each, is_found in zip(found["learned"], alone, strict=True) if is_found]
+    return [f"each alone found in {len(both)} of {len(alone)}; both in three: {_share(both)} of these"]
 
 
 class GlanceOnce(PolicyOverride):
@@ -147,20 +149,37 @@ def _around(scene: scenes.Scene, thing: scenes.PastedObject, number: int) -> lis
     return [x / width, y / height, (x + side) / width, (y + side) / height]
 
 
-def surest_without_glance(tagger: ClipTagger, frames: np.ndarray, chance: random.Random) -> int:
-    """Of the focus network alone, in random boxes."""
-    family = tagger.family
-    assert isinstance(family, EvidenceGuided)
+def surest_of_random_looks(tagger: ClipTagger, scene: scenes.Scene, frames: np.ndarray) -> int:
+    """Of the focus network alone, in random boxes: the class that any of them is surest of."""
+    chance = random.Random(scene.name)
     height, width = frames.shape[1:3]
     side = BLIND_SIDE * min(height, width)
-    patch = (family.spec.patch_size,) * 2
     cut = []
     for _ in range(BLIND_LOOKS):
         picture = Image.fromarray(frames[chance.randrange(len(frames))])
         x, y = chance.uniform(0, width - side), chance.uniform(0, height - side)
-        cut.append(np.asarray(picture.resize(patch, Image.Resampling.BILINEAR, (x, y, x + side, y + side))))
-    maps = tagger.runtime.focus(family.normalised(torch.from_numpy(np.stack(cut)))[None])
-    return int(family.focus_fc(pooled(maps)).softmax(dim=-1).amax(dim=(0, 1)).argmax())
+        cut.append(_resized(picture, tagger.spec.patch_size, (x, y, x + side, y + side)))
+    return int(_shares(tagger, cut).amax(dim=0).argmax())
+
+
+def surest_of_whole_frames(tagger: ClipTagger, scene: scenes.Scene, frames: np.ndarray) -> int:
+    """Of the focus network alone, which sees them squeezed: the class that is surest in the mean."""
+    numbers = spread(scene.frames, WHOLE_FRAMES)
+    seen = [_resized(Image.fromarray(scene.frame(number)), WHOLE_SIDE) for number in numbers]
+    return int(_shares(tagger, seen).mean(dim=0).argmax())
+
+
+def _resized(picture: Image.Image, side: int, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, box))
+
+
+def _shares(tagger: ClipTagger, pictures: Sequence[np.ndarray]) -> Tensor:
+    """Of the classes in each picture."""
+    family = tagger.family
+    assert isinstance(family, EvidenceGuided)
+    maps = tagger.runtime.focus(family.normalised(torch.from_numpy(np.stack(pictures)))[None])
+    logits: Tensor = family.focus_fc(pooled(maps))
+    return logits[0].softmax(dim=-1)
 
 
 def _found_alone(tagger: ClipTagger, scene: scenes.Scene, thing: scenes.PastedObject) -> bool:
@@ -170,12 +189,13 @@ def _found_alone(tagger: ClipTagger, scene: scenes.Scene, thing: scenes.PastedOb
     return thing.index in {tag.index for tag in result.labels[:3]}
 
 
-class Blind:
-    """A first label without a glance, beside what is there."""
+class First:
+    """A first label, however sure, beside what is there."""
 
-    __slots__ = ("object_first", "right_first")
+    HITS = ("object_first", "right_first")
 
     def __init__(self, scene: scenes.Scene, first: int) -> None:
+        self.scene = scene
         self.object_first = first in {each.index for each in scene.objects}
         self.right_first = self.object_first or first == scene.background_index
 
@@ -206,6 +226,32 @@ class Found:
         return False
 
 
+def _in(scene: scenes.Scene, least: float, most: float) -> bool:
+    """Whether the height of its first object, as a part of the frame's, is between these."""
+    return least <= round(scene.objects[0].size[1] / scene.size[1], 4) < most
+
+
+Judged = TypeVar("Judged", Found, First)
+
+
+def _print(kind: str, way: str, judged: Sequence[Judged], row: Callable[[Sequence[Judged]], list[str]]) -> None:
+    for name, some in _by_height(kind, judged):
+        print(f"| {name} | {way} |", " | ".join(row(some)), "|", flush=True)
+
+
+def _by_height(kind: str, judged: Sequence[Judged]) -> Iterator[tuple[str, Sequence[Judged]]]:
+    """All, and of one object those of each band of heights."""
+    yield kind, judged
+    if kind != "one":
+        return
+    low, high = scenes.HEIGHTS
+    edges = [low + (high - low) * band / BANDS for band in range(BANDS + 1)]
+    for least, most in pairwise(edges):
+        inside = [each for each in judged if _in(each.scene, least, most)]
+        if inside:
+            yield f"{kind}, {100 * least:.0f}–{100 * most:.0f} % high", inside
+
+
 def _row(found: Sequence[Found]) -> list[str]:
     firsts = [each.first for each in found]
     right = [each.first is not None and each.first.index in each.right for each in found]
@@ -222,6 +268,11 @@ def _row(found: Sequence[Found]) -> list[str]:
         _share(boxes),
         _share([each.both_in_three for each in pairs]),
     ]
+
+
+def _short_row(firsts: Sequence[First]) -> list[str]:
+    hits = [_share([getattr(each, hit) for each in firsts]) for hit in First.HITS]
+    return [str(len(firsts)), *hits, *["–"] * (len(COLUMNS) - 1 - len(hits))]
 
 
 def _share(hits: Sequence[bool]) -> str:

@@ -27,6 +27,7 @@ from adafocus_cli.evaluation.policy_override import Policy, with_policy
 from adafocus_cli.evaluation.report import EvaluationReport
 from adafocus_cli.evaluation.scoring import Scorer
 from adafocus_cli.requests import DEFAULT_MODEL, TagRequest
+from adafocus_cli.tagger import ClipTagger
 from adafocus_cli.video.framing import CROP, SHORT_SIDE, Framing
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.worlds import SIDE, World
@@ -77,7 +78,7 @@ def pictures_of(folder: str) -> list[np.ndarray]:
     return pictures
 
 
-def judged(tagger: Tagger, world: World, numbers: Sequence[int]) -> EvaluationReport:
+def judged(tagger: ClipTagger, world: World, numbers: Sequence[int]) -> EvaluationReport:
     """Every label has as many scenes as any other."""
 
     def opened(number: int) -> RenderedScene:

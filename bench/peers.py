@@ -7,11 +7,14 @@ are counted by torch. VideoMAE and CLIP are Hugging Face's, which this project d
 installed they are left out:
 
     pip install transformers
+
+On a machine that is busy, --busy counts processor seconds of one thread instead, once, and of decoded frames only.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -36,7 +39,7 @@ from adafocus_cli.video.framing import Framing
 from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.sampling import spread
 
-_MADE = (10, 2)  # seconds of a video that is made, and how often it is tagged
+_MADE = (10, 1)  # seconds of a video that is made, and how often it is tagged
 
 Facts = tuple[float, str]
 """10⁹ multiply-adds of a video, and the published accuracy."""
@@ -84,12 +87,14 @@ def of_transformers() -> list[Peer]:
     def videomae() -> nn.Module:
         from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-        return VideoMAEForVideoClassification(VideoMAEConfig(num_labels=400))
+        network: nn.Module = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=400))
+        return network
 
     def clip() -> nn.Module:
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-        return CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=16))
+        network: nn.Module = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=16))
+        return network
 
     of_videomae = "80.9 top-1, Kinetics-400, 15 views (its model zoo)"
     of_clip = "68.3 top-1 of pictures, without training on them, ImageNet-1K (open_clip)"
@@ -111,7 +116,10 @@ def main() -> None:
     parser.add_argument("videos", nargs="*")
     parser.add_argument("--precision", default="fp32", help="ours: some of fp32 and bf16")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", action="store_true", help="count processor seconds of one thread, once")
     given = parser.parse_args()
+    if given.busy:
+        torch.set_num_threads(1)
     with TemporaryDirectory() as folder, VideoProcess() as process:
         model = find_bench_model(given.model, None, Path(folder))
         request = BenchRequest(
@@ -120,9 +128,13 @@ def main() -> None:
             runtimes=("openvino",),
             rounds=given.rounds,
         )
-        seconds, times = _MADE
-        paths = given.videos or [make_video(Path(folder) / "made.mp4", seconds=seconds)] * times
-        measure(load_variants(model, request), facts_of_ours(given.model), peers(), process, paths, given.rounds)
+        taggers, accuracy = load_variants(model, request), facts_of_ours(given.model)
+        if given.busy:
+            count_processor_seconds(taggers, accuracy, peers())
+        else:
+            seconds, times = _MADE
+            paths = given.videos or [make_video(Path(folder) / "made.mp4", seconds=seconds)] * times
+            measure(taggers, accuracy, peers(), process, paths, given.rounds)
 
 
 def measure(
@@ -135,12 +147,30 @@ def measure(
 ) -> None:
     networks = {peer: peer.build().eval() for peer in others}
     facts = {name: (cost_of(tagger.spec).gmacs, accuracy) for name, tagger in taggers.items()}
-    facts |= {peer.name: (counted(peer, network), peer.published) for peer, network in networks.items()}
+    facts |= {peer.name: (counted(peer), peer.published) for peer in others}
     tasks = [*map(as_task, taggers.values()), *(on_noise(peer, network) for peer, network in networks.items())]
     show("On decoded frames", time_interleaved(tasks, rounds, _tell_nobody), facts)
     tasks = [tagged(name, tagger, process, paths) for name, tagger in taggers.items()]
     tasks += [classified(peer, network, process, paths) for peer, network in networks.items()]
     show("From file to label", time_interleaved(tasks, rounds, _tell_nobody), facts)
+
+
+def count_processor_seconds(taggers: Mapping[str, ClipTagger], accuracy: str, others: Sequence[Peer]) -> None:
+    """One network at a time, of which each is dropped before the next is built."""
+    timings, facts = {}, {name: (cost_of(tagger.spec).gmacs, accuracy) for name, tagger in taggers.items()}
+    for task in map(as_task, taggers.values()):
+        task.run()  # compiles
+        timings[task.name] = _processor_seconds(task)
+    for peer in others:
+        facts[peer.name] = counted(peer), peer.published
+        timings[peer.name] = _processor_seconds(on_noise(peer, peer.build().eval()))
+    show("On decoded frames, processor time", timings, facts)
+
+
+def _processor_seconds(task: TimedTask) -> Timing:
+    before = time.process_time()
+    task.run()
+    return Timing(({"all": (time.process_time() - before) / task.videos},))
 
 
 def _tell_nobody(text: str) -> None:
@@ -152,10 +182,10 @@ def facts_of_ours(model: str) -> str:
     return f"{entry.accuracy:.1f} {entry.metric or ''}, {entry.dataset}" if entry and entry.accuracy else "–"
 
 
-def counted(peer: Peer, network: nn.Module) -> float:
-    """10⁹ multiply-adds: two operations each."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(peer.pixels(_noise(peer)))
+def counted(peer: Peer) -> float:
+    """10⁹ multiply-adds, two operations each, of which none is carried out."""
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        peer.build().eval()(peer.pixels(_noise(peer)))
     return float(counter.get_total_flops()) / 2e9
 
 

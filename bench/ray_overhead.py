@@ -20,8 +20,7 @@ import torch
 from made_clips import make
 
 from adafocus_cli.cli.batch import Engine, EngineName
-from adafocus_cli.engine.decoding import cores
-from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest
+from adafocus_cli.requests import DEFAULT_MODEL, ModelRequest, TagRequest, cores
 
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
 

@@ -54,14 +54,14 @@ def taught(seen: Tensor, labels: Tensor, *, size: int, width: float, epochs: int
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(epochs):
         network.train()
-        for some in (judged + torch.randperm(len(seen) - judged)).split(_BATCH):
+        for some in torch.split(judged + torch.randperm(len(seen) - judged), _BATCH):
             optimizer.zero_grad()
             F.cross_entropy(answers(seen[some]), labels[some]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         network.eval()
         with torch.no_grad():
-            said = torch.cat([answers(some).argmax(dim=1) for some in seen[:judged].split(100)])
+            said = torch.cat([answers(some).argmax(dim=1) for some in torch.split(seen[:judged], 100)])
         right = (said == labels[:judged]).float().mean()
         print(f"epoch {epoch + 1}/{epochs}: right about {right:.1%} of {judged} other pictures", flush=True)
     return network

@@ -34,7 +34,7 @@ def made_video(path: Path, seconds: int) -> None:
         audio = output.add_stream("aac", rate=_RATE, layout="mono")
         for number in range(seconds * _FPS):
             picture = Image.fromarray(scene.frames([number % scene.count])[0]).resize((_WIDTH, _HEIGHT))
-            output.mux(video.encode(av.VideoFrame.from_image(picture)))
+            output.mux(video.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
         tone = np.sin(np.arange(seconds * _RATE) * (2 * np.pi * 440 / _RATE)).astype(np.float32)
         for start in range(0, len(tone), 1024):
             frame: Any = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")

@@ -1,7 +1,8 @@
 """What looks into the source cost beside decoding: `python bench/source_looks.py answer` and `... first`.
 
 `answer`: 10 s of 1080p, with keyframes every 48 and every 250 frames. From opening the file to the answer, in a process
-and with a child that are warm, against opening it and decoding the frames that are glanced at. Interleaved; medians.
+and with a child that are warm, against opening it and decoding the frames that are glanced at, by one thread and by as
+many as the answer's frames are. Interleaved; medians.
 
 `first`: the whole process of `adafocus classify` on a short clip, against `python -c "import torch"`. Interleaved; wall
 and CPU seconds (of children, too), medians.
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,8 +27,9 @@ import numpy as np
 
 from adafocus_cli import Tagger
 from adafocus_cli.benchmark.videos import encode
-from adafocus_cli.engine.local import tag_as_they_come
-from adafocus_cli.requests import TagRequest
+from adafocus_cli.engine.decoding import MOST_THREADS
+from adafocus_cli.engine.local import tag_files
+from adafocus_cli.requests import TagRequest, cores
 from adafocus_cli.schema import VideoResult
 from adafocus_cli.video.process import VideoProcess
 
@@ -52,27 +54,32 @@ def answer(folder: Path, model: str, times: int) -> None:
     for every in KEYFRAMES:
         path = str(made(folder / f"{every}.mp4", keyframes=every))
         answered = Answered(tagger, path)
-        decoding, tagging = [], []
+        tagging: list[float] = []
+        decoding: dict[int, list[float]] = {threads: [] for threads in sorted({1, min(MOST_THREADS, cores())})}
         with VideoProcess() as process:
-            decode = partial(decoded, process, path, tagger)
             for run in range(times + 1):  # the first is to warm up
-                both = seconds_of(decode), answered.next()
+                once = {threads: seconds_of(partial(decoded, process, path, tagger, threads)) for threads in decoding}
+                answer_took = answered.next()
                 if run:
-                    decoding.append(both[0])
-                    tagging.append(both[1])
+                    tagging.append(answer_took)
+                    for threads, seconds in once.items():
+                        decoding[threads].append(seconds)
         answered.close()
-        ratios = [tag / decode for tag, decode in zip(tagging, decoding, strict=True)]
         print(
-            f"keyframes every {every}: decoding {1000 * median(decoding):.0f} ms, "
-            f"open to answer {1000 * median(tagging):.0f} ms, ratio {median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}); "
+            f"keyframes every {every}: open to answer {1000 * median(tagging):.0f} ms, of these "
             + ", ".join(f"{name} {1000 * median(values):.0f} ms" for name, values in answered.parts.items())
         )
+        for threads, took in decoding.items():
+            ratios = [tag / decode for tag, decode in zip(tagging, took, strict=True)]
+            print(
+                f"  decoding by {threads}: {1000 * median(took):.0f} ms, "
+                f"ratio {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            )
 
 
-def decoded(process: VideoProcess, path: str, tagger: Tagger) -> None:
+def decoded(process: VideoProcess, path: str, tagger: Tagger, threads: int) -> None:
     """The frames that are glanced at."""
-    video = process.open(path)
+    video = process.open(path, threads=threads)
     process.frames(video, tagger.family.plan(video.info.frames).frames, framing=tagger.spec.framing)
 
 
@@ -83,7 +90,7 @@ class Answered:
         self._asked = threading.Semaphore(0)
         self._closed = False
         self.parts: dict[str, list[float]] = {}
-        self._results = tag_as_they_come(self._paths(path), tagger, TagRequest(workers=1))
+        self._results = tag_files(self._paths(path), lambda: tagger, TagRequest(workers=1))
 
     def next(self) -> float:
         self._asked.release()
@@ -98,6 +105,7 @@ class Answered:
     def close(self) -> None:
         self._closed = True
         self._asked.release()
+        assert isinstance(self._results, Generator), "which closes its decoder"
         self._results.close()
 
     def _paths(self, path: str) -> Iterator[str]:

@@ -3,9 +3,10 @@
     python bench/throughput.py [--clips 1000] [--loop-clips 100] [--rounds 3] [--model NAME] [--json FILE]
 
 Both take turns within each round, so that a busy moment of the machine hits them alike; medians are printed. Speed and
-processor time of `batch` are those of its steady state: from the first tenth of the clips to the last but one. Memory
-is that of all its processes together, in the mean while a twentieth of the clips were tagged: before the first tenth
-was done, and before the end. Only on Linux, where processes tell what they use.
+processor time of `batch` are those of its steady state: from the first tenth of the clips to the last but one, and the
+pace is told of the second tenth and of the last. Memory is that of all its processes together, in the mean while a
+twentieth of the clips were tagged: before the first tenth was done, and before the end. Only on Linux, where processes
+tell what they use.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from pathlib import Path
 from made_clips import make
 
 from adafocus_cli.api import Tagger
-from adafocus_cli.engine.decoding import cores
-from adafocus_cli.requests import DEFAULT_MODEL
+from adafocus_cli.requests import DEFAULT_MODEL, cores
 from adafocus_cli.video.process import VideoProcess
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -36,6 +36,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 @dataclass(frozen=True)
 class Measured:
     batch_per_second: float
+    early_per_second: float
+    late_per_second: float
     loop_per_second: float
     processor_share: float
     early_gib: float
@@ -79,11 +81,16 @@ def main() -> None:
 def batch(folder: Path, output: Path, model: str, device: str) -> list[Use]:
     command = [sys.executable, "-m", "adafocus_cli", "batch", folder, "-m", model, "-o", output, "--device", device]
     process = subprocess.Popen([*map(str, command), "--quiet"], start_new_session=True)
-    uses = []
-    while process.poll() is None:
+    uses, done = [], 0
+    while not output.exists() and process.poll() is None:
         time.sleep(0.1)
-        done = output.read_bytes().count(b"\n") if output.exists() else 0
-        uses.append(use_of(process.pid, done))
+    if not output.exists():
+        sys.exit(f"batch ended with status {process.wait()}")
+    with output.open("rb") as lines:  # read on, for the whole of a long file would take a core from the batch
+        while process.poll() is None:
+            time.sleep(0.1)
+            done += lines.read().count(b"\n")
+            uses.append(use_of(process.pid, done))
     if process.returncode:
         sys.exit(f"batch ended with status {process.returncode}")
     return uses
@@ -126,13 +133,22 @@ def measured(uses: Sequence[Use], count: int, loop_per_second: float) -> Measure
             sys.exit("too few clips to see how memory grows; give more with --clips")
         return statistics.fmean(sizes) / (1 << 30)
 
-    steady = [use for use in uses if count / 10 <= use.done < count]
-    first, last = steady[0], steady[-1]
-    seconds = last.wall - first.wall
+    def ends(since: float, until: float) -> tuple[Use, Use]:
+        part = [use for use in uses if since * count <= use.done < until * count]
+        if len(part) < 2:
+            sys.exit("too few clips to see how fast they go; give more with --clips")
+        return part[0], part[-1]
+
+    def pace(first: Use, last: Use) -> float:
+        return (last.done - first.done) / (last.wall - first.wall)
+
+    first, last = ends(0.1, 1.0)
     return Measured(
-        batch_per_second=(last.done - first.done) / seconds,
+        batch_per_second=pace(first, last),
+        early_per_second=pace(*ends(0.1, 0.2)),
+        late_per_second=pace(*ends(0.9, 1.0)),
         loop_per_second=loop_per_second,
-        processor_share=(last.processor_seconds - first.processor_seconds) / (seconds * cores()),
+        processor_share=(last.processor_seconds - first.processor_seconds) / ((last.wall - first.wall) * cores()),
         early_gib=memory(0.1),
         late_gib=memory(1.0),
     )
@@ -141,6 +157,8 @@ def measured(uses: Sequence[Use], count: int, loop_per_second: float) -> Measure
 def show(medians: dict[str, float], count: int) -> None:
     per_second, loop_per_second = medians["batch_per_second"], medians["loop_per_second"]
     print(f"batch            {per_second:8.2f} videos/s")
+    print(f"                 {medians['early_per_second']:8.2f} in the second tenth of the clips")
+    print(f"                 {medians['late_per_second']:8.2f} in the last")
     print(
         f"loop             {loop_per_second:8.2f} videos/s, batch is {per_second / loop_per_second:.2f} times as fast"
     )

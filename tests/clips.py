@@ -15,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from adafocus_cli.diagnose.checks import keeping_priority
 
@@ -103,9 +104,10 @@ def numbered_clip(
         base = Fraction(1, 1000) if times else Fraction(1, fps)
         stream.codec_context.time_base = base
         offset = int(Fraction(start, 1000) / base)
+        reformatter = VideoReformatter()  # of all frames: to make one takes longer than to use it
         for place in range(frames):
             frame = av.VideoFrame.from_ndarray(number_picture(first_number + place, *size), format="rgb24")
-            frame = frame.reformat(format=pixel_format)
+            frame = reformatter.reformat(frame, format=pixel_format)
             frame.pts = offset + (times[place] if times else place)
             frame.time_base = base
             output.mux(stream.encode(frame))

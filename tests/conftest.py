@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # One thread for each process: they run side by side. It has to be said before torch is loaded.
@@ -16,10 +17,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adafocus_cli.video.process import VideoProcess
 from tests import oracle
+from tests.forked import start_child
 from tests.oracle import synth
 
 NO_BROWSER = "no Chromium can be started here"
+
+
+def pytest_collection() -> None:
+    """Half of the time in which modules are loaded would go into looking for garbage among them."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now is not garbage and need not be looked through again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -30,6 +44,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(text, red=True, bold=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _children_that_decode_are_forked() -> Iterator[None]:
+    """Those of this process; half a second each is what loading takes. Those of `adafocus` are as users have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoProcess, "_start_child", staticmethod(start_child))
+        yield
+
+
 @cache
 def has_bf16() -> bool:
     """Whether OpenVINO calculates in bf16 on this processor."""
@@ -38,14 +60,20 @@ def has_bf16() -> bool:
     return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """The same in all processes that the tests run in."""
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Writes the checkpoint of an oracle case, once for all processes that the tests run in."""
     import torch
 
-    top = tmp_path_factory.getbasetemp()
-    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "checkpoints"
-    folder.mkdir(exist_ok=True)
+    folder = shared_folder(tmp_path_factory, "checkpoints")
 
     def path_of(case: str) -> Path:
         layout = oracle.layout(case)

@@ -1,15 +1,19 @@
-"""Processes of `adafocus` that need not load torch again: each is forked from one that has loaded it.
+"""Processes of `adafocus` that need not load torch or decoders again: each is forked from one that has loaded them.
 
 They have a session, signals, streams, a folder and an environment of their own, and end as any process does. What
 depends on loading is not seen so: that takes a process that is started as users start it.
 
-`python -m tests.forked SOCKET` is the process that forks the others.
+Their children that decode are forked, too, unless they have a session of their own, in which these can be found.
+
+`python -m tests.forked SOCKET MODULES` is the process that has loaded modules and forks the others.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -21,9 +25,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +37,19 @@ ROOT = Path(__file__).parents[1]
 _SERVER = "ADAFOCUS_TESTS_FORK"
 _MESSAGE = 1 << 18
 _NUMBER = struct.Struct("=q")
+
+TAGGING = ",".join(
+    (
+        *("tests.tiny", "adafocus_cli.cli.batch", "adafocus_cli.cli.classify", "adafocus_cli.cli.train"),
+        *("adafocus_cli.cli.app", "adafocus_cli.cli.command", "adafocus_cli.output.table", "pydantic.type_adapter"),
+        "adafocus_cli.runtime.openvino",
+    )
+)
+"""Load what the command line, tagging and training load."""
+DECODING = "adafocus_cli.video.pyav_reader"
+"""Loads what a child that decodes does; without torch, for the memory of such children is bounded."""
+_PARENT = "the parent"
+_STREAMS = 3
 
 
 class Forked:
@@ -47,6 +66,8 @@ class Forked:
         stdout: int | None = None,
         stderr: int | None = None,
         start_new_session: bool = False,
+        loaded: str = TAGGING,
+        server: socket.socket | None = None,
     ) -> None:
         """What `python -m module arguments` does."""
         ours: list[BinaryIO | None] = []
@@ -65,6 +86,9 @@ class Forked:
         self.stdin, self.stdout, self.stderr = ours
         self.returncode: int | None = None
         self._status, status = os.pipe()
+        weakref.finalize(self, os.close, self._status)  # not sooner: several threads may wait
+        self._reading = threading.Lock()
+        decoders = [] if loaded == DECODING or start_new_session else [_server(DECODING).fileno()]
         request = {
             "module": module,
             "arguments": [*map(str, arguments)],
@@ -73,7 +97,7 @@ class Forked:
             "session": start_new_session,
         }
         try:
-            socket.send_fds(_server(), [json.dumps(request).encode()], [*theirs, status])
+            socket.send_fds(server or _server(loaded), [json.dumps(request).encode()], [*theirs, status, *decoders])
         finally:
             for each in (*theirs, status):
                 os.close(each)
@@ -89,8 +113,9 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self.returncode = os.waitstatus_to_exitcode(self._next_number())
-            os.close(self._status)
+            with self._reading:
+                if self.returncode is None:
+                    self.returncode = os.waitstatus_to_exitcode(self._next_number())
         return self.returncode
 
     def poll(self) -> int | None:
@@ -100,7 +125,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -121,15 +147,28 @@ class Forked:
         return out, err
 
 
+def start_child(
+    command: Sequence[str], *, server: socket.socket | None = None, **options: Any
+) -> Forked | subprocess.Popen[bytes]:
+    """Stands in for `subprocess.Popen` where a child that decodes is started."""
+    python, *rest = command
+    if (python, rest[0]) != (sys.executable, "-m") or options["pass_fds"]:
+        return subprocess.Popen(command, **options)
+    _, module, parent, *more = rest
+    assert parent == str(os.getpid())
+    del options["pass_fds"]
+    return Forked(module, [_PARENT, *more], loaded=DECODING, server=server, **options)
+
+
 @cache
-def _server() -> socket.socket:
+def _server(loaded: str) -> socket.socket:
     """The way to the process that forks the others, which ends with this one."""
     if _SERVER in os.environ:  # in a command of a shell
-        return socket.socket(fileno=int(os.environ[_SERVER]))
+        return socket.socket(fileno=int(os.environ[_SERVER].split(",")[loaded == DECODING]))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.forked", str(theirs.fileno()), loaded],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -142,12 +181,13 @@ def _server() -> socket.socket:
 
 def shell(script: str, *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a script of bash in which `adafocus` is forked, too."""
-    environment = {**os.environ, _SERVER: str(_server().fileno())}
+    servers = [_server(loaded).fileno() for loaded in (TAGGING, DECODING)]
+    environment = {**os.environ, _SERVER: ",".join(map(str, servers))}
     environment["PATH"] = f"{_command_folder()}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
         ["bash", "-c", script],
         env=environment,
-        pass_fds=[_server().fileno()],
+        pass_fds=servers,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -178,17 +218,16 @@ sys.exit(code if code >= 0 else 128 - code)
 def _serve(connection: socket.socket) -> None:
     """Returns in each process that it forked, which has only to run what it was told to."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 4)
+        message, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 5)
         if not message:
             os._exit(0)
         if not os.fork():
             connection.close()
             child = os.fork()
             if not child:
-                os.close(descriptors.pop())
                 return _become(json.loads(message), descriptors)
-            *streams, status = descriptors
-            for each in streams:
+            status = descriptors.pop(_STREAMS)
+            for each in descriptors:
                 os.close(each)
             os.write(status, _NUMBER.pack(child))
             with contextlib.suppress(BrokenPipeError):
@@ -201,7 +240,11 @@ def _serve(connection: socket.socket) -> None:
                 pass
 
 
-def _become(request: dict[str, object], streams: list[int]) -> None:
+def _become(request: dict[str, object], descriptors: list[int]) -> None:
+    streams, (status, *decoders) = descriptors[:_STREAMS], descriptors[_STREAMS:]
+    os.close(status)
+    if decoders:
+        _server_of_decoders(decoders[0])
     if request["session"]:
         os.setsid()
     for number, each in enumerate(streams):
@@ -211,11 +254,35 @@ def _become(request: dict[str, object], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [str(request["module"]), *request["arguments"]]
+    if _PARENT in sys.argv:
+        sys.argv[sys.argv.index(_PARENT)] = str(os.getppid())
+
+
+def _server_of_decoders(descriptor: int) -> None:
+    """Has this process fork its children that decode, too."""
+    from adafocus_cli.video.process import VideoProcess
+
+    connection = socket.socket(fileno=descriptor)
+    VideoProcess._start_child = staticmethod(partial(start_child, server=connection))
+
+
+def _end(code: int) -> None:
+    """What the end of a process does, but for clearing away every module, which takes longer than most commands do."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
-    # What tagging and training load.
-    import tests.tiny  # noqa: F401
-
+    for name in sys.argv[2].split(","):
+        importlib.import_module(name)
+    gc.freeze()  # else each of the others copies what is collected in it
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _end(end.code)
+        raise

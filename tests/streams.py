@@ -110,6 +110,7 @@ def rtsp_served(clip: Path) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     sender: list[subprocess.Popen[bytes]] = []
+    sender_is_there = threading.Event()  # a player that came before would be taken for it
 
     def serve() -> None:
         with suppress(OSError, EOFError):
@@ -129,6 +130,7 @@ def rtsp_served(clip: Path) -> Iterator[str]:
                 )
             )
             source = _Rtsp(listener.accept()[0])
+            sender_is_there.set()
             description, ready = b"", False
             while not ready:
                 method, headers, body = source.request()
@@ -153,6 +155,7 @@ def rtsp_served(clip: Path) -> Iterator[str]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
+        assert sender_is_there.wait(60)
         yield f"rtsp://127.0.0.1:{port}/live"
     finally:
         listener.close()

@@ -98,8 +98,16 @@ def folder(tmp_path_factory):
     return top, list(good), bad
 
 
-def adafocus(*arguments, cwd=ROOT, **options):
-    process = Forked("adafocus_cli", arguments, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+def adafocus(command, *arguments, cwd=ROOT, **options):
+    """By torch, for it takes a second to load OpenVINO, which the other runs do."""
+    process = Forked(
+        "adafocus_cli",
+        [command, "--runtime", "torch", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
@@ -150,12 +158,12 @@ def test_folders_and_odd_names_on_the_command_line(published, folder):
 
 def test_a_video_has_the_same_record_alone_in_company_and_again(weights, folder):
     top, good, _ = folder
-    paths = [top / name for name in good[:8]]
+    paths = [top / name for name in good[:6]]
     together = [without_timings(r) for r in records(adafocus("classify", *paths, "-w", weights, "--logits"))]
     again = records(adafocus("classify", *paths, "-w", weights, "--logits", "--batch-size", 8, "--workers", 3))
-    alone = [records(adafocus("classify", path, "-w", weights, "--logits"))[0] for path in paths[:3]]
+    alone = [records(adafocus("classify", path, "-w", weights, "--logits"))[0] for path in paths[:2]]
     assert together == [without_timings(r) for r in again]
-    assert together[:3] == [without_timings(r) for r in alone]
+    assert together[:2] == [without_timings(r) for r in alone]
 
 
 def test_formats_agree(weights, folder, tmp_path):
@@ -195,7 +203,8 @@ def test_find_into_adafocus_into_jq(weights, folder):
 def test_a_reader_that_stops_listening_ends_it_quietly(weights, folder):
     top, _, _ = folder
     command = ["classify", "plain.mp4", "few.mp4", "variable.mkv", "-w", weights]
-    process = Forked("adafocus_cli", command, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = Forked("adafocus_cli", command, cwd=top, start_new_session=True, **pipes)
     assert process.stdout is not None
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["status"] == "ok"
@@ -234,7 +243,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(published, folder, moment):
 def test_a_killed_parent_takes_its_decoders_along(weights, folder):
     top, _, _ = folder
     command = ["classify", *["plain.mp4"] * 200, "-w", weights]
-    process = Forked("adafocus_cli", command, cwd=top, stdout=subprocess.PIPE)
+    process = Forked("adafocus_cli", command, cwd=top, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     process.stdout.readline()
     process.kill()

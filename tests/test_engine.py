@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adafocus_cli.engine import local
-from adafocus_cli.engine.local import tag_files
+from adafocus_cli.engine.local import tag_as_they_come, tag_files
 from adafocus_cli.errors import ModelError, UsageError, VideoError
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.video.limits import Limits
@@ -39,7 +39,8 @@ def children():
 
 
 @pytest.fixture(autouse=True)
-def no_child_is_left():
+def no_child_is_left(monkeypatch):
+    monkeypatch.setattr(VideoProcess, "_start_child", subprocess.Popen)  # a forked one is not told
     before = children()
     yield
     assert children() == before
@@ -80,6 +81,22 @@ def test_frames_are_decoded_when_they_are_needed(clips, tagger, monkeypatch):
     (result,) = tag_files(clips[:1], lambda: tagger, options)
     assert len(asked) == 1
     assert len(asked[0]) == result.frames_decoded == 4
+
+
+def test_idle_cores_decode_one_file_and_a_batch_keeps_one_for_each(tmp_path, tagger, monkeypatch):
+    path, asked = str(numbered_clip(tmp_path / "one.mp4", frames=20)), []
+    usual = VideoProcess.open
+
+    def noting(self, *given, threads, **how):
+        asked.append(threads)
+        return usual(self, *given, threads=threads, **how)
+
+    monkeypatch.setattr(VideoProcess, "open", noting)
+    monkeypatch.setattr("adafocus_cli.engine.decoding.cores", lambda: 3)
+    (alone,) = tag_files([path], lambda: tagger)
+    (in_batch,) = tag_as_they_come([path], tagger, TagRequest())
+    assert asked == [3, 1]
+    assert without_timings(alone.to_dict(logits=True)) == without_timings(in_batch.to_dict(logits=True))
 
 
 def test_fast_decoding_shows_keyframes_and_says_which(tmp_path, tagger):

@@ -18,10 +18,8 @@ from adafocus_cli.loop import Clip
 from adafocus_cli.models import FAMILIES
 from adafocus_cli.requests import TagRequest
 from adafocus_cli.schema import VideoInfo
-from adafocus_cli.tagger import clip_of as clip_of_frames
 from adafocus_cli.video.pictures import cut
-from tests.conftest import deviation, without_timings
-from tests.models.test_golden import cases, frames_of
+from tests.conftest import without_timings
 from tests.oracle import synth
 from tests.tiny import LOOKING, tiny_tagger
 
@@ -141,25 +139,6 @@ class TestAnswers:
             for ours, theirs in zip(left.trajectory, whole.trajectory, strict=False):
                 assert (ours.step, ours.frame) == (theirs.step, theirs.frame)
                 assert ours.box == pytest.approx(theirs.box, abs=1e-3)
-
-    @pytest.mark.parametrize("case", cases("step_logits", families=("adafocus-v2", "uni-adafocus")))
-    def test_a_forced_exit_gives_the_authors_answer_of_that_step(self, case, tagger_of, golden):
-        expected = golden(case)["step_logits"]
-        self.check_exits(tagger_of(case), frames_of(case), expected, steps=(0, 5, 15, len(expected) - 6))
-
-    @pytest.mark.parametrize("case", cases("exit_logits"))
-    def test_leaving_after_the_glance_gives_the_authors_answer(self, case, tagger_of, golden):
-        self.check_exits(tagger_of(case), frames_of(case), golden(case)["exit_logits"], steps=(0, 1))
-
-    @staticmethod
-    def check_exits(tagger, frames, expected, *, steps):
-        given, plan = [part for part in frames if part is not None], tagger.family.plan(1 << 20)
-        for step in steps:
-            thresholds = (NEVER,) * step + (AT_ONCE,) * (len(expected) - step)
-            clip = clip_of_frames(np.concatenate(given), plan)
-            (result,) = tagger.tag([clip], rule=ExitRule(thresholds=thresholds))
-            assert result.exit.step == step
-            assert deviation(result.logits, expected[step]) < 1e-3
 
     def test_thresholds_are_on_raw_logits_and_the_first_that_is_met_counts(self):
         tagger = tiny_tagger("adafocus-v2")

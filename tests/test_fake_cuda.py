@@ -16,7 +16,6 @@ from adafocus_cli.loop import Loop
 from adafocus_cli.models import FAMILIES, build
 from adafocus_cli.runtime.cuda import Graphs, Uploads
 from adafocus_cli.runtime.pytorch import TorchRuntime
-from adafocus_cli.spec import Network
 from adafocus_cli.tagger import clip_of
 from adafocus_cli.training.clips import TrainingBatch
 from adafocus_cli.training.fit import Fit, ProcessGroup, RunningMeans, WaitClock
@@ -127,8 +126,10 @@ def test_a_step_of_every_stage_learns_on_the_device_alone(recipe, number, monkey
     monkeypatch.setattr(RunningMeans, "means", means)
     recipe = RECIPES[recipe]
     # Places are learned from maps of several cells; torch has no grid of one on a device that is not there.
-    networks = {"glance": Network("mobilenet_v2", 128, 0.1), "focus": Network("resnet18", 64, 0.125)}
-    sizes = {"frame_size": 128, **networks} if recipe.family in LOOKING else {}
+    sizes = {}
+    if recipe.family in LOOKING:
+        tiny = tiny_spec(recipe.family)
+        sizes = {"frame_size": 128, "glance": replace(tiny.glance, size=128), "focus": replace(tiny.focus, size=64)}
     sizes |= {"skips": True} if recipe.name == "skip" else {}
 
     def backward(loss):

@@ -15,6 +15,7 @@ from torch import nn
 from adafocus_cli import runtime as runtimes
 from adafocus_cli.api import Tagger
 from adafocus_cli.errors import DeviceError
+from adafocus_cli.nn.x3d import align_channels
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import pytorch, runtime_for
 from adafocus_cli.runtime.pytorch import SlicedGRU, SlicedLinear, fold, slice_large_layers
@@ -46,6 +47,18 @@ def test_folded_networks_have_no_norms_and_answer_alike(family):
         after = model.glance(frames)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.glance_net.modules())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_channels_of_zeros_leave_the_maps_of_x3d_as_they_are():
+    net = tiny_model("x3d-s").net.eval()
+    clips = torch.rand(1, 3, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    fold(net)
+    before = net(clips)
+    align_channels(net, 8)
+    inner = [layer.groups for layer in net.modules() if isinstance(layer, nn.Conv3d) and layer.kernel_size == (3, 3, 3)]
+    assert {channels % 8 for channels in inner} == {0}
+    torch.testing.assert_close(net(clips), before, rtol=1e-6, atol=1e-6)
 
 
 @pytest.fixture
@@ -90,6 +103,11 @@ def test_openvino_sees_alike_in_pieces_for_any_number_of_cores(cores, threads):
         torch.testing.assert_close(ours.glance(pixels(count)), torchs.glance(pixels(count)), rtol=1e-3, atol=1e-4)
 
 
+def test_openvino_is_loaded_without_what_tells_its_makers():
+    pytest.importorskip("adafocus_cli.runtime.openvino")
+    assert not [name for name, module in sys.modules.items() if module and name.startswith("openvino_telemetry")]
+
+
 def test_small_models_are_calculated_on_one_thread_where_videos_go_one_by_one(threads, tmp_path, monkeypatch):
     torch.set_num_threads(2)
     tagger, seen = tiny_tagger("adafocus-v2"), []
@@ -116,7 +134,7 @@ def test_openvino_gives_a_small_model_one_thread_and_the_same_bits(threads):
     with ours.one_by_one(0):
         torch.testing.assert_close(ours.glance(frames), shared, rtol=0, atol=0)
         (ready,) = ours.model.glance_net._ready.values()
-        assert ready.graph.get_property("INFERENCE_NUM_THREADS") == 1
+        assert ready.compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 @pytest.mark.parametrize("family", LOOKING)

@@ -68,7 +68,7 @@ class StageTimer:
 
     def __init__(self, tagger: ClipTagger) -> None:
         self._runtime = TimedRuntime(tagger.runtime)
-        self._tagger = ClipTagger(cast(Runtime, self._runtime), tagger.labels, lambda: tagger.model)
+        self._tagger = tagger.over(cast(Runtime, self._runtime))
         self._clips = [noise_clip(tagger.family)] * tagger.runtime.lanes
 
     def task(self, name: str) -> TimedTask:

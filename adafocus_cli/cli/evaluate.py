@@ -45,12 +45,13 @@ Compare with patches at random places:
 3 some videos failed, the rest is evaluated · 130 interrupted"""
 
 PolicyOption = Annotated[
-    Literal["learned", "random", "centre", "full"],
+    Literal["learned", "random", "random-frames", "centre", "full"],
     typer.Option(
         "--policy",
         metavar="NAME",
         rich_help_panel=options.MODEL,
-        help="Choose patches as learned; or, with the same weights, at random, in the centre, or full frames.",
+        help="Choose patches as learned; or, with the same weights, at random, in random frames, in the centre, or "
+        "full frames.",
     ),
 ]
 ConfusionOption = Annotated[

@@ -99,6 +99,14 @@ Folds = Annotated[
         show_default="5",
     ),
 ]
+Tune = Annotated[
+    bool,
+    _data_option(
+        "--tune/--no-tune",
+        metavar="",
+        help="With quick: also tune the network's last blocks, and keep that if more held-out clips are right then.",
+    ),
+]
 Group = Annotated[
     str | None,
     _data_option(
@@ -121,6 +129,7 @@ RecipeName = Annotated[
         "v2-tsm",
         "uni",
         "uni-tsm",
+        "uni-x3d",
         "skip",
         "sfc",
         "dense",
@@ -129,8 +138,8 @@ RecipeName = Annotated[
         "--recipe",
         "-r",
         metavar="NAME",
-        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, skip, sfc or dense; auto is "
-        "quick, unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
+        help="quick, v1, v1-tsm, v1-tsm-together, v2, v2-features, v2-tsm, uni, uni-tsm, uni-x3d, skip, sfc or dense; "
+        "auto is quick, unless there is a GPU and 100 clips of every class, or an option that quick does not have.",
     ),
 ]
 Init = Annotated[
@@ -168,7 +177,8 @@ Focus = Annotated[
 ]
 Frames = Annotated[int | None, _model_option("--frames", metavar="N", min=2, help="Frames of the glance network.")]
 FocusFrames = Annotated[
-    int | None, _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with TSM.")
+    int | None,
+    _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with TSM or X3D."),
 ]
 FrameSize = Annotated[
     int | None, _model_option("--frame-size", metavar="PIXELS", min=32, max=1024, help="Side of a frame.")
@@ -210,12 +220,12 @@ Freeze = Annotated[
 ]
 
 Like = Annotated[
-    Literal["activitynet", "fcvid", "mini-kinetics", "something-v1", "something-v2", "jester"] | None,
+    Literal["activitynet", "fcvid", "mini-kinetics", "something-v1", "something-v2", "jester", "kinetics400"] | None,
     _method_option(
         "--like",
         metavar="DATASET",
         help="Rates and other numbers as published for this data set: activitynet, fcvid, mini-kinetics, something-v1, "
-        "something-v2 or jester.",
+        "something-v2, jester or kinetics400.",
         show_default="the recipe's first",
     ),
 ]
@@ -271,7 +281,7 @@ SizePenalty = Annotated[
         "--size-penalty",
         metavar="WEIGHT",
         min=0,
-        help="With uni and uni-tsm: how much boxes smaller than the frame are held against the policy.",
+        help="With uni, uni-tsm and uni-x3d: how much boxes smaller than the frame are held against the policy.",
         show_default="as published",
     ),
 ]
@@ -364,6 +374,7 @@ def train(
     val_clips: ValClips = 512,
     flip: Flip = True,
     folds: Folds = None,
+    tune: Tune = False,
     group: Group = None,
     recipe: RecipeName = "auto",
     init: Init = "imagenet",
@@ -494,10 +505,11 @@ class EpochLines:
         self._steps = self._left = 0
         self._started = self._shown = 0.0
 
-    def clip_seen(self, done: int, clips: int) -> None:
-        self._started = self._started or time.monotonic()
-        left = duration((time.monotonic() - self._started) / done * (clips - done))
-        self._bar.show(f"looking at clips · {left} left", done=done, total=clips)
+    def progressed(self, work: str, done: int, total: int) -> None:
+        if work != self._epoch:
+            self._epoch, self._started = work, time.monotonic()
+        left = duration((time.monotonic() - self._started) / done * (total - done))
+        self._bar.show(f"{work} · {left} left", done=done, total=total)
 
     def fold_done(self, fold: int, accuracy: float, clips: int) -> None:
         self._terminal.note(f"fold {fold}: accuracy {percent(accuracy)} of {counted(clips, 'clip')}")

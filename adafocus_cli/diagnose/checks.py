@@ -97,7 +97,7 @@ class Accelerator:
 
 
 def describe_machine() -> Machine:
-    cpu, features = _cpu_on_mac() if platform.system() == "Darwin" else _cpu_on_linux()
+    cpu, features = _cpu()
     return Machine(
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
         cpu=cpu or platform.processor() or "unknown",
@@ -110,13 +110,13 @@ def describe_machine() -> Machine:
 
 def cpu_features() -> frozenset[str]:
     """By the names that the system has for them."""
-    _, features = _cpu_on_mac() if platform.system() == "Darwin" else _cpu_on_linux()
+    _, features = _cpu()
     return frozenset(features)
 
 
 def computes_in_bf16() -> bool:
     """Whether this processor has instructions for it; else it is emulated, many times as slow as fp32."""
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(describe_machine().cpu_features))
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_features())
 
 
 def find_accelerators() -> tuple[Accelerator, ...]:
@@ -135,6 +135,11 @@ def find_accelerators() -> tuple[Accelerator, ...]:
 
 def has_nvidia_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _cpu() -> tuple[str, set[str]]:
+    """Its name, and its features."""
+    return _cpu_on_mac() if platform.system() == "Darwin" else _cpu_on_linux()
 
 
 def _cpu_on_linux() -> tuple[str, set[str]]:
@@ -296,7 +301,6 @@ def keeping_priority() -> Iterator[None]:
 def _encode(path: Path, encoder: str, options: dict[str, str]) -> None:
     import av
 
-    av.logging.set_level(av.logging.PANIC)
     os.environ.setdefault("SVT_LOG", "0")  # else this encoder writes to the terminal
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=Fraction(25), options=options)

@@ -72,7 +72,7 @@ class Opened(NamedTuple):
 
 
 # That decode one video: each holds a frame back, and those that are held back when a look is at hand were for nothing.
-_MOST_THREADS = 4
+MOST_THREADS = 4
 # How often one who waits looks whether he was told to stop: an event that a signal sets wakes nobody.
 _GLANCE_SECONDS = 0.05
 
@@ -314,7 +314,7 @@ class Decoding:
     def _threads_for_one(self) -> int:
         """Which change no frame."""
         at_once = min(len(self._pool), max(1, self._due))
-        return min(_MOST_THREADS, max(1, cores() // at_once)) if self._idle_cores else 1
+        return min(MOST_THREADS, max(1, cores() // at_once)) if self._idle_cores else 1
 
     def _usual_windows(self, info: VideoInfo, loop: Loop) -> Windowing | None:
         """What a model asks for where a video is too long for it to be one clip."""

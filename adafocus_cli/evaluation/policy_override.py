@@ -1,7 +1,8 @@
-"""Overrides the policy of a model: patches at the centre, at random, or whole frames, with the same weights.
+"""Overrides the policy of a model: patches at the centre, at random, in random frames, or whole frames, with the same
+weights.
 
-The accuracy that is lost is what the policy is worth. A runtime that wraps another one: the frames stay those that the
-policy chose, only the boxes are replaced.
+The accuracy that is lost is what the policy is worth. A runtime that wraps another one: either the frames stay those
+that the policy chose and the boxes are replaced, or the frames are replaced and the boxes are the policy's for them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Literal, get_args
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Gaze, Memory, Turn
+from adafocus_cli.models.shared import ChoosesFrames
 from adafocus_cli.nn.backbones import TemporalShift
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.tagger import ClipTagger
 
-Policy = Literal["learned", "random", "centre", "full"]
+Policy = Literal["learned", "random", "random-frames", "centre", "full"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 _KEY_WORDS = 4  # 16 bits each, which any float holds exactly
@@ -41,12 +43,11 @@ def with_policy(tagger: ClipTagger, policy: Policy, *, seed: int = 0) -> ClipTag
             f"{tagger.spec.family} looks into the source, where a whole frame has any size; "
             "give --policy learned, random or centre"
         )
-    runtime = tagger.runtime
-    overridden: Runtime = (
-        RandomPolicy(runtime, seed)
-        if policy == "random"
-        else {"centre": CentrePolicy, "full": WholeFramePolicy}[policy](runtime)
-    )
+    if policy == "random-frames" and not isinstance(tagger.family, ChoosesFrames):
+        raise UsageError(
+            f"{tagger.spec.family} does not choose its frames, so they cannot be others; give --policy random or centre"
+        )
+    overridden = _OVERRIDES[policy](tagger.runtime, seed)
     patch_size = overridden.model.spec.patch_size
     return ClipTagger(overridden, tagger.labels, lambda: replace(tagger.model, patch_size=patch_size))
 
@@ -126,8 +127,8 @@ class WholeFramePolicy(PolicyOverride):
         return self.model.normalised(pixels)
 
 
-class RandomPolicy(PolicyOverride):
-    """Uniform in the frame, by the seed, the pixels that were glanced at, and the step: in any batch the same.
+class _RandomByPixels(PolicyOverride):
+    """By the seed and the pixels that were glanced at: in any batch the same.
 
     The `glance_maps` that a clip remembers end in the shape of the maps and a key of each frame's pixels, because a
     look may come turns after its glance.
@@ -137,8 +138,6 @@ class RandomPolicy(PolicyOverride):
         super().__init__(runtime)
         self._seed = seed
         self._clips: Sequence[np.ndarray] = ()
-        # Networks that exchange features between frames need the same point in all of them.
-        self._one_point = any(isinstance(part, TemporalShift) for part in self.model.modules())
 
     def upload(self, clips: Sequence[np.ndarray]) -> Tensor:
         self._clips = clips
@@ -150,17 +149,31 @@ class RandomPolicy(PolicyOverride):
         shape = glance_maps.new_tensor(glance_maps.shape[2:]).expand(*glance_maps.shape[:2], -1)
         return torch.cat((glance_maps.flatten(2), shape, glance_maps.new_tensor(keys)), dim=2)
 
-    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
-        keys = glance_maps[..., -_KEY_WORDS:].tolist()
-        points = [[self._point(clip, step, turn) for step in turn.looks] for clip in keys]
-        return self.look(turn, self._maps(glance_maps), memory, points)
-
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return super().classify(turn, self._maps(glance_maps), focused, memory)
+
+    def _keys(self, glance_maps: Tensor) -> list[list[list[float]]]:
+        """Of each clip, those of its frames."""
+        keys: list[list[list[float]]] = glance_maps[..., -_KEY_WORDS:].tolist()
+        return keys
 
     def _maps(self, glance_maps: Tensor) -> Tensor:
         maps, shape = glance_maps[..., : -_KEY_WORDS - 3], glance_maps[0, 0, -_KEY_WORDS - 3 : -_KEY_WORDS]
         return maps.reshape(*glance_maps.shape[:2], *shape.int().tolist())
+
+
+class RandomPolicy(_RandomByPixels):
+    """Places uniform in the frame, another one for each step."""
+
+    def __init__(self, runtime: Runtime, seed: int) -> None:
+        super().__init__(runtime, seed)
+        # Networks that exchange features between frames need the same point in all of them.
+        self._one_point = any(isinstance(part, TemporalShift) for part in self.model.modules())
+
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        keys = self._keys(glance_maps)
+        points = [[self._point(clip, step, turn) for step in turn.looks] for clip in keys]
+        return self.look(turn, self._maps(glance_maps), memory, points)
 
     def _point(self, keys: list[list[float]], step: int, turn: Turn) -> tuple[float, float]:
         """Row and column in 0…1. Steps are counted within the turn where each has its own glance, else from the first:
@@ -172,6 +185,31 @@ class RandomPolicy(PolicyOverride):
             ingredients = (self._seed, step, keys[number % len(keys)])
         digest = _digest(repr(ingredients).encode())
         return int.from_bytes(digest[:4], "big") / 2**32, int.from_bytes(digest[4:], "big") / 2**32
+
+
+class RandomFramesPolicy(_RandomByPixels):
+    """Different ones of the frames that may be chosen, in their order; the boxes are the policy's for these."""
+
+    def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
+        if "frames" not in memory:
+            chosen = [self._chosen(clip) for clip in self._keys(glance_maps)]
+            memory["frames"] = torch.tensor(chosen, device=glance_maps.device)
+        return super().locate(turn, self._maps(glance_maps), memory)
+
+    def _chosen(self, keys: list[list[float]]) -> list[int]:
+        """Of each view others."""
+        spec = self.model.spec
+        chance = np.random.default_rng(int.from_bytes(_digest(repr((self._seed, keys)).encode()), "big"))
+        views = [chance.choice(spec.candidate_frames, spec.focus_frames, replace=False) for _ in range(spec.views)]
+        return [int(frame) for view in views for frame in sorted(view)]
+
+
+_OVERRIDES: dict[Policy, Callable[[Runtime, int], PolicyOverride]] = {
+    "random": RandomPolicy,
+    "random-frames": RandomFramesPolicy,
+    "centre": lambda runtime, _: CentrePolicy(runtime),
+    "full": lambda runtime, _: WholeFramePolicy(runtime),
+}
 
 
 def _digest(content: bytes) -> bytes:

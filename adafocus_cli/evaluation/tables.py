@@ -24,6 +24,7 @@ ONE_LABEL: Metric = "mAP, one label"
 _WHERE = {
     "learned": "with the learned policy",
     "random": "with random patches",
+    "random-frames": "with patches in random frames",
     "centre": "with patches in the centre",
     "full": "with whole frames",
 }

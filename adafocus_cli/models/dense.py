@@ -39,7 +39,7 @@ class Dense(WholeClip):
 
     def plan(self, count: int, chance: Chance | None = None) -> FramePlan:
         spec = self.spec
-        return same_frames(evenly(count, spec.glance_frames, spec.frame_step, clips=min(spec.views, 10)))
+        return same_frames(evenly(count, spec.glance_frames, spec.frame_step, clips=min(spec.views, 10), chance=chance))
 
     def turns(self, group: int | None = None) -> tuple[Turn, ...]:
         return (Turn(tuple(range(self.spec.glance_frames * min(self.spec.views, 10))), range(0), range(1)),)

@@ -16,6 +16,8 @@ from adafocus_cli.spec import OF_LITE, ModelSpec, Network
 from adafocus_cli.video.framing import CELL
 from adafocus_cli.video.sampling import Chance, FramePlan, same_frames, spread
 
+_LIKELY = 0.5  # the score of a look that speaks for a label, where the model has no least score of its own
+
 
 class EvidenceGuided(Family):
     name = "evidence"
@@ -94,6 +96,7 @@ class EvidenceGuided(Family):
         return so_far[:, now]
 
     def looks_for(self, label: int, memory: Memory) -> tuple[int, ...]:
-        """Those that speak for it by themselves, and the best in any case."""
-        spoken = memory["spoken"][:, label]
-        return tuple(((spoken >= 0) | (spoken == spoken.max())).nonzero().flatten().tolist())
+        """Those that would have it told by themselves, and the best in any case."""
+        scores = memory["spoken"][:, label].sigmoid()
+        alone = scores >= (self.spec.min_score or _LIKELY)
+        return tuple((alone | (scores == scores.max())).nonzero().flatten().tolist())

@@ -122,7 +122,20 @@ class OnePlace(ClipWise):
         return (self.mean_answer(self.glance_fc, glance_maps) + self.mean_answer(self.focus_fc, focused))[:, None]
 
 
-class OneBox(Family):
+class ChoosesFrames(Family):
+    """Chooses the frames that it looks at among more, by the glance."""
+
+    temporal_policy: TemporalPolicy
+
+    def chosen_frames(self, glance_maps: Tensor, memory: Memory) -> Tensor:
+        """The candidates to look at (b, looks); those that `memory` has as `frames`, if others chose them."""
+        if "frames" in memory:
+            return memory["frames"].view(len(glance_maps), -1)
+        shares = self.temporal_policy(pooled(glance_maps))
+        return frames_by_weight(shares, self.spec.focus_frames, self.spec.candidate_frames)
+
+
+class OneBox(ChoosesFrames):
     """One box of any size for a clip, in frames that the glance chooses; the glance answers, then both together."""
 
     clip_wise = True
@@ -163,9 +176,8 @@ class OneBox(Family):
 
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         spec = self.spec
-        frames = frames_by_weight(self.temporal_policy(pooled(glance_maps)), spec.focus_frames, spec.candidate_frames)
         box = boxes_of_any_size(self.spatial_policy(glance_maps), spec.frame_size, spec.smallest_patch)
-        return Gaze(frames, box.expand(-1, spec.focus_frames, -1))
+        return Gaze(self.chosen_frames(glance_maps, memory), box.expand(-1, spec.focus_frames, -1))
 
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         answers = []

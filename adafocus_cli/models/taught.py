@@ -113,6 +113,15 @@ class Taught(Family):
         """The places of the frames that the network sees: first of their pairs."""
         return [2 * pair for pair in spread(self.spec.glance_frames // 2, self.spec.focus_frames)]
 
+    def shallow(self, frames: Tensor) -> Tensor:
+        """(b, t, 3, h, w) → what the network's first blocks make of the frames that it sees (b, t, c, h, w)."""
+        return frame_by_frame(self.glance_net, frames[:, self.seen_whole], self.glance_net.shallow)
+
+    def seen_deep(self, network: EfficientNetLite, maps: Tensor) -> Tensor:
+        """Things and changes as another network sees them, from what the first blocks made of frames: (b, numbers)."""
+        body = frame_by_frame(network, maps, network.deep)
+        return torch.cat(_things_and_changes(self._vectors(body, frame_by_frame(network, body, network.head))), dim=1)
+
     def _maps(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(b, t, 3, h, w) → the maps of the last block, and those of the head, which is less than these for all but
         ImageNet's classes."""
@@ -298,8 +307,8 @@ def _by_part(maps: Tensor, parts: int) -> Tensor:
 
 
 def _even(vectors: Tensor) -> Tensor:
-    """Vectors of length 1 in which no single number outshines the rest."""
-    return F.normalize(vectors.sign() * vectors.abs().sqrt(), dim=-1)
+    """Vectors of length 1 in which no single number outshines the rest; the root has a slope at 0, too."""
+    return F.normalize(vectors.sign() * (vectors.abs() + 1e-12).sqrt(), dim=-1)
 
 
 def _apart(length: int, side: float) -> list[float]:

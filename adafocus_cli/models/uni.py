@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adafocus_cli.models.base import Family, Gaze, Memory, Turn, in_groups
-from adafocus_cli.models.shared import flat_mobilenet, with_prefixes
+from adafocus_cli.models.base import Gaze, Memory, Turn, in_groups
+from adafocus_cli.models.shared import ChoosesFrames, flat_mobilenet, with_prefixes
 from adafocus_cli.nn.heads import StepClassifiers, Vector, pooled, running_maximum
 from adafocus_cli.nn.pixels import boxes_of_any_size
-from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy, frames_by_weight
+from adafocus_cli.nn.policies import SpatialPolicy, TemporalPolicy
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.video.sampling import Chance, FramePlan, one_list, spread_by_share
 
 
-class UniAdaFocus(Family):
+class UniAdaFocus(ChoosesFrames):
     name = "uni-adafocus"
     published = ModelSpec(
         family=name, classes=200, candidate_frames=48, policy_channels=128, policy_width=64, classifier_width=4096
@@ -55,16 +55,11 @@ class UniAdaFocus(Family):
         )
 
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
-        if "frames" not in memory:
-            memory["frames"], memory["boxes"] = self._whole_gaze(glance_maps)
+        if "boxes" not in memory:
+            frames = self.chosen_frames(glance_maps, memory)
+            memory["frames"], memory["boxes"] = frames, self.boxes_in(frames, self.spatial_policy(glance_maps))
         looks = slice(turn.looks.start, turn.looks.stop)
         return Gaze(memory["frames"][:, looks], memory["boxes"][:, looks])
-
-    def _whole_gaze(self, glance_maps: Tensor) -> tuple[Tensor, Tensor]:
-        """The frames and boxes of all looks of a clip."""
-        spec = self.spec
-        frames = frames_by_weight(self.temporal_policy(pooled(glance_maps)), spec.focus_frames, spec.candidate_frames)
-        return frames, self.boxes_in(frames, self.spatial_policy(glance_maps))
 
     def boxes_in(self, frames: Tensor, actions: Tensor) -> Tensor:
         """Of these candidates (b, looks), from the policy's actions for every glance (b, t, 4)."""

@@ -44,10 +44,7 @@ class UniAdaFocusX3D(OneBox):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         # The glance's own classifier has learnt to be added to the other's; alone, it answers with this one.
-        channels, width = self.glance_channels, self.glance_net.channels
-        self.exit_head = nn.Sequential(
-            nn.Linear(channels, width, bias=False), nn.ReLU(inplace=True), nn.Linear(width, spec.classes)
-        )
+        self.exit_head = self.new_frame_head(self.glance_net)
 
     def add_networks(self) -> None:
         spec = self.spec
@@ -57,7 +54,18 @@ class UniAdaFocusX3D(OneBox):
 
     @property
     def glance_channels(self) -> int:
-        return list(self.glance_net.widths.values())[-1]
+        return _map_channels(self.glance_net)
+
+    def new_frame_head(self, net: X3D) -> nn.Sequential:
+        """The layers of a network's own classifier, for each frame by itself; a copy of it at first, as published."""
+        head = nn.Sequential(
+            nn.Linear(_map_channels(net), net.channels, bias=False),
+            nn.ReLU(inplace=True),
+            self.dropout,
+            nn.Linear(net.channels, self.spec.classes),
+        )
+        copy_classifier(net, head)
+        return head
 
     @property
     def map_side(self) -> int:
@@ -102,15 +110,16 @@ class UniAdaFocusX3D(OneBox):
     def early_answer(self, glance_maps: Tensor) -> Tensor:
         """The mean over frames of each frame's answer."""
         vectors = pooled(self._of_views(glance_maps))
-        answers: Tensor = self.exit_head(self.dropout(vectors))
+        answers: Tensor = self.exit_head(vectors)
         return self._mean_of_views(answers.mean(dim=1))
 
     def full_answer(self, glance_maps: Tensor, focused: Tensor) -> Tensor:
-        glanced, looked = (
-            net.answer(self.dropout(net.vectors(self._of_views(maps).transpose(1, 2))))
-            for net, maps in ((self.glance_net, glance_maps), (self.focus_net, focused))
-        )
-        return self._mean_of_views(glanced + looked)
+        return self.own_answer(self.glance_net, glance_maps) + self.own_answer(self.focus_net, focused)
+
+    def own_answer(self, net: X3D, maps: Tensor) -> Tensor:
+        """Of a network's own classifier: maps (b, views · t, c, h, w) → logits (b, classes)."""
+        vectors = net.vectors(self._of_views(maps).transpose(1, 2))
+        return self._mean_of_views(net.answer(self.dropout(vectors)))
 
     def _seen(self, net: X3D, clips: Tensor) -> Tensor:
         """Clips of views (b · views, t, 3, s, s) → maps (b, views · t, c, h, w)."""
@@ -151,12 +160,23 @@ class UniAdaFocusX3D(OneBox):
             {
                 "glance_net.": "global_CNN.",
                 "focus_net.": "local_CNN.",
-                "exit_head.0.": "global_CNN_head.0.",
-                "exit_head.2.": "global_CNN_head.3.",
+                "exit_head.": "global_CNN_head.",
                 "spatial_policy.": "spatial_policy.",
                 "temporal_policy.": "temporal_policy.",
             },
         )
+
+
+def copy_classifier(net: X3D, head: nn.Sequential) -> None:
+    """From a network to the layers that do to a frame what its own do to a clip."""
+    first, last = net.blocks[-1].get_submodule("pool.post_conv"), net.blocks[-1].get_submodule("proj")
+    assert isinstance(first, nn.Conv3d)
+    assert isinstance(last, nn.Linear)
+    head.load_state_dict({"0.weight": first.weight.flatten(1), "3.weight": last.weight, "3.bias": last.bias})
+
+
+def _map_channels(net: X3D) -> int:
+    return list(net.widths.values())[-1]
 
 
 def _squares(frames: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ and because a clip-wise network needs temporal shifts inside its blocks (`shift_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil
 
 import torch
@@ -230,6 +231,8 @@ class EfficientNetLite(Backbone):
         """Channels after each stage."""
         for stage, (kernel, expansion, base, usual, first_stride) in enumerate(_LITE_STAGES):
             outputs = divisible(base * width)
+            if first_stride > 1:
+                self._deep = len(self._blocks)
             for i in range(usual if stage in (0, len(_LITE_STAGES) - 1) else ceil(usual * depth)):
                 stride = first_stride if i == 0 else 1
                 self._blocks.append(LiteBlock(channels, outputs, kernel, stride, expansion, shift_over))
@@ -244,10 +247,26 @@ class EfficientNetLite(Backbone):
 
     def body(self, frames: Tensor) -> Tensor:
         """The maps of the last block: less than the head's what ImageNet's classes need."""
+        return self.deep(self.shallow(frames))
+
+    def shallow(self, frames: Tensor) -> Tensor:
+        """What the blocks see that halve the maps last, and those after them."""
         maps: Tensor = self.relu(self._bn0(self._conv_stem(frames)))
-        for block in self._blocks:
+        for block in self._blocks[: self._deep]:
             maps = block(maps)
         return maps
+
+    def deep(self, maps: Tensor) -> Tensor:
+        """The maps of the last block, of those of `shallow`."""
+        for block in self._blocks[self._deep :]:
+            maps = block(maps)
+        return maps
+
+    def deep_weights(self) -> Iterator[Tensor]:
+        """Of the convolutions of `deep` and `head`."""
+        for layer in (*self._blocks[self._deep :].modules(), self._conv_head):
+            if isinstance(layer, nn.Conv2d):
+                yield layer.weight
 
     def head(self, maps: Tensor) -> Tensor:
         head: Tensor = self.relu(self._bn1(self._conv_head(maps)))

@@ -188,3 +188,38 @@ class X3D(ClipNet):
         pool = self.blocks[-1].get_submodule("pool")
         assert isinstance(pool, _Pool), "as it was made"
         return pool
+
+
+def initialise(network: nn.Module) -> None:
+    """Before it learns from random weights."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def align_channels(network: X3D, multiple: int) -> None:
+    """Adds channels of zeros inside the blocks up to a multiple, so that those who compute as many at once have none
+    left over. The network's maps stay the same. Norms must be part of the convolutions before."""
+    for branch in network.modules():
+        if isinstance(branch, _Branch):
+            more = -branch.conv_a.out_channels % multiple
+            _add_zeros(branch.conv_a, outputs=more)
+            _add_zeros(branch.conv_b, outputs=more)
+            branch.conv_b.groups += more
+            for part in branch.norm_b:
+                if isinstance(part, SqueezeExcitation):
+                    into, _, out_of, _ = part.block
+                    _add_zeros(into, inputs=more)
+                    _add_zeros(out_of, outputs=more)
+            _add_zeros(branch.conv_c, inputs=more)
+
+
+def _add_zeros(layer: nn.Module, *, inputs: int = 0, outputs: int = 0) -> None:
+    assert isinstance(layer, nn.Conv3d)
+    layer.weight = nn.Parameter(F.pad(layer.weight, (0,) * 6 + (0, inputs, 0, outputs)), requires_grad=False)
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(F.pad(layer.bias, (0, outputs)), requires_grad=False)
+    layer.in_channels += inputs
+    layer.out_channels += outputs

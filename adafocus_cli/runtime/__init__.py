@@ -6,6 +6,7 @@ Only the modules in this folder name devices.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
@@ -21,6 +22,9 @@ from adafocus_cli.nn.clip_networks import ResNet50
 from adafocus_cli.nn.x3d import X3D
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime.pytorch import TorchRuntime, names_of_networks, resolve_device
+
+# Without it OpenVINO does not tell its makers, over the network and unasked, whenever it is loaded.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 class Runtime(Protocol):

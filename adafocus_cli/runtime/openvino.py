@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -187,12 +187,13 @@ class CompiledNetwork(_Compiled, Backbone):
         return graph
 
     def _frames_at_once(self, frames: Tensor) -> int:
-        """Pieces of the same size, for each size has to be compiled, and with work for every core."""
+        """Pieces of the same size, for each size has to be compiled, which keep all cores busy to the end."""
         count = len(frames)
         if self.network.pixels_at_once is None:
             return count
         most = max(1, min(_PIXELS // prod(frames.shape[-2:]), count // self._cores))
-        return max(size for size in range(1, most + 1) if count % size == 0)
+        sizes = [size for size in range(1, most + 1) if count % size == 0]
+        return min(sizes, key=lambda size: (size * ceil(count / size / self._cores), -size))
 
 
 class CompiledClipNet(_Compiled, ClipNet):

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
-from adafocus_cli.nn.x3d import X3D
+from adafocus_cli.nn.x3d import X3D, align_channels
 from adafocus_cli.requests import Precision
 from adafocus_cli.runtime.cuda import Graphs, Uploads
 
@@ -38,6 +38,8 @@ ACCELERATOR_LANES = 16
 CUDA_LOOPS = 2
 # Of one channel of the frames of a piece: what lies between the layers of a MobileNetV2 then stays in a core's caches.
 CPU_BYTES = 1 << 20
+# That a core with AVX2 computes at once; X3D's blocks have 54 and 108, and take 3 to 8 % less time with 56 and 112.
+CPU_CHANNELS = 8
 # Of a turn, in multiply-adds. Below that, threads that share each layer wait for one another longer than they work, and
 # on a busy machine they spin meanwhile.
 SHARED_FROM = 2_000_000_000
@@ -123,9 +125,14 @@ class TorchRuntime:
                 if PRECISIONS[self.precision] != torch.float32:
                     cast_convolutions(part, PRECISIONS[self.precision])
             elif isinstance(part, X3D):
-                fold(part)
-                if on_processor:  # whose convolutions of one channel each take half the time so
-                    part.to(memory_format=torch.channels_last_3d)
+                self._prepare_x3d(part)
+
+    def _prepare_x3d(self, network: X3D) -> None:
+        fold(network)
+        if self._device.type == "cpu":
+            align_channels(network, CPU_CHANNELS)
+            if self.computes_networks:  # convolutions of one channel each take half the time so
+                network.to(memory_format=torch.channels_last_3d)
 
     def halve_lanes(self) -> bool:
         if self.lanes == 1:

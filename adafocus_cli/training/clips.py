@@ -7,14 +7,17 @@ seed, the stage and the epoch: the number of workers changes nothing but the spe
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from math import prod
+from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
@@ -484,9 +487,8 @@ class Loader:
             batch_sampler=self,
             num_workers=workers,
             collate_fn=_collate,
-            worker_init_fn=limit_threads,
-            # A forked process would hold locks of threads that it does not have.
-            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=begin_worker,
+            multiprocessing_context=worker_context() if workers else None,
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # leaves torch's own generator alone
         )
@@ -551,6 +553,18 @@ class Loader:
         self._reading = reading
 
 
+def worker_context() -> BaseContext:
+    """How worker processes start: forked from a process that has loaded torch for all of them, where there are such.
+
+    Forked from this one, they would hold locks of threads that they do not have.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 @contextmanager
 def without_interrupts() -> Iterator[None]:
     """Processes that start in this block ignore Ctrl-C, which reaches all processes of a terminal at once; this process
@@ -581,6 +595,15 @@ def _collate(clips: Sequence[TrainingClip]) -> TrainingBatch:
     )
 
 
-def limit_threads(number: int) -> None:
-    """In a worker process: all of them share the processor."""
+def begin_worker(number: int) -> None:
+    """In a worker process: all of them share the processor, and none outlives the process that reads from it."""
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent takes nothing more from the queue, on which a worker would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is a worker process"
+    parent.join()
+    os._exit(1)

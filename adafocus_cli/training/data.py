@@ -12,6 +12,7 @@ from adafocus_cli import labels as label_lists
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.evaluation.data import Dataset, plain
 from adafocus_cli.evaluation.frames import WORLD
+from adafocus_cli.models import dense
 from adafocus_cli.spec import ModelSpec
 from adafocus_cli.training.clips import ClipSet, FileClips, PlannedFrames, RandomViews, SceneClips
 from adafocus_cli.training.frame_cache import FrameCache
@@ -23,11 +24,13 @@ from adafocus_cli.worlds import world
 ReadDataset = Callable[[str, Path | None], Dataset]
 
 # The shorter side of the pictures that the authors trained on, of 224 pixels that the model sees: that of ActivityNet,
-# FCVID and Mini-Kinetics for these families, Something-Something's for those on TSM, Kinetics' for X3D.
+# FCVID and Mini-Kinetics for these families, Something-Something's for those on TSM, Kinetics' for X3D. For networks
+# over whole clips it is 320 for 256, up to which Kinetics' pictures are resized.
 _KEPT_SIDES = {
     **dict.fromkeys(("adafocus-v1", "adafocus-v2", "uni-adafocus"), 360),
     **dict.fromkeys(("adafocus-v1-tsm", "adafocus-v2-tsm", "uni-adafocus-tsm"), 256),
     "uni-adafocus-x3d": 331,
+    **dict.fromkeys((network.name for network in dense.FAMILIES), 280),
 }
 # Data sets of which many classes are told apart by left and right alone.
 _HANDED = ("sthv1", "sthv2", "jester")

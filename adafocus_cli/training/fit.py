@@ -113,8 +113,8 @@ class TrainingObserver(Protocol):
 
     def epoch_ended(self, epoch: Epoch, best: float) -> None: ...
 
-    def clip_seen(self, done: int, clips: int) -> None:
-        """By the networks of the quick recipe, which has no epochs."""
+    def progressed(self, work: str, done: int, total: int) -> None:
+        """Of the quick recipe, which has no epochs."""
 
     def fold_done(self, fold: int, accuracy: float, clips: int) -> None:
         """Of its cross-validation."""

@@ -24,7 +24,9 @@ from adafocus_cli.models import build, default_spec, dense, family_named
 from adafocus_cli.models.base import Family
 from adafocus_cli.models.sfc import LONG, SFC, around
 from adafocus_cli.models.shared import ClipWise, StepWise
+from adafocus_cli.models.uni_x3d import UniAdaFocusX3D, copy_classifier, slowfast_name
 from adafocus_cli.nn.pixels import renormalise
+from adafocus_cli.nn.x3d import SHAPES, X3D, initialise
 from adafocus_cli.spec import Arch, ModelSpec, Network, Normalisation, normalisation_of
 from adafocus_cli.training.clips import seed_for
 from adafocus_cli.training.recipes import DENSE, IMAGENET, SCRATCH, SKIP, TrainingSettings
@@ -65,12 +67,9 @@ def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -
     model = empty(spec, settings)
     if source is not None:
         _load_fitting(model, source, labels, settings.init, notify)
-    for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
-        network: Network = getattr(spec, name)
-        if file is not None:
-            load_network(model, name, Path(file))
-        elif settings.init == IMAGENET:
-            load_network(model, name, imagenet_file(network.arch, notify))
+    _load_networks(model, settings, notify)
+    if isinstance(model, UniAdaFocusX3D) and (source is None or settings.glance_weights is not None):
+        copy_classifier(model.glance_net, model.exit_head)
     return model
 
 
@@ -90,8 +89,11 @@ def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
             if isinstance(part, nn.Linear):
                 nn.init.normal_(part.weight, std=TSM_STD)
                 nn.init.zeros_(part.bias)
-    model.glance_net.to(memory_format=torch.channels_last)
-    model.focus_net.to(memory_format=torch.channels_last)
+    for network in (model.glance_net, model.focus_net):
+        if isinstance(network, X3D):
+            initialise(network)
+        else:
+            network.to(memory_format=torch.channels_last)
     return model
 
 
@@ -115,7 +117,9 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
         )
     clip_wise = family_named(family).clip_wise
     if settings.focus_frames and not clip_wise:
-        raise UsageError(f"--focus-frames is for recipes with TSM; {settings.recipe} looks at every frame (--frames)")
+        raise UsageError(
+            f"--focus-frames is for recipes with TSM or X3D; {settings.recipe} looks at every frame (--frames)"
+        )
     asked = {
         "glance": _network(settings.glance, spec.glance, "--glance"),
         "focus": _network(settings.focus, spec.focus, "--focus"),
@@ -164,10 +168,11 @@ def _network(text: str | None, usual: Network, option: str) -> Network | None:
     if text is None:
         return None
     match = _NETWORK.fullmatch(text)
-    if match is None or match[1] not in get_args(Arch) or not 0 < float(match[2] or 1) < 16 or int(match[3] or 1) < 1:
+    archs = tuple(SHAPES) if usual.arch in SHAPES else get_args(Arch)
+    if match is None or match[1] not in archs or not 0 < float(match[2] or 1) < 16 or int(match[3] or 1) < 1:
         raise UsageError(
-            f"{option} {text} is not a network; give one of {', '.join(get_args(Arch))}, optionally with a width "
-            "and a picture size, as in mobilenet_v2:0.5@112"
+            f"{option} {text} is not a network for this recipe; give one of {', '.join(archs)}, optionally with a "
+            f"width and a picture size, as in {archs[0]}:0.5@112"
         )
     return Network(match[1], int(match[3] or usual.size), float(match[2] or 1.0))  # type: ignore[arg-type]
 
@@ -206,20 +211,45 @@ def _answers(spec: ModelSpec) -> set[str]:
     return {name for name, tensor in these.items() if tensor.shape != others[name].shape}
 
 
+def _load_networks(model: Family, settings: TrainingSettings, notify: Notify) -> None:
+    for name, file in (("glance", settings.glance_weights), ("focus", settings.focus_weights)):
+        if file is not None:
+            load_network(model, name, Path(file))
+        elif settings.init == IMAGENET:
+            load_network(model, name, imagenet_file(getattr(model.spec, name).arch, notify))
+
+
 def load_network(model: Family, name: str, path: Path) -> None:
-    """Loads a whole network from a file that names and normalises as its public ImageNet weights do."""
+    """Loads a whole network from a file that names and normalises as its public weights do: of ImageNet or, for X3D, of
+    Kinetics-400."""
     network = model.get_submodule(f"{name}_net")
     tensors, wanted = _tensors(path), network.state_dict()
+    if isinstance(network, X3D):
+        tensors = _of_x3d(tensors, wanted)
     for key, tensor in wanted.items():
         if not key.endswith("num_batches_tracked") and getattr(tensors.get(key), "shape", None) != tensor.shape:
             raise ModelError(
                 f"{path} has no {key} of shape {'×'.join(map(str, tensor.shape))}; give weights of this "
-                f"network with the names of its ImageNet weights, or describe the network of the file with --{name}"
+                f"network with the names of its public weights, or describe the network of the file with --{name}"
             )
     network.load_state_dict({key: tensors.get(key, tensor) for key, tensor in wanted.items()})
     arch = getattr(model.spec, name).arch
     if arch in IMAGENET_ARCHS:
         renormalise(network, normalisation_of(arch), model.spec.normalisation)
+
+
+def _of_x3d(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By our names, of a file of pytorchvideo or SlowFast.
+
+    pytorchvideo's have no norm in the first shortcut, and answers for other classes do not fit: these stay as they are.
+    """
+    names = {key: slowfast_name(f"net.{key}").removeprefix("net.") for key in wanted}
+    found = {key: tensors[name] for key, theirs in names.items() for name in (key, theirs) if name in tensors}
+    optional = ("blocks.1.res_blocks.0.branch1_norm.", "blocks.5.proj.")
+    for key, tensor in wanted.items():
+        if key.startswith(optional) and getattr(found.get(key), "shape", None) != tensor.shape:
+            found[key] = tensor
+    return found
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -229,7 +259,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"cannot read weights {path}: {error}; check the file") from error
     root = checkpoint.read(path)
-    tensors = root.get("state_dict", root)
+    tensors = root.get("state_dict", root.get("model_state", root))
     return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from adafocus_cli.evaluation.frames import WORLD
 from adafocus_cli.files import replacing, sha256_of
 from adafocus_cli.models import build
 from adafocus_cli.models.taught import Taught, TaughtToLook
+from adafocus_cli.nn.backbones import EfficientNetLite
+from adafocus_cli.output.texts import percent
 from adafocus_cli.requests import cores
 from adafocus_cli.runtime import pytorch
 from adafocus_cli.schema import VideoInfo
@@ -41,21 +43,24 @@ from adafocus_cli.training.clips import (
     FileClips,
     PlannedFrames,
     SceneClips,
-    limit_threads,
+    begin_worker,
     seed_for,
     without_interrupts,
+    worker_context,
 )
 from adafocus_cli.training.data import Split, TrainingData
 from adafocus_cli.training.fit import TrainingObserver
 from adafocus_cli.training.initial_model import load_network
 from adafocus_cli.training.recipes import Resources, TrainingSettings
 from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, TrainingRun
+from adafocus_cli.training.tuning import Tuning
 from adafocus_cli.video.limits import Limits
 from adafocus_cli.video.sampling import Look
 from adafocus_cli.weights_packages import PACKAGES, installed
 
 _EVIDENCE = 2  # of which version what is kept is; another is calculated anew
 _SECONDS_A_CLIP = 2.0  # of one core, at 224 pixels a side; decoding included
+_SECONDS_TO_TUNE = 9.0
 FOLDS = 5
 _INNER_FOLDS = 4
 _CLEARLY = 2.0  # standard errors
@@ -99,32 +104,45 @@ def empty_model(spec: ModelSpec) -> Taught:
     return model
 
 
+def pretrained(spec: ModelSpec) -> Taught:
+    """With the weights of the package; its layers have learnt nothing."""
+    model = build(spec)
+    assert isinstance(model, Taught), "the recipe's family"
+    load_network(model, "glance", installed(spec.glance.arch))
+    return model.eval()
+
+
 # What is seen of the clips, kept by their hashes.
 
 
 class EvidenceCache:
     """Files of what the networks see of a clip, and of the mirrored clip where it is learnt from: half precision
-    (views, numbers). Beside one, another of what looks into the source see: half precision (boxes, numbers)."""
+    (views, numbers). Beside one, others of what looks into the source see: half precision (boxes, numbers), and, to
+    tune a network, of what its first blocks make of the frames: half precision (views, frames, c, h, w)."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self._folder = folder
         seen = {**asdict(spec), "classes": 0, "min_score": 0.0}
         self._version = hashlib.sha256(repr((_EVIDENCE, sorted(seen.items()))).encode()).hexdigest()[:8]
 
-    def path(self, clip: str, *, looks: bool = False) -> Path:
-        return self._folder / f"{clip[:40]}-{self._version}{'-looks' if looks else ''}.npy"
+    def path(self, clip: str, kind: Literal["", "-looks", "-maps"] = "") -> Path:
+        return self._folder / f"{clip[:40]}-{self._version}{kind}.npy"
 
     def create(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def has(self, clip: str, views: int) -> bool:
-        path = self.path(clip)
-        return path.is_file() and len(np.load(path, mmap_mode="r")) >= views
+    def has(self, clip: str, views: int, *, maps: bool) -> bool:
+        paths = [self.path(clip), *([self.path(clip, "-maps")] if maps else [])]
+        return all(path.is_file() and len(np.load(path, mmap_mode="r")) >= views for path in paths)
 
-    def put(self, clip: str, evidence: np.ndarray, looks: np.ndarray | None = None) -> None:
+    def put(
+        self, clip: str, evidence: np.ndarray, *, looks: np.ndarray | None = None, maps: np.ndarray | None = None
+    ) -> None:
         """What is looked for by `has` comes last."""
         if looks is not None:
-            self._write(self.path(clip, looks=True), looks)
+            self._write(self.path(clip, "-looks"), looks)
+        if maps is not None:
+            self._write(self.path(clip, "-maps"), maps)
         self._write(self.path(clip), evidence)
 
     def _write(self, path: Path, evidence: np.ndarray) -> None:
@@ -142,7 +160,7 @@ class EvidenceCache:
 
     def looks(self, clip: str) -> np.ndarray | None:
         """Of a clip that can be looked into."""
-        path = self.path(clip, looks=True)
+        path = self.path(clip, "-looks")
         return np.load(path) if path.is_file() else None
 
 
@@ -197,13 +215,13 @@ class EvidenceJob:
     views: int
     """Two with the mirrored clip."""
     device: str
+    maps: bool = False
+    """Whether a network will be tuned, which needs what its first blocks have made of the clips."""
 
     @cached_property
     def _model(self) -> Taught:
-        model = build(self.spec)
-        assert isinstance(model, Taught), "the recipe's family"
-        load_network(model, "glance", installed(self.spec.glance.arch))
-        pytorch.fold(model.eval().glance_net)
+        model = pretrained(self.spec)
+        pytorch.fold(model.glance_net)
         if self.device == "cpu":
             model.glance_net.pixels_at_once = 1  # frame by frame, as a processor likes it
         return model.to(self.device)
@@ -222,9 +240,10 @@ class EvidenceJob:
             views = [model.found(glance_maps)[0]]
         else:
             views = [model.whole_evidence(frames)]
-        if self.views > 1:
-            views.append(model.whole_evidence(frames.flip(4).contiguous()))
-        self.cache.put(self.hashes[index], torch.cat(views).half().cpu().numpy(), looks)
+        shown = [frames] if self.views == 1 else [frames, frames.flip(4).contiguous()]
+        views += map(model.whole_evidence, shown[1:])
+        maps = torch.cat([*map(model.shallow, shown)]).half().cpu().numpy() if self.maps else None
+        self.cache.put(self.hashes[index], torch.cat(views).half().cpu().numpy(), looks=looks, maps=maps)
         return None
 
 
@@ -317,6 +336,8 @@ class SeenClips:
     unreadable: Mapping[str, str]
     looks: SeenLooks | None = None
     """Where all clips have more to show than a glance sees."""
+    maps: tuple[Path, ...] = ()
+    """Of each clip the file that a network is tuned on."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -327,6 +348,10 @@ class SeenClips:
         in_boxes = self.looks.evidence(boxes, self.evidence.shape[1])
         return replace(self, evidence=np.concatenate((self.evidence, in_boxes), axis=2))
 
+    def without(self, indices: Sequence[int]) -> SeenClips:
+        out = set(indices)
+        return self.subset([index for index in range(len(self)) if index not in out])
+
     def subset(self, indices: Sequence[int]) -> SeenClips:
         return replace(
             self,
@@ -335,6 +360,7 @@ class SeenClips:
             targets=self.targets[list(indices)],
             groups=tuple(self.groups[index] for index in indices),
             names=tuple(self.names[index] for index in indices),
+            maps=tuple(self.maps[index] for index in indices) if self.maps else (),
         )
 
 
@@ -363,6 +389,7 @@ class Seeing:
             names=tuple(names[index] for index in left),
             unreadable={names[i]: failed[clip] for i, clip in enumerate(job.hashes) if clip in failed},
             looks=self.looks([job.hashes[index] for index in left]),
+            maps=tuple(self.cache.path(job.hashes[index], "-maps") for index in left) if job.maps else (),
         )
 
     def looks(self, clips: Sequence[str]) -> SeenLooks | None:
@@ -381,13 +408,13 @@ class Seeing:
 
     def do(self, job: EvidenceJob) -> dict[str, str]:
         """Sees the clips of which nothing is kept; those that cannot be read, by their hashes, and why."""
-        due = [index for index, clip in enumerate(job.hashes) if not self.cache.has(clip, job.views)]
+        due = [i for i, clip in enumerate(job.hashes) if not self.cache.has(clip, job.views, maps=job.maps)]
         due = list({job.hashes[index]: index for index in reversed(due)}.values())[::-1]  # a copy is the same clip
         failed: dict[str, str] = {}
         for done, (index, reason) in enumerate(self._seen(job, due), 1):
             if reason is not None:
                 failed[job.hashes[index]] = reason
-            self.observer.clip_seen(done, len(due))
+            self.observer.progressed("looking at clips", done, len(due))
         return failed
 
     def job(
@@ -402,7 +429,7 @@ class Seeing:
             targets = [index % len(labels) for index in range(count)]
             names = [f"{split.source}#{index}" for index in range(count)]
             hashes = [hashlib.sha256(repr((scene, moment, self.settings.seed)).encode()).hexdigest() for scene in names]
-            job = EvidenceJob(clips, hashes, self.spec, self.cache, moment, views, self._device)
+            job = EvidenceJob(clips, hashes, self.spec, self.cache, moment, views, self.device, self.settings.tune)
             return job, targets, names, names
         samples = split.dataset.samples
         shown = split.dataset.indices(labels)
@@ -415,11 +442,12 @@ class Seeing:
             limits=Limits(seconds=self.resources.decode_timeout),
             looks=AllLooks(self.spec) if self.spec.family == TaughtToLook.name else None,
         )
-        job = EvidenceJob(files, [*map(_hash_or_path, samples)], self.spec, self.cache, (), views, self._device)
+        hashes = [*map(_hash_or_path, samples)]
+        job = EvidenceJob(files, hashes, self.spec, self.cache, (), views, self.device, self.settings.tune)
         return job, targets, split.groups or [sample.path for sample in samples], [s.path for s in samples]
 
     @property
-    def _device(self) -> str:
+    def device(self) -> str:
         return str(pytorch.resolve_device(self.resources.device))
 
     def _seen(self, job: EvidenceJob, due: Sequence[int]) -> Iterator[tuple[int, str | None]]:
@@ -429,8 +457,8 @@ class Seeing:
             _Jobs(job, due),
             batch_size=None,
             num_workers=workers,
-            worker_init_fn=limit_threads,
-            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=begin_worker,
+            multiprocessing_context=worker_context() if workers else None,
             generator=torch.Generator(),
         )
         threads = torch.get_num_threads()
@@ -558,15 +586,22 @@ def learn(clips: SeenClips, kinds: Mapping[str, int], classes: int, *, flip: boo
             choice, answers, worth, kinds = looking, seen, learnt, box_kinds
             assert clips.looks is not None, "some of them have looks"
             clips = clips.looking(boxes if few is clips else clips.looks.best(learnt))
-    right = answers.argmax(dim=1) == few.targets
-    temperature = _temperature(answers, few.targets)
+    return _calibrated(layer(clips, kinds, classes, choice), choice, answers, few.targets, worth)
+
+
+def _calibrated(
+    learnt: tuple[Tensor, Tensor], choice: Choice, answers: Tensor, targets: Tensor, worth: Tensor | None = None
+) -> LearntLayer:
+    """A layer (weights and bias) whose scores are right as often as they say, by answers to held-out clips."""
+    right = answers.argmax(dim=1) == targets
+    temperature = _temperature(answers, targets)
     scores = (answers * temperature).softmax(dim=1).amax(dim=1)
-    weights, bias = layer(clips, kinds, classes, choice)
+    weights, bias = learnt
     return LearntLayer(
         weights=weights * temperature,
         bias=bias * temperature,
         choice=choice,
-        min_score=max(_least_score(scores, right), round(1 / classes, 4)),  # what is no likelier than by chance is none
+        min_score=max(_least_score(scores, right), round(1 / len(bias), 4)),  # what is no likelier than chance is none
         accuracy=float(right.double().mean()),
         worth=worth,
     )
@@ -825,12 +860,75 @@ def cross_validate(
     folds = folds_of(clips.groups, clips.targets.tolist(), count, seed)
     logits = torch.zeros(len(clips), classes, dtype=torch.double)
     for number, held_out in enumerate(folds, 1):
-        out = set(held_out)
-        answers = learn(
-            clips.subset([i for i in range(len(clips)) if i not in out]), kinds, classes, flip=flip, seed=seed
-        )
+        answers = learn(clips.without(held_out), kinds, classes, flip=flip, seed=seed)
         logits[held_out] = answers(clips.subset(held_out))
         yield number, CrossValidation(clips=clips, folds=folds[:number], logits=logits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossTuning:
+    """Tunes the network and learns the layer on top of it.
+
+    A network that has learnt from clips says more of them than of others. So another is tuned for each fold, without
+    its clips, and the answers to these say what scores are worth. How evidence is mixed is chosen where no network has
+    learnt; looks, whose network would be the old one, are left out.
+    """
+
+    clips: SeenClips
+    folds: Sequence[Sequence[int]]
+    kinds: Mapping[str, int]
+    labels: Sequence[str]
+    settings: TrainingSettings
+    seeing: Seeing
+
+    @cached_property
+    def _tuning(self) -> Tuning:
+        sizes = [len(self.clips) - len(fold) for fold in self.folds] + [len(self.clips)]
+        total = sum(map(Tuning.steps, sizes))
+        done = iter(range(1, total + 1))
+        return Tuning(
+            model=pretrained(self.seeing.spec),
+            device=self.seeing.device,
+            seed=self.settings.seed,
+            step_done=lambda: self.seeing.observer.progressed("tuning", next(done), total),
+        )
+
+    def cross_validate(self) -> CrossValidation:
+        logits = torch.zeros(len(self.clips), len(self.labels), dtype=torch.double)
+        for fold in self.folds:
+            rest = self.clips.without(fold)
+            (weights, bias), network = self._learnt(rest, self._choice(rest))
+            held_out = self.seen_by(network, self.clips.subset(fold))
+            logits[list(fold)] = torch.from_numpy(held_out.evidence[:, 0]).double() @ weights + bias
+        return CrossValidation(clips=self.clips, folds=self.folds, logits=logits)
+
+    def learn(self, crossed: CrossValidation) -> TunedAnswers:
+        """From all clips."""
+        choice = self._choice(self.clips)
+        learnt, network = self._learnt(self.clips, choice)
+        calibrated = _calibrated(learnt, choice, crossed.logits, self.clips.targets)
+        return TunedAnswers(tuning=self, crossed=crossed, network=network, layer=calibrated)
+
+    def seen_by(self, network: EfficientNetLite, clips: SeenClips) -> SeenClips:
+        return replace(clips, evidence=self._tuning.evidence(network, clips.maps, clips.evidence), looks=None)
+
+    def _choice(self, clips: SeenClips) -> Choice:
+        settings, without_looks = self.settings, replace(clips, looks=None)
+        return learn(without_looks, self.kinds, len(self.labels), flip=settings.flip, seed=settings.seed).choice
+
+    def _learnt(self, clips: SeenClips, choice: Choice) -> tuple[tuple[Tensor, Tensor], EfficientNetLite]:
+        network = self._tuning.tuned(clips.maps, clips.targets, len(self.labels))
+        return layer(self.seen_by(network, clips), self.kinds, len(self.labels), choice), network
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedAnswers:
+    """What tuning has made of all clips, and the answers to those that were held out."""
+
+    tuning: CrossTuning
+    crossed: CrossValidation
+    network: EfficientNetLite
+    layer: LearntLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -855,6 +953,12 @@ class QuickRun:
         kinds = empty_model(spec).whole_kinds
         crossed = self._cross_validate(clips, kinds)
         answers = learn(clips, kinds, len(labels), flip=settings.flip, seed=settings.seed)
+        network, tuned = None, self._tuned(clips, crossed, kinds, seeing) if settings.tune else None
+        if tuned is not None:
+            crossed, network, answers = tuned.crossed, tuned.network, tuned.layer
+            if held_out is not None:
+                held_out = tuned.tuning.seen_by(network, held_out)
+        self._write_answers(crossed)
         facts: dict[str, Any] = {
             "clips": len(clips),
             "cross-validation": {"folds": len(crossed.folds), "groups": settings.group, "accuracy": crossed.accuracy},
@@ -862,6 +966,7 @@ class QuickRun:
             "penalty": answers.choice.penalty,
             "mirrored": answers.choice.mirrored,
             "looks": answers.worth is not None,
+            "tuned": network is not None,
         }
         accuracy, unreadable = crossed.accuracy, dict(clips.unreadable)
         if held_out is not None:
@@ -875,10 +980,30 @@ class QuickRun:
             spec = spec_for(len(labels))
         else:
             tensors |= {"worth.weight": answers.worth.float()[None], "worth.bias": torch.zeros(1)}
+        if network is not None:  # which no package has
+            spec = replace(spec, glance=replace(spec.glance, package_sha256=None))
+            tensors |= {f"glance_net.{name}": tensor.cpu() for name, tensor in network.state_dict().items()}
         run = replace(self.run, spec=replace(spec, min_score=answers.min_score))
         self.folder.write_weights(FINAL, run, tensors, facts)
         self.folder.save_checkpoint(self.run, progress, {})
         return progress
+
+    def _tuned(
+        self, clips: SeenClips, crossed: CrossValidation, kinds: Mapping[str, int], seeing: Seeing
+    ) -> TunedAnswers | None:
+        """If more of the clips that are held out are right then."""
+        settings, labels = self.run.settings, self.run.labels
+        tuning = CrossTuning(
+            clips=clips, folds=crossed.folds, kinds=kinds, labels=labels, settings=settings, seeing=seeing
+        )
+        found = tuning.cross_validate()
+        self.folder.log({"tuned": found.accuracy, "as it was": crossed.accuracy})
+        pays = found.accuracy > crossed.accuracy
+        self.notify(
+            f"with a tuned network {percent(found.accuracy)} of the held-out clips are right, as it was "
+            f"{percent(crossed.accuracy)}; the model takes {'the tuned one' if pays else 'it as it was'}"
+        )
+        return tuning.learn(found) if pays else None
 
     def _cross_validate(self, clips: SeenClips, kinds: Mapping[str, int]) -> CrossValidation:
         settings, labels = self.run.settings, self.run.labels
@@ -896,7 +1021,6 @@ class QuickRun:
             self.folder.log({"fold": number, "clips": len(fold), "accuracy": float(right.double().mean())})
             self.observer.fold_done(number, float(right.double().mean()), len(fold))
         assert crossed is not None, "there are two folds at least"
-        self._write_answers(crossed)
         return crossed
 
     def _write_answers(self, crossed: CrossValidation) -> None:
@@ -911,7 +1035,7 @@ class QuickRun:
         self.folder.write_table("folds.csv", ("path", "fold", "label", "answer", "score"), sorted(rows))
 
 
-def about_time(clips: int) -> str:
+def about_time(clips: int, *, tune: bool) -> str:
     """How long a run takes, if nothing is kept of an earlier one."""
-    minutes = clips * _SECONDS_A_CLIP / cores() / 60
+    minutes = clips * (_SECONDS_A_CLIP + tune * _SECONDS_TO_TUNE) / cores() / 60
     return "less than a minute" if minutes < 1 else f"about {math.ceil(minutes)} minutes"

@@ -16,7 +16,7 @@ from adafocus_cli.training.dense import FineTuning
 from adafocus_cli.training.learner import Learner, Part
 from adafocus_cli.training.sfc import CompressionLearner
 from adafocus_cli.training.skip import AnswersWithSkips, SkipByReward
-from adafocus_cli.training.uni import Uni, UniTSM
+from adafocus_cli.training.uni import Uni, UniTSM, UniX3D
 from adafocus_cli.training.v1 import AnswersOnly, NetworksAlone, PolicyByReward, RandomPatches, Together, WarmUp
 from adafocus_cli.training.v2 import EndToEnd, EndToEndTSM, ThroughFeatures
 
@@ -26,7 +26,7 @@ Schedule = Literal["cosine", "constant", "steps"]
 
 
 Own = float | str | None
-_OWN_OPTIONS = {"size_penalty": "recipes uni and uni-tsm", "looks": "recipe skip", "freeze": "recipe dense"}
+_OWN_OPTIONS = {"size_penalty": "recipes uni, uni-tsm and uni-x3d", "looks": "recipe skip", "freeze": "recipe dense"}
 """What only some learners are told, and in which recipes they are."""
 
 
@@ -222,6 +222,7 @@ _UNI_TSM = Stage(
     dropout=0.5,
     own={"size_penalty": 0.5},
 )
+_UNI_X3D = replace(_UNI_TSM, learner=UniX3D, lr=0.005, rates=Rates(policy=0.4, glance=0.5), weight_decay=5e-5)
 # Ours: as V1, but after the warm-up the networks go on learning together with the policy, at its points.
 _TOGETHER = (
     Stage(name="warm-up", learner=WarmUp, epochs=10, lr=0.002, optimizer="adamw", weight_decay=0.02),
@@ -238,7 +239,7 @@ _TOGETHER = (
 # Ours: AdaFocus+ was not released.
 _SKIP = (
     replace(_REWARD, name="skip", learner=SkipByReward, epochs=10, own={"looks": None}),
-    Stage(name="answers", learner=AnswersWithSkips, epochs=10, lr=0.005, dropout=0.5),
+    Stage(name="answers", learner=AnswersWithSkips, epochs=10, lr=0.005, dropout=0.5, own={"looks": None}),
 )
 # Ours: the paper does not say how it was trained.
 _SFC = (Stage(name="compression", learner=CompressionLearner, epochs=10, lr=0.002, optimizer="adamw"),)
@@ -319,6 +320,7 @@ RECIPES: dict[str, Recipe] = {
                 "jester": {"own": {"size_penalty": 0.25}},
             },
         ),
+        Recipe(name="uni-x3d", family="uni-adafocus-x3d", usual=(_UNI_X3D,), flips=True, datasets={"kinetics400": {}}),
         Recipe(name=SKIP, family="adafocus-v1", usual=_SKIP, flips=False),
         Recipe(name="sfc", family="sfc", usual=_SFC, flips=False),
         Recipe(name=DENSE, family="", usual=(_DENSE,), flips=True),  # of any family over whole clips
@@ -345,6 +347,7 @@ class TrainingSettings:
     val_clips: int = 512
     flip: bool = True
     folds: int | None = None
+    tune: bool = False
     group: str | None = None
 
     # The model.
@@ -404,9 +407,11 @@ class TrainingSettings:
             raise UsageError(
                 f"--folds is for recipe quick, not {self.recipe}; leave it out, or hold clips out with --val"
             )
+        if self.recipe != QUICK and self.tune:
+            raise UsageError(f"--tune is for recipe quick, not {self.recipe}, which tunes its networks; leave it out")
         for name in self.of_published_recipes if self.recipe == QUICK else ():
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to recipe quick, whose networks do not change; leave it out")
+            raise UsageError(f"{option} does not apply to recipe quick, which has no epochs; leave it out")
 
     @property
     def of_published_recipes(self) -> tuple[str, ...]:

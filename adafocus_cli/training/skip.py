@@ -2,7 +2,8 @@
 
 The idea is that of AdaFocus+ (Wang et al., ICCV 2021), of which no code was released; head and reward are ours. The
 reward of a look is how much more confident the model is of the true class than without it, after the same past, less
-the price of a look; that of a skip is 0. The price moves until so many looks are left as were asked for.
+the price of a look; that of a skip is 0. The price moves until so many looks are left as were asked for; as the head is
+wherever its last steps took it, what it says is then moved up or down as a whole until just so many are kept.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from adafocus_cli.training.v1 import AnswersOnly, confidence, ppo_loss, ppo_term
 _USUAL_SHARE = 1 / 3
 # How far the price moves in a step if all looks are taken and none is to be left.
 _PRICE_STEP = 0.005
+# How far the head's bias moves in a step if all looks are taken and none is to be left, as a share of the spread of
+# what it says.
+_BIAS_STEP = 0.1
 # Of the looks, as many are taken or left at random while the answers learn.
 _RANDOM_SHARE = 0.1
 
@@ -39,19 +43,13 @@ class SkipByReward(Learner):
 
     def __init__(self, model: Family, *, looks: float | None = None) -> None:
         super().__init__(model)
-        self.looks = _USUAL_SHARE * model.spec.focus_frames if looks is None else looks
-        self.critic = nn.Linear(self._head.width, 1)
+        self.looks = _asked_looks(model, looks)
+        self.critic = nn.Linear(_head_of(model).width, 1)
         self.register_buffer("price", torch.zeros(()))
         self.freeze_the_rest()
 
-    @property
-    def _head(self) -> SkipHead:
-        assert isinstance(self.model, StepWise), "the recipe is for families that look step by step"
-        assert self.model.skip_policy is not None, "the recipe gives the model its head"
-        return self.model.skip_policy
-
     def parts(self) -> Mapping[Part, Iterable[nn.Module]]:
-        return {"policy": (self._head, self.critic)}
+        return {"policy": (_head_of(self.model), self.critic)}
 
     def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
         with torch.no_grad():
@@ -65,8 +63,9 @@ class SkipByReward(Learner):
             return taken - left
 
         with full_precision(forward.maps):
-            states, _ = self._head.states(forward.maps, None)
-            gains: Tensor = self._head.gain(states).squeeze(-1)
+            head = _head_of(self.model)
+            states, _ = head.states(forward.maps, None)
+            gains: Tensor = head.gain(states).squeeze(-1)
             loss, kept, measures = self.loss_of(states, gains, worth)
         taken, left = answers
         logits = torch.where(kept[:, -1:] > 0, taken[:, -1], left[:, -1])
@@ -83,7 +82,7 @@ class SkipByReward(Learner):
             rewards = (worth(kept) - self.price) * kept
         log_probs, values = chances.log_prob(kept), self.critic(states).squeeze(-1)
         terms = ppo_terms(log_probs, log_probs, values, standardised(rewards), chances.entropy())
-        looks = of_all_processes((gains > 0).float().sum(dim=1)).mean()
+        looks = _mean_looks(gains)
         if self.training:
             self.price += _PRICE_STEP * (looks - self.looks) / gains.shape[1]
         measures = {name: term.detach() for name, term in terms.items()}
@@ -91,13 +90,45 @@ class SkipByReward(Learner):
 
 
 class AnswersWithSkips(AnswersOnly):
-    """Trains the classifier alone, without the looks that are skipped; some are, or are not, at random."""
+    """Trains the classifier alone, without the looks that are skipped; some are, or are not, at random.
+
+    The head's bias moves until as many looks a video are kept as were asked for.
+    """
+
+    def __init__(self, model: Family, *, looks: float | None = None) -> None:
+        super().__init__(model)
+        self.looks = _asked_looks(model, looks)
 
     def gaze(self, forward: ForwardPass) -> Gaze:
         gaze = super().gaze(forward)
         assert gaze.kept is not None, "the recipe gives the model its head"
+        if self.training:
+            self._move_bias(forward.maps)
         changed = self.draws.uniform(*gaze.kept.shape).to(gaze.kept.device) < _RANDOM_SHARE
         return replace(gaze, kept=gaze.kept ^ changed)
+
+    @torch.no_grad()
+    def _move_bias(self, maps: Tensor) -> None:
+        head = _head_of(self.model)
+        with full_precision(maps):
+            gains, _ = head(maps, None)
+        spread = of_all_processes(gains).std()
+        head.gain.bias.add_(_BIAS_STEP * spread * (self.looks - _mean_looks(gains)) / gains.shape[1])
+
+
+def _asked_looks(model: Family, looks: float | None) -> float:
+    return _USUAL_SHARE * model.spec.focus_frames if looks is None else looks
+
+
+def _mean_looks(gains: Tensor) -> Tensor:
+    """How many looks a video are kept (b, t), over all processes."""
+    return of_all_processes((gains > 0).float().sum(dim=1)).mean()
+
+
+def _head_of(model: Family) -> SkipHead:
+    assert isinstance(model, StepWise), "the recipe is for families that look step by step"
+    assert model.skip_policy is not None, "the recipe gives the model its head"
+    return model.skip_policy
 
 
 def answers_with_and_without(model: Family, maps: Tensor, focused: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:

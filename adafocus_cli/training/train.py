@@ -112,7 +112,8 @@ def _with_recipe(settings: TrainingSettings, context: RunContext) -> TrainingSet
             clips = min(Counter(sample.label for sample in dataset.samples).values())
         many = clips >= _MANY and resolve_device(context.resources.device).type == "cuda"
         published = bool(settings.of_published_recipes) or not clips or many
-        settings = replace(settings, recipe=PUBLISHED if published and settings.folds is None else QUICK)
+        quick_only = settings.folds is not None or settings.tune
+        settings = replace(settings, recipe=PUBLISHED if published and not quick_only else QUICK)
     settings.check_options()
     return settings
 
@@ -130,9 +131,11 @@ def _begin_quick(
     folder.begin(run, data.validation.dataset if len(data.validation) else None)
     folder.save_checkpoint(run, RunProgress(), {})
     clips = len(data.training) + len(data.validation)
+    tuned = "a network that is tuned where that pays" if settings.tune else "networks that stay as they are"
+    time = quick.about_time(clips, tune=settings.tune)
     context.notify(
-        f"recipe quick: {len(data.labels)} classes, {len(data.training)} clips; networks that stay as they are, "
-        f"{quick.about_time(clips)} for clips not seen before, or four times that if all are of 720p and more"
+        f"recipe quick: {len(data.labels)} classes, {len(data.training)} clips; {tuned}, "
+        f"{time} for clips not seen before, or four times that if all are of 720p and more"
     )
     return _teach(run, data, context)
 

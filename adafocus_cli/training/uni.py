@@ -1,4 +1,5 @@
-"""The one stage of Uni-AdaFocus: both looks, the policy's and a random one, at the same frames in one batch.
+"""The one stage of Uni-AdaFocus, of itself, on TSM and on X3D: both looks, the policy's and a random one, at the same
+frames in one batch.
 
 Frames are chosen by the glance, each at a random point of its part of the curve, and boxes are detached: neither policy
 learns from the looks. The temporal policy learns from the glance's answers, weighted as it weighs them; the spatial one
@@ -7,17 +8,21 @@ from what a layer makes of the glance's maps inside its boxes, and from a penalt
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from adafocus_cli.models.base import Gaze
+from adafocus_cli.models.shared import OneBox
 from adafocus_cli.models.uni import UniAdaFocus
 from adafocus_cli.models.uni_tsm import UniAdaFocusTSM
+from adafocus_cli.models.uni_x3d import UniAdaFocusX3D
 from adafocus_cli.nn.heads import pooled
 from adafocus_cli.nn.pixels import boxes_of_any_size
 from adafocus_cli.nn.policies import frames_by_weight
+from adafocus_cli.nn.x3d import X3D
 from adafocus_cli.training.forward_pass import Draws, ForwardPass, at_least_single, full_precision
 from adafocus_cli.training.learner import (
     Learner,
@@ -89,31 +94,30 @@ class Uni(Learner):
         return torch.arange(spec.glance_frames) * part + self.draws.below(part, clips, spec.glance_frames)
 
 
-class UniTSM(Learner):
-    """Trains all parts of Uni-AdaFocus on TSM at once; its layers that answer read detached features, as V2's."""
+class UniWithOneBox(Learner):
+    """Trains all parts of a family with one box for a clip at once; what answers reads detached features, as in V2 on
+    TSM, and other layers teach the networks."""
 
-    def __init__(self, model: UniAdaFocusTSM, *, size_penalty: float) -> None:
+    model: OneBox
+
+    def __init__(self, model: OneBox, *, size_penalty: float) -> None:
         super().__init__(model)
-        classes = model.spec.classes
         self._size_penalty = size_penalty
-        self.box_head = new_head(model.glance_net.channels, classes)
-        self.focus_head = new_head(model.focus_net.channels, classes, std=TSM_STD)
-        self.freeze_the_rest()
+        self.box_head = new_head(model.glance_channels, model.spec.classes)
 
-    def parts(self) -> Mapping[Part, Iterable[nn.Module]]:
-        model = self.model
-        assert isinstance(model, UniAdaFocusTSM)
-        return {
-            "policy": policies_of(model),
-            "glance": (model.glance_net, model.glance_fc, model.exit_fc, self.box_head),
-            "focus": (model.focus_net, model.focus_fc, self.focus_head),
-        }
+    @abstractmethod
+    def glance_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the glance's maps (b, t, c, h, w): its share of the answer (b, classes), and logits for every frame
+        (b, t, classes) of what teaches it."""
+
+    @abstractmethod
+    def focus_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the focus network's."""
 
     def forward(self, frames: Tensor, targets: Tensor) -> StepResult:
         model, spec = self.model, self.model.spec
-        assert isinstance(model, UniAdaFocusTSM)
         forward = ForwardPass.of(model, frames)
-        glance, by_glance = two_answers(model.dropout, forward.maps, model.glance_fc, model.exit_fc)
+        glance, by_glance = self.glance_answers(forward.maps)
         with full_precision(forward.maps):
             shares = model.temporal_policy(pooled(forward.maps).detach())
             temporal = weighted_answers(shares, by_glance.detach(), self.draws)
@@ -128,11 +132,66 @@ class UniTSM(Learner):
         }
         answers = {}
         for look, focused in zip(looks, forward.focus(*looks.values()).chunk(2), strict=True):
-            focus, by_focus = two_answers(model.dropout, focused, model.focus_fc, self.focus_head)
-            answers[look, "answer"] = glance.mean(dim=1) + focus.mean(dim=1)
+            focus, by_focus = self.focus_answers(focused)
+            answers[look, "answer"] = glance + focus
             answers |= {(look, "glance"): by_glance.mean(dim=1), (look, "focus"): by_focus.mean(dim=1)}
         result = mean_of_looks(answers, len(looks), targets)
         return with_policies(result, temporal, spatial, sizes, self._size_penalty, targets)
+
+
+class UniTSM(UniWithOneBox):
+    model: UniAdaFocusTSM
+
+    def __init__(self, model: UniAdaFocusTSM, *, size_penalty: float) -> None:
+        super().__init__(model, size_penalty=size_penalty)
+        self.focus_head = new_head(model.focus_net.channels, model.spec.classes, std=TSM_STD)
+        self.freeze_the_rest()
+
+    def parts(self) -> Mapping[Part, Iterable[nn.Module]]:
+        model = self.model
+        return {
+            "policy": policies_of(model),
+            "glance": (model.glance_net, model.glance_fc, model.exit_fc, self.box_head),
+            "focus": (model.focus_net, model.focus_fc, self.focus_head),
+        }
+
+    def glance_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return self._both(maps, self.model.glance_fc, self.model.exit_fc)
+
+    def focus_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return self._both(maps, self.model.focus_fc, self.focus_head)
+
+    def _both(self, maps: Tensor, answering: nn.Linear, teaching: nn.Linear) -> tuple[Tensor, Tensor]:
+        answers, by_frame = two_answers(self.model.dropout, maps, answering, teaching)
+        return answers.mean(dim=1), by_frame
+
+
+class UniX3D(UniWithOneBox):
+    model: UniAdaFocusX3D
+
+    def __init__(self, model: UniAdaFocusX3D, *, size_penalty: float) -> None:
+        super().__init__(model, size_penalty=size_penalty)
+        self.focus_head = model.new_frame_head(model.focus_net)
+        self.freeze_the_rest()
+
+    def parts(self) -> Mapping[Part, Iterable[nn.Module]]:
+        model = self.model
+        return {
+            "policy": policies_of(model),
+            "glance": (model.glance_net, model.exit_head, self.box_head),
+            "focus": (model.focus_net, self.focus_head),
+        }
+
+    def glance_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return self._both(self.model.glance_net, self.model.exit_head, maps)
+
+    def focus_answers(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return self._both(self.model.focus_net, self.focus_head, maps)
+
+    def _both(self, net: X3D, head: nn.Module, maps: Tensor) -> tuple[Tensor, Tensor]:
+        with full_precision(maps):
+            maps = at_least_single(maps)
+            return self.model.own_answer(net, maps.detach()), head(pooled(maps))
 
 
 def chosen_frames(shares: Tensor, looks: int, candidates: int, draws: Draws) -> Tensor:
@@ -140,7 +199,7 @@ def chosen_frames(shares: Tensor, looks: int, candidates: int, draws: Draws) -> 
     return frames_by_weight(shares.detach(), looks, candidates, within_step)
 
 
-def random_boxes(model: UniAdaFocus | UniAdaFocusTSM, places: Tensor) -> Tensor:
+def random_boxes(model: UniAdaFocus | OneBox, places: Tensor) -> Tensor:
     """Of the side of a patch; of `places` (…, 4), drawn as the policy's actions are, only (row, col) count."""
     spec = model.spec
     side = (spec.patch_size - spec.smallest_patch) / max(1, spec.frame_size - spec.smallest_patch)
@@ -167,7 +226,7 @@ def weighted_answers(shares: Tensor, by_glance: Tensor, draws: Draws) -> Tensor:
     return torch.einsum("bt,btc->bc", weights / counts, by_glance)
 
 
-def boxes_from_glance(model: UniAdaFocus | UniAdaFocusTSM, maps: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+def boxes_from_glance(model: UniAdaFocus | OneBox, maps: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
     """What the head answers from the glance's maps inside the spatial policy's boxes (b, classes), and the penalty on
     their sides; only the policy and the head learn from these."""
     spec, maps = model.spec, maps.detach()

@@ -70,6 +70,7 @@ class VideoProcess:
     """
 
     _command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "adafocus_cli.video.server")
+    _start_child: ClassVar[Callable[..., subprocess.Popen[bytes]]] = subprocess.Popen
     # For Python and its libraries to load, on a busy machine.
     _startup_seconds: ClassVar[float] = 60.0
 
@@ -96,7 +97,7 @@ class VideoProcess:
             return
         self.close()
         log = None if os.environ.get(LOG_VARIABLE) == "1" else subprocess.DEVNULL
-        self._child = subprocess.Popen(
+        self._child = self._start_child(
             [*self._command, str(os.getpid()), str(self._limits.memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -205,6 +205,7 @@ def video_stream(container: Any, name: str, limits: Limits, threads: int = 1) ->
 
 
 def prepare_decoder(context: Any, limits: Limits, threads: int = 1) -> None:
+    """With threads, PyAV's logging has to stay off: it asks FFmpeg's threads, which closing waits for, for the GIL."""
     context.thread_type = "FRAME" if threads > 1 else "NONE"
     context.thread_count = threads
     context.options = {"max_pixels": str(limits.max_pixels)}
@@ -255,7 +256,17 @@ class Cursor:
         deadline.check()
         self.container = open_container(self._path, self._name, self._limits, deadline)
         self.stream = video_stream(self.container, self._name, self._limits, self.threads)
+        self._has_decoded = False
         self._start(0, packets(self.container, self.stream))
+
+    def begin(self, deadline: Deadline) -> None:
+        """The same; without opening the file again, which takes as long as decoding two frames, where only packets were
+        read and seeking lands on the first."""
+        if not self._has_decoded:
+            prepare_decoder(self.stream.codec_context, self._limits, self.threads)
+            if self.seek(0, 0):
+                return
+        self.reopen(deadline)
 
     def seek(self, key: int, number: int) -> bool:
         """To the packet of a keyframe on the way to a frame, or a keyframe before it; False if that fails.
@@ -321,6 +332,7 @@ class Cursor:
 
     def _decode(self, packet: Any) -> list[Any]:
         """What comes out when one packet goes in; None flushes."""
+        self._has_decoded = True
         context = self.stream.codec_context
         if packet is not None:
             number = self._known_index().number_of(packet.pts) if self.index and self.index.timed else None
@@ -437,14 +449,17 @@ class PyAVReader:
         self._kept: dict[tuple[int, Framing], Picture] = {}  # their pictures, by number and form
         self._framing = USUAL
         self._keep: Keep | None = None
-        self._answered: list[tuple[Sequence[int], Framing, Sequence[int], Keep | None]] = []  # on several threads
+        self._answered: list[tuple[Sequence[int], Framing, Sequence[int], Keep | None]] = []  # since a jump, on threads
         self._pictures = FramePictures(name, limits)
         self.warnings: tuple[str, ...] = ()
         try:
             self.index = self._build_index(deadline)
             self._set_care(self._first_care())
-            self._cursor.threads = threads
-            self._restart(deadline)
+            self._cursor.threads = 1 if self._cursor.damaged else threads
+            if self._care == Care.SEEK:
+                self._cursor.begin(deadline)
+            else:
+                self._cursor.reopen(deadline)
             self.info = self._describe(self._first_frame(deadline))
             self.warnings = self._missing_frames()
         except BaseException:
@@ -478,15 +493,17 @@ class PyAVReader:
         return reading
 
     def _read_on_one_thread(self, deadline: Deadline) -> Reading:
-        """From the start, with all that was asked for: what FFmpeg paints over gaps depends on threads, and on what was
-        decoded before."""
+        """Again what was asked for since the last jump, where FFmpeg forgets: what it paints over gaps depends on
+        threads, and on what was decoded before."""
         self._cursor.threads = 1
         self._cursor.damaged.clear()
         self._kept.clear()
         self._set_care(self._first_care())
         self._restart(deadline)
         self._first_frame(deadline)
-        return [self._read(*request, deadline) for request in self._answered][-1]
+        for request in tuple(self._answered):
+            reading = self._read(*request, deadline)  # only the last is kept: one is many pictures
+        return reading
 
     def _read(
         self, wanted: Sequence[int], framing: Framing, later: Sequence[int], keep: Keep | None, deadline: Deadline
@@ -496,6 +513,8 @@ class PyAVReader:
         missing = [number for number in wanted if number not in pictures]
         self._later = frozenset(later) - frozenset(wanted)
         self._cursor.wanted = self._later | frozenset(missing)
+        if missing and self._care == Care.SEEK and self._jump_to(missing[0]) is not None:
+            self._answered.clear()
         for number, following in zip_longest(missing, missing[1:]):
             pictures[number] = self._picture(number, *self._find(number, following, deadline))
         return Reading(pictures=pictures, damaged=frozenset(self._cursor.damaged))
@@ -626,8 +645,8 @@ class PyAVReader:
 
     def _approach(self, number: int, deadline: Deadline) -> None:
         """Goes on from here, or jumps to a keyframe, whichever decodes less."""
-        key = self.index.keyframe_before(number) if self._care == Care.SEEK else 0
-        if self._is_ahead(number) and key <= self._cursor.position:
+        key = self._jump_to(number)
+        if key is None:
             return
         self._last = None
         if self._care == Care.SEEK:
@@ -635,6 +654,11 @@ class PyAVReader:
                 return
             self._set_care(Care.FORWARD)
         self._restart(deadline)
+
+    def _jump_to(self, number: int) -> int | None:
+        """The position of the keyframe from which the frame is decoded soonest; None: from here."""
+        key = self.index.keyframe_before(number) if self._care == Care.SEEK else 0
+        return None if self._is_ahead(number) and key <= self._cursor.position else key
 
     def _is_ahead(self, number: int) -> bool:
         """The frame is still to come, and was not left out."""

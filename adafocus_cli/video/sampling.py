@@ -145,14 +145,17 @@ def separate_frames(glance: tuple[int, ...], focus: tuple[int, ...]) -> FramePla
     )
 
 
-def evenly(count: int, frames: int, step: int, clips: int) -> tuple[int, ...]:
+def evenly(count: int, frames: int, step: int, clips: int, chance: Chance | None = None) -> tuple[int, ...]:
     """Clips of frames that are `step` apart, from the start of the video to its end; a single one is in its middle.
 
-    Past the end the last frame is repeated.
+    By chance, a clip begins anywhere. Past the end the last frame is repeated.
 
     >>> evenly(100, 3, 8, 2), evenly(100, 3, 8, 1), evenly(10, 3, 8, 1)
     ((0, 8, 16, 83, 91, 99), (41, 49, 57), (0, 8, 9))
     """
     room = max(0, count - 1 - step * (frames - 1))
-    starts = [room * i // (clips - 1) for i in range(clips)] if clips > 1 else [room // 2]
+    if chance is not None:
+        starts = [int(draw) for draw in chance.integers(room + 1, size=clips)]
+    else:
+        starts = [room * i // (clips - 1) for i in range(clips)] if clips > 1 else [room // 2]
     return tuple(min(start + step * i, count - 1) for start in starts for i in range(frames))

@@ -14,6 +14,7 @@ import pytest
 
 from adafocus_cli.cli.app import run
 from tests.cli.fake_engine import FakeEngine
+from tests.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,8 +66,14 @@ def adafocus(capfd: pytest.CaptureFixture[str]) -> Adafocus:
     return call
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+def start(*arguments: object, **options: Any) -> Forked:
     """`adafocus` with the fake engine as a process of its own."""
-    command = [sys.executable, "-m", "tests.cli.fake_engine", *map(str, arguments)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return Forked("tests.cli.fake_engine", arguments, **options)
+
+
+def start_anew(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    """The same, started and ended as users see it, which takes a second more."""
+    command = [sys.executable, "-m", "tests.cli.fake_engine", *map(str, arguments)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0, **options}
     return subprocess.Popen(command, cwd=ROOT, **options)

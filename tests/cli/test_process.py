@@ -18,7 +18,7 @@ import pytest
 from typer.main import get_command
 
 from adafocus_cli.cli.app import app
-from tests.cli.conftest import ROOT, start
+from tests.cli.conftest import ROOT, start, start_anew
 
 HEAVY = {"torch", "numpy", "av", "decord", "PIL", "yaml", "pydantic", "multiprocessing"}
 
@@ -69,6 +69,34 @@ def test_version() -> None:
     assert done.stdout.startswith("adafocus 0.")
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["asked during the run", "asked before, as coverage does"])
+def test_at_its_end_it_calls_whoever_asked_for_it_and_takes_nothing_apart_that_need_not_be(earlier: bool) -> None:
+    script = f"""
+import atexit, sys
+from adafocus_cli.__main__ import main
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+def ask():
+    atexit.register(print, "called")
+
+kept = Kept()
+sys.argv = ["adafocus", "--no-such-option"]
+if {earlier}:
+    ask()
+try:
+    main()
+finally:
+    if not {earlier}:
+        ask()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["called", *(["taken apart"] if earlier else [])]
+
+
 def test_interrupted_while_python_runs_text(tmp_path: Path) -> None:
     script = """
 from adafocus_cli.cli import app
@@ -87,7 +115,8 @@ raise SystemExit(app.run([]))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("format_", ["json", "jsonl", "csv"])
 def test_interrupted_results_are_complete(number: signal.Signals, format_: str, weights: str) -> None:
-    process = start("classify", "a.mp4", "slow.mp4", "-w", weights, "-f", format_, bufsize=0)
+    start_one = start_anew if format_ == "json" else start
+    process = start_one("classify", "a.mp4", "slow.mp4", "-w", weights, "-f", format_)
     assert process.stdout is not None
     first = process.stdout.readline()
     if format_ == "json":
@@ -130,7 +159,7 @@ def test_a_reader_that_has_seen_enough(format_: str, weights: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(weights: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        process = start("classify", "a.mp4", "b.mp4", "-w", weights, stdout=full)
+        process = start_anew("classify", "a.mp4", "b.mp4", "-w", weights, stdout=full)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert b"adafocus: error: cannot write to standard output: No space left on device" in err

@@ -181,7 +181,8 @@ class TestErrors:
 
     def test_a_model_over_whole_clips_is_not_quantised(self, adafocus, labelled_videos, tmp_path):
         model = with_random_weights(tiny_spec("sfc"), "tiny", tmp_path)
-        outcome = adafocus("models", "quantize", model.path, "--videos", labelled_videos, "-o", tmp_path / "out.safetensors")
+        how = ("--videos", labelled_videos, "-o", tmp_path / "out.safetensors")
+        outcome = adafocus("models", "quantize", model.path, *how)
         assert outcome.code != 0
         assert "sees clips whole, which int8 is not for" in outcome.err
 

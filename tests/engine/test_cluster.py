@@ -1,18 +1,16 @@
-"""A Ray cluster of two machines that are both this one: the same records as locally, and none lost or doubled."""
+"""A Ray cluster gives the same records as this machine alone; and what its driver does when workers or machines go.
+
+Real ones that go, and drivers that are killed, are in tests/soak.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,15 +22,16 @@ from adafocus_cli.engine import cluster
 from adafocus_cli.engine.worker import Worker
 from adafocus_cli.files import sha256_of
 from adafocus_cli.requests import ModelRequest, TagRequest
-from tests.batches import kill_after, processes_left
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings
 from tests.engine.test_as_they_come import CRASH, misbehave_on
-from tests.forked import ROOT, Forked
+from tests.forked import ROOT
 from tests.tiny import tiny_model, tiny_spec
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+STORE_BYTES = 100 << 20
 
 
 class Rigged(Worker):
@@ -65,26 +64,32 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory):
-    """Their cluster; the second one may be taken away, and workers tell who they are."""
+@contextmanager
+def cluster_of(rigged, *cpus):
+    """Of machines with so many processors each, that are all this one; its workers tell who they are."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
         patch.setenv("OMP_NUM_THREADS", "1")
-        rigged = tmp_path_factory.mktemp("rigged")
         patch.setenv("RIGGED", str(rigged))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else other tests leave them no time
         quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
-        node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-        made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": quick})
-        made.second = made.add_node(**node)
+        head = {"num_cpus": cpus[0], "include_dashboard": False, "no_monitor": True, "_system_config": quick}
+        made = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": STORE_BYTES})
+        made.others = [made.add_node(num_cpus=count, object_store_memory=STORE_BYTES) for count in cpus[1:]]
         made.pids, made.temporary = rigged / "pids", rigged / "temporary"
         made.pids.mkdir()
         made.temporary.mkdir()
         yield made
         made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def one_machine(tmp_path_factory):
+    with cluster_of(tmp_path_factory.mktemp("rigged"), 2) as made:
+        yield made
 
 
 @pytest.fixture
@@ -105,153 +110,18 @@ def path_in(result):
 
 
 @pytest.mark.usefixtures("rigged")
-def test_a_cluster_gives_the_records_of_the_local_engine(made, two_nodes):
+def test_a_cluster_gives_the_records_of_the_local_engine(made, one_machine):
     pytest.importorskip("fsspec")
     paths = [f"file://{made}/videos/0.mp4", *sorted(map(str, (made / "videos").iterdir()))]
     found, expected = (
         {path_in(r): without_timings(r.to_dict(logits=True)) for r in run(made, paths, *how, max_gmacs=1.0)}
-        for how in (("ray", two_nodes.address), ("local",))
+        for how in (("ray", one_machine.address), ("local",))
     )
     assert found == expected
     assert len(found) == 13
     failed = {Path(path).stem for path, record in found.items() if record["status"] == "error"}
     assert failed == {"crash", "damaged"}
-    assert list(two_nodes.temporary.iterdir()) == []
-
-
-@pytest.mark.usefixtures("rigged")
-def test_the_file_of_a_network_goes_with_the_one_that_only_compresses(made, two_nodes):
-    network, small = made / "network.safetensors", made / "small.safetensors"
-    tensors = tiny_model("sfc").state_dict()
-    with network.open("wb") as file:
-        kept = {name: tensor for name, tensor in tensors.items() if name.startswith("net.")}
-        weights_file.write(file, weights_file.About(spec=tiny_spec("slow-r50")), kept)
-    spec = replace(tiny_spec("sfc"), backbone=network.name, backbone_sha256=sha256_of(network))
-    with small.open("wb") as file:
-        weights_file.write(file, weights_file.About(spec=spec), {n: t for n, t in tensors.items() if n not in kept})
-    found, expected = (
-        [
-            without_timings(result.to_dict())
-            for result in run(made, [str(made / "videos/1.mp4")], *how, model=small.name)
-        ]
-        for how in (("ray", two_nodes.address), ("local",))
-    )
-    assert found == expected
-    assert (len(found), found[0]["status"]) == (1, "ok")
-
-
-@pytest.mark.usefixtures("rigged")
-def test_lost_workers_and_a_lost_machine_cost_nothing_but_what_kills_every_worker(made, two_nodes, tmp_path):
-    paths = links(made, tmp_path, 30)
-    paths[3] = str(Path(paths[3]).rename(tmp_path / "poison.mp4"))
-    with closing(run(made, paths, "ray", two_nodes.address)) as results:
-        found = [next(results) for _ in range(4)]
-        kill_one_of(sorted(two_nodes.pids.iterdir(), key=lambda file: file.stat().st_mtime))
-        found += [next(results) for _ in range(6)]
-        two_nodes.remove_node(two_nodes.second, allow_graceful=False)
-        found += list(results)
-    assert Counter(map(path_in, found)) == Counter(paths)
-    (failure,) = [result for result in found if result.status == "error"]
-    assert (Path(failure.path).stem, failure.type, failure.stage) == ("poison", "WorkerError", "infer")
-    assert "its worker was lost 3 times" in failure.message
-    assert "\n" not in failure.message
-
-
-def kill_one_of(files):
-    """The last of these processes that is still there."""
-    while files:
-        with suppress(ProcessLookupError):
-            return os.kill(int(files.pop().name), signal.SIGKILL)
-    raise AssertionError("there is no worker")
-
-
-def links(made, folder, count):
-    """So many videos of their own names."""
-    for number in range(count):
-        (folder / f"{number}.mp4").symlink_to(made / f"videos/{number % 10}.mp4")
-    return [str(folder / f"{number}.mp4") for number in range(count)]
-
-
-@pytest.mark.usefixtures("rigged")
-def test_machines_that_join_get_workers_and_those_that_leave_give_their_videos_back(made, two_nodes, tmp_path):
-    videos, pids_before = links(made, tmp_path, 30), set(two_nodes.pids.iterdir())
-
-    def await_workers(count):
-        end = time.monotonic() + 60
-        while len(set(two_nodes.pids.iterdir()) - pids_before) < count:
-            assert time.monotonic() < end, "no worker has joined"
-            time.sleep(0.05)
-
-    joined, left = threading.Event(), threading.Event()
-
-    def paths():
-        yield from videos[:6]
-        joined.wait(120)
-        yield from videos[6:18]
-        left.wait(120)
-        yield from videos[18:]
-
-    with ThreadPoolExecutor() as pool:  # Ray adds machines in the main thread only
-        running = pool.submit(lambda: list(run(made, paths(), "ray", two_nodes.address, workers=None)))
-        try:
-            await_workers(1)
-            machine = two_nodes.add_node(num_cpus=2, object_store_memory=100 << 20)
-            await_workers(3)
-            joined.set()
-            two_nodes.remove_node(machine, allow_graceful=False)
-        finally:
-            joined.set()
-            left.set()
-        found = running.result()
-    assert Counter(map(path_in, found)) == Counter(videos)
-    assert {result.status for result in found} == {"ok"}
-
-
-# The command line
-
-
-def start(made, output, *more, engine="ray"):
-    command = ["batch", made / "many", "-m", made / "tiny.safetensors", "-o", output]
-    command += ["--engine", engine, "--device", "cpu", *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return Forked("adafocus_cli", command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
-
-
-@pytest.fixture(scope="module")
-def many(made):
-    """Many names, few contents: but for a byte at their end, which players skip."""
-    (made / "many").mkdir()
-    for number in range(40):
-        content = (made / f"videos/{number % 10}.mp4").read_bytes()
-        (made / f"many/{number}.mp4").write_bytes(content + bytes([number]))
-    return {str(path) for path in (made / "many").iterdir()}
-
-
-def lines(output):
-    return output.read_text().splitlines() if output.exists() else []
-
-
-def test_a_killed_driver_and_an_interrupted_one_are_gone_on_with(made, many, two_nodes, tmp_path):
-    output = tmp_path / "tags.jsonl"
-    kill_after(start(made, output, "--address", two_nodes.address), lambda: len(lines(output)) > 2)
-    kept = output.read_bytes()[: output.read_bytes().rindex(b"\n") + 1]
-    alone = start(made, output)  # with a cluster of its own
-    while len(lines(output)) < kept.count(b"\n") + 3 and alone.poll() is None:
-        time.sleep(0.01)
-    os.killpg(alone.pid, signal.SIGINT)  # as a terminal does
-    _, said = alone.communicate(timeout=100)
-    assert (alone.returncode, b"finishing the videos in progress" in said, b"Traceback" in said) == (
-        130,
-        True,
-        False,
-    ), said
-    assert processes_left(alone) == []
-    assert 0 < len(lines(output)) < 40
-    last = start(made, output, engine="local")
-    _, said = last.communicate(timeout=100)
-    assert last.returncode == 0, said
-    assert output.read_bytes().startswith(kept)
-    assert Counter(json.loads(line)["video"]["path"] for line in lines(output)) == dict.fromkeys(many, 1)
+    assert list(one_machine.temporary.iterdir()) == []
 
 
 # The driver alone, with workers that are told what to do
@@ -268,6 +138,16 @@ class Told:
         self.answer = answer
         self.killed = []
         self.answers = {}
+        self.machines = []
+
+    def is_initialized(self):
+        return True
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in self.machines]
+
+    def put(self, what):
+        return what
 
     def remote(self, _):
         return self
@@ -312,9 +192,12 @@ class Hiring(Told):
 
 
 def drive(answer, paths, *, depth=2, patience=60.0):
-    plan = cluster.ClusterPlan(workers=2, cpus=1, gpus=0, depth=depth)
+    return drive_on(Hiring(answer), cluster.ClusterPlan(workers=2, cpus=1, gpus=0, depth=depth), paths, patience)
+
+
+def drive_on(ray, plan, paths, patience=60.0):
     feed = cluster._PathReader(paths, threading.Event())
-    return cluster._Driver(Hiring(answer), plan, feed, None, None, patience).results()
+    return cluster._Driver(ray, plan, feed, None, None, patience).results()
 
 
 def test_a_worker_of_which_nothing_is_heard_is_given_up():
@@ -341,6 +224,44 @@ def test_a_video_that_was_with_a_lost_worker_has_its_second_try_alone():
     found = list(results)
     assert sorted(result for result in found if isinstance(result, tuple)) == [("a",), ("b",), ("c",)]
     assert len(found) == 4
+
+
+def test_a_video_that_kills_every_worker_fails_and_costs_no_other():
+    def answer(name, *given):
+        return Hiring.exceptions.RayError("died") if given == ("poison",) else given or "up"
+
+    found = list(drive(answer, ["a", "b", "poison", "c", "d"]))
+    (failure,) = [result for result in found if hasattr(result, "type")]
+    assert (failure.path, failure.type, failure.stage) == ("poison", "WorkerError", "infer")
+    assert "its worker was lost 3 times (died)" in failure.message
+    assert "\n" not in failure.message
+    assert sorted(result for result in found if result is not failure) == [("a",), ("b",), ("c",), ("d",)]
+
+
+def test_machines_that_join_get_workers_and_those_that_leave_give_their_videos_back(monkeypatch):
+    monkeypatch.setattr(cluster, "_CLUSTER_SECONDS", 0.0)
+    started = []
+
+    def answer(name, *given):
+        if name == "start":
+            started.append(len(ray.machines))
+            return None if "left" in started else "up"  # there is no room for it any more
+        if given == ("with it",) and "left" not in started:
+            started.append("left")
+            ray.machines.pop()
+            return Hiring.exceptions.RayError("its machine has left")
+        return given
+
+    ray = Hiring(answer)
+    ray.machines = [1]
+    results = drive_on(ray, cluster.ClusterPlan(workers=None, cpus=1, gpus=0, depth=1), ["a", "b", "with it", "c"])
+    found = [next(results)]
+    assert started == [1]
+    ray.machines.append(2)
+    found += results
+    assert started == [1, 2, 2, "left", 1], "a fresh worker was wanted until the machine was missed"
+    assert len(ray.killed) == 2, "the lost one, and the one that waits for the machine"
+    assert sorted(found) == [("a",), ("b",), ("c",), ("with it",)]
 
 
 def test_workers_that_never_start_are_an_error_and_no_endless_work():
@@ -372,6 +293,27 @@ def test_there_is_a_worker_for_each_accelerator_or_else_for_each_processor():
     assert plan.count(nodes) == 20
     assert plan.count([]) == 1
     assert cluster.ClusterPlan.of(nodes, workers=3, lanes=16).count(nodes) == 3
+
+
+def test_the_file_of_a_network_goes_with_the_one_that_only_compresses(made, monkeypatch):
+    network, small = made / "network.safetensors", made / "small.safetensors"
+    tensors = tiny_model("sfc").state_dict()
+    with network.open("wb") as file:
+        kept = {name: tensor for name, tensor in tensors.items() if name.startswith("net.")}
+        weights_file.write(file, weights_file.About(spec=tiny_spec("slow-r50")), kept)
+    spec = replace(tiny_spec("sfc"), backbone=network.name, backbone_sha256=sha256_of(network))
+    with small.open("wb") as file:
+        weights_file.write(file, weights_file.About(spec=spec), {n: t for n, t in tensors.items() if n not in kept})
+    worker = Worker()
+    monkeypatch.setattr(
+        cluster, "library", lambda: Hiring(lambda name, *given: getattr(worker, name)(*given) or "done")
+    )
+    found, expected = (
+        [without_timings(r.to_dict()) for r in run(made, [f"{made}/videos/1.mp4"], engine, model=small.name, workers=1)]
+        for engine in ("ray", "local")
+    )
+    assert found == expected
+    assert (len(found), found[0]["status"]) == (1, "ok")
 
 
 def test_a_machine_with_another_version_is_refused(made):

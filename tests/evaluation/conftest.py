@@ -25,6 +25,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that name no runtime: OpenVINO would compile the same small models for each of them."""
+    monkeypatch.setenv("ADAFOCUS_RUNTIME", "torch")
+
+
 @pytest.fixture(scope="session")
 def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The file of a tiny model of a family, with names for its classes."""

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from adafocus_cli.errors import UsageError
-from adafocus_cli.evaluation.policy_override import POLICIES, with_policy
+from adafocus_cli.evaluation.policy_override import with_policy
 from adafocus_cli.exits import ExitRule
 from adafocus_cli.tagger import source_clip
 from tests.test_exits import clip_of
 from tests.tiny import IN_FRAME, tiny_tagger
 
 SIDE = 64
+PLACES = ("random", "centre", "full")
+CHOOSING_FRAMES = ("uni-adafocus", "uni-adafocus-tsm", "uni-adafocus-x3d")
 
 
 def boxes(tagger, seeds=(0, 1, 2), rule=None):
@@ -90,7 +92,7 @@ def test_whole_frames_cost_what_whole_frames_cost(family):
 def test_only_the_places_change(family):
     tagger = tiny_tagger(family)
     (learned,) = tagger.tag([clip_of(tagger, 0)])
-    for policy in POLICIES[1:]:
+    for policy in PLACES:
         (other,) = with_policy(tagger, policy).tag([clip_of(tagger, 0)])
         assert [look.frame for look in other.trajectory] == [look.frame for look in learned.trajectory]
         assert not np.allclose(other.logits, learned.logits)
@@ -98,6 +100,49 @@ def test_only_the_places_change(family):
             assert other.cost == learned.cost
             assert other.model == learned.model
     assert with_policy(tagger, "learned") is tagger
+
+
+def frames(tagger, seeds, rule=None):
+    results = tagger.tag([clip_of(tagger, seed) for seed in seeds], rule=rule)
+    return [[look.frame for look in result.trajectory] for result in results]
+
+
+@pytest.mark.parametrize("family", CHOOSING_FRAMES)
+def test_random_frames_are_in_order_and_the_same_again_in_any_company_and_in_turns(family):
+    tagger = tiny_tagger(family)
+    at_random = with_policy(tagger, "random-frames", seed=1)
+    found = frames(at_random, [0, 1])
+    assert found == [frames(at_random, [seed])[0] for seed in (0, 1)]
+    assert found == frames(at_random, [0, 1], ExitRule(thresholds=(np.inf,) * tagger._steps, group=5))
+    assert found == [sorted(chosen) for chosen in found]
+    assert found != frames(tagger, [0, 1])
+    assert found != frames(with_policy(tagger, "random-frames", seed=2), [0, 1])
+
+
+def test_random_frames_are_any_of_the_candidates_and_none_twice():
+    tagger = tiny_tagger("uni-adafocus")
+    count = np.zeros(80, int)
+    for chosen in frames(with_policy(tagger, "random-frames"), [4, 9, 14, 19]):  # all have 68 frames
+        np.add.at(count, chosen, 1)
+        assert len(set(chosen)) == len(chosen) == 16
+    assert set(count.nonzero()[0]) <= set(tagger.family.plan(68).frames)
+    assert min(count[:34].sum(), count[34:].sum()) > 20
+
+
+def test_boxes_in_random_frames_are_those_that_the_policy_has_for_them():
+    tagger = tiny_tagger("uni-adafocus")
+    (learned,), (other,) = (t.tag([clip_of(tagger, 0)]) for t in (tagger, with_policy(tagger, "random-frames")))
+    assert other.cost == learned.cost
+    box_in = {look.frame: look.box for look in learned.trajectory}
+    shared = [look for look in other.trajectory if look.frame in box_in]
+    assert shared, "16 of 48 frames each"
+    for look in shared:
+        np.testing.assert_allclose(look.box, box_in[look.frame], atol=1e-4)
+
+
+def test_a_family_that_does_not_choose_its_frames_has_no_others_to_look_at():
+    with pytest.raises(UsageError, match="adafocus-v2 does not choose its frames"):
+        with_policy(tiny_tagger("adafocus-v2"), "random-frames")
 
 
 def test_a_family_that_looks_into_the_source_has_no_whole_frames_to_see():
@@ -109,10 +154,11 @@ def noise(family, height, width):
     return source_clip(np.random.default_rng(0).integers(0, 256, (4, height, width, 3), np.uint8), family)
 
 
-def test_looks_into_the_source_go_elsewhere_and_the_glance_is_asked_about_that_place():
+def test_looks_into_the_source_go_elsewhere_and_the_glance_is_asked_about_that_place(monkeypatch):
     tagger = tiny_tagger("evidence")
     # Else the answer is the middle square's, which stays where it is.
-    tagger.family.rule = replace(tagger.family.rule, middle=tagger.family.rule.place)
+    rule = replace(tagger.family.rule, middle=tagger.family.rule.place)
+    monkeypatch.setattr(tagger.family, "rule", rule)
     (learned,) = tagger.tag([noise(tagger.family, 192, 320)])
     places = np.array([look.box for look in learned.trajectory])
     for policy in ("centre", "random"):

@@ -31,9 +31,10 @@ def converted(checkpoint_file, tmp_path_factory):
 def test_logits_are_the_same_bytes(converted, checkpoint_file):
     frames = synth.frames(3, 8), synth.frames(4, 12)
     published = Tagger.load(checkpoint_file(CASE), patch_size=144, device="cpu").tag_frames(*frames)
-    ours = Tagger.load(converted, device="cpu").tag_frames(*frames)
+    tagger = Tagger.load(converted, device="cpu")
+    ours = tagger.tag_frames(*frames)
     assert published.step_logits.tobytes() == ours.step_logits.tobytes()
-    assert ours.labels[0].label == Tagger.load(converted, device="cpu").labels[ours.labels[0].index] != "class 0"
+    assert ours.labels[0].label == tagger.labels[ours.labels[0].index] != "class 0"
     assert ours.model.dataset == "sthv1"
 
 

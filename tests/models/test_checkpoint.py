@@ -123,7 +123,7 @@ class TestFrames:
 
 
 class TestRefusals:
-    def test_a_file_that_would_run_code_has_run_nothing(self, root, tmp_path):
+    def test_a_file_that_would_run_code_has_run_nothing(self, tmp_path):
         witness = tmp_path / "it ran"
 
         class Attack:
@@ -132,7 +132,7 @@ class TestRefusals:
 
         for new in (True, False):
             path = tmp_path / f"128s3_attack{new}.pth"
-            torch.save({**root, "extra": Attack()}, path, _use_new_zipfile_serialization=new)
+            torch.save({"fc": {"weight": torch.zeros(3)}, "extra": Attack()}, path, _use_new_zipfile_serialization=new)
             with pytest.raises(ModelError, match=r"asks to run posix.mkdir .* refused, and nothing of it was run"):
                 checkpoint.load(path)
         plain = tmp_path / "plain.pth"
@@ -141,14 +141,13 @@ class TestRefusals:
             checkpoint.load(plain)
         assert not witness.exists()
 
-    @pytest.mark.parametrize("keep", [0, 10, 5000, 0.5, 0.999])
-    def test_a_truncated_file(self, root, save, keep):
+    def test_a_truncated_file(self, root, save):
         path = save(root)
         size = path.stat().st_size
-        with path.open("r+b") as file:
-            file.truncate(keep if isinstance(keep, int) else int(size * keep))
-        with pytest.raises(ModelError, match="damaged, cut short or not a checkpoint"):
-            checkpoint.load(path)
+        for keep in (int(0.999 * size), size // 2, 5000, 10, 0):
+            os.truncate(path, keep)
+            with pytest.raises(ModelError, match="damaged, cut short or not a checkpoint"):
+                checkpoint.load(path)
 
     def test_what_is_no_checkpoint_at_all(self, tmp_path, save):
         text = tmp_path / "notes.pth"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,13 @@ class TestViews:
         assert len(ten) == 80
         assert (ten[:8], ten[-8:]) == (tuple(range(0, 57, 8)), tuple(range(243, 300, 8)))
         assert model.plan(10).frames == (0, 8, 9, 9, 9, 9, 9, 9)
+
+    def test_one_that_is_drawn_begins_anywhere(self):
+        model, chance = build(tiny_spec("slow-r50")), np.random.default_rng(0)
+        drawn = [model.plan(60, chance).frames for _ in range(60)]
+        assert {frames[0] for frames in drawn} == {0, 1, 2, 3}
+        assert {later - earlier for frames in drawn for earlier, later in pairwise(frames)} == {8}
+        assert model.plan(10, chance).frames == model.plan(10).frames
 
     def test_thirty_see_both_ends_of_the_longer_side(self):
         picture = np.zeros((100, 300, 3), np.uint8)

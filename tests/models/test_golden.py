@@ -6,16 +6,19 @@ Float32 sums in another order differ by about 1e-6 of the answers' spread; a rea
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import pytest
 import torch
 
+from adafocus_cli.exits import ExitRule
 from adafocus_cli.flops import cost_of
 from adafocus_cli.models import FAMILIES, build, default_spec
+from adafocus_cli.tagger import clip_of
 from adafocus_cli.video.sampling import spread_by_share
 from tests import oracle
 from tests.conftest import deviation
@@ -40,6 +43,11 @@ EXACT = tuple(name for name in LOOKING if FAMILIES[name].whole_pixels)
 SAMPLED = tuple(name for name in LOOKING if not FAMILIES[name].whole_pixels)
 
 
+of_cases = partial(pytest.mark.parametrize, scope="module")
+"""All tests of a case follow one another, while its tagger and answer are kept."""
+
+
+@lru_cache(maxsize=2)
 def frames_of(case):
     """The case's frames, as (glance, focus)."""
     layout = oracle.layout(case)
@@ -68,7 +76,7 @@ BY_RUNTIME = [
 ]
 
 
-@pytest.mark.parametrize(("case", "runtime"), BY_RUNTIME)
+@of_cases(("case", "runtime"), BY_RUNTIME)
 def test_the_answer_and_every_step_are_the_authors(case, runtime, answer_to, golden):
     result, _ = answer_to(case, runtime)
     expected = golden(case)
@@ -78,7 +86,7 @@ def test_the_answer_and_every_step_are_the_authors(case, runtime, answer_to, gol
     assert np.array_equal(result.logits, result.step_logits[-1])
 
 
-@pytest.mark.parametrize("case", cases("exit_logits"))
+@of_cases("case", cases("exit_logits"))
 def test_the_answer_of_every_exit_is_the_authors(case, answer_to, golden):
     (result, _), expected = answer_to(case), golden(case)["exit_logits"]
     assert len(result.step_logits) == len(expected)
@@ -86,7 +94,7 @@ def test_the_answer_of_every_exit_is_the_authors(case, answer_to, golden):
         assert deviation(ours, theirs) < SAME
 
 
-@pytest.mark.parametrize("case", cases("patch_top_left", families=EXACT))
+@of_cases("case", cases("patch_top_left", families=EXACT))
 def test_patches_lie_exactly_where_the_authors_cut_them(case, answer_to, golden):
     result, _ = answer_to(case)
     corners = np.array([(look.box[1], look.box[0]) for look in result.trajectory])
@@ -95,7 +103,7 @@ def test_patches_lie_exactly_where_the_authors_cut_them(case, answer_to, golden)
     assert all((look.box[2] - look.box[0], look.box[3] - look.box[1]) == (patch, patch) for look in result.trajectory)
 
 
-@pytest.mark.parametrize("case", cases("actions", families=SAMPLED))
+@of_cases("case", cases("actions", families=SAMPLED))
 def test_patches_lie_where_the_authors_sampled_them(case, answer_to, golden):
     """Their actions are (row, col) of the room that is left, and with Uni the height and width of the patch."""
     result, _ = answer_to(case)
@@ -107,7 +115,7 @@ def test_patches_lie_where_the_authors_sampled_them(case, answer_to, golden):
     np.testing.assert_allclose(boxes, np.broadcast_to(expected, boxes.shape), atol=0.01)
 
 
-@pytest.mark.parametrize("case", cases("focus_indices"))
+@of_cases("case", cases("focus_indices"))
 def test_frames_are_those_that_the_authors_chose(case, answer_to, golden):
     glance, candidates = frames_of(case)
     result, _ = answer_to(case)
@@ -115,13 +123,13 @@ def test_frames_are_those_that_the_authors_chose(case, answer_to, golden):
     assert [look.frame - first_candidate for look in result.trajectory] == golden(case)["focus_indices"].tolist()
 
 
-@pytest.mark.parametrize("case", cases("step_logits", families=("adafocus-v2",)))
+@of_cases("case", cases("step_logits", families=("adafocus-v2",)))
 def test_frames_are_seen_coarse_to_fine(case, answer_to):
     result, _ = answer_to(case)
     assert [look.frame for look in result.trajectory] == oracle.layout(case)["frame_order"]
 
 
-@pytest.mark.parametrize("case", cases())
+@of_cases("case", cases())
 def test_spec_is_told_from_the_tensors(case, answer_to):
     (_, spec), layout = answer_to(case), oracle.layout(case)
     side = layout.get("patch_size", layout.get("input_size"))
@@ -133,10 +141,32 @@ def test_spec_is_told_from_the_tensors(case, answer_to):
         assert spec.focus_frames == layout["num_focus_segments"]
 
 
-@pytest.mark.parametrize("case", cases("macs"))
+@of_cases("case", cases("macs"))
 def test_multiply_adds_are_those_of_the_authors_layers(case, golden):
     counted = cost_of(replace(default_spec(oracle.layout(case)["family"]), classes=oracle.layout(case)["num_classes"]))
     assert counted.gmacs * 1e9 == pytest.approx(float(golden(case)["macs"]), rel=1e-3)
+
+
+@of_cases("case", cases("step_logits", families=("adafocus-v2", "uni-adafocus")))
+def test_a_forced_exit_gives_the_authors_answer_of_that_step(case, tagger_of, golden):
+    expected = golden(case)["step_logits"]
+    last = len(expected) - 1  # not forced, but the answer above
+    steps = [step for step in (0, 5, 15, last - 5) if step < last]
+    check_exits(tagger_of(case), frames_of(case), expected, steps=steps)
+
+
+@of_cases("case", cases("exit_logits"))
+def test_leaving_after_the_glance_gives_the_authors_answer(case, tagger_of, golden):
+    check_exits(tagger_of(case), frames_of(case), golden(case)["exit_logits"], steps=(0, 1))
+
+
+def check_exits(tagger, frames, expected, *, steps):
+    given, plan = [part for part in frames if part is not None], tagger.family.plan(1 << 20)
+    for step in steps:
+        thresholds = (math.inf,) * step + (-math.inf,) * (len(expected) - step)
+        (result,) = tagger.tag([clip_of(np.concatenate(given), plan)], rule=ExitRule(thresholds=thresholds))
+        assert result.exit.step == step
+        assert deviation(result.logits, expected[step]) < SAME
 
 
 SAMPLING = json.loads(oracle.file_of("sampling.json").read_text())

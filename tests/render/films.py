@@ -38,9 +38,9 @@ def grey_clip(
         (video.width, video.height), video.pix_fmt = size, pixel_format
         base = video.codec_context.time_base = Fraction(1, 1000 if times else fps)
         audio: Any = output.add_stream(sound, rate=48_000, layout="mono") if sound else None
+        picture = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 128, np.uint8), format="rgb24")
         for number in range(frames):
-            picture = np.full((size[1], size[0], 3), 128, np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)
+            frame = picture.reformat(format=pixel_format)
             frame.pts, frame.time_base = times[number] if times else number, base
             output.mux(video.encode(frame))
         if audio:

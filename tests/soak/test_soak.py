@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -14,15 +15,20 @@ from typing import Any
 import av
 import pytest
 
+from adafocus_cli.training.recipes import DENSE, QUICK, RECIPES
 from tests import batches
 from tests.clips import number_picture
 from tests.corpus import good_clip, make
 from tests.forked import ROOT, Forked
-from tests.training.conftest import SIZES, WORLD
+from tests.training.conftest import SIZES, WORLD, X3D, make_videos
+from tests.training.test_resume import same_end
+from tests.training.test_sfc import save as save_network
 
 GOOD, BAD = 100, 312
 KILLS, KILLED_VIDEOS = 20, 200
 FEW, MANY = 200, 2000
+KILLS_OF_TRAINING = 5
+AT_HAND = "--device cpu --threads 1 --batch-size 4".split()  # noqa: SIM905 - as it is typed
 
 
 def test_three_hundred_bad_files_among_a_hundred_good_ones(tmp_path: Path) -> None:
@@ -143,6 +149,63 @@ def test_an_hour_of_a_fast_stream_takes_no_more_memory_than_its_first_minute(tmp
     print(f"peak memory: {sizes['minute']} KiB in a minute, {sizes['hour']} KiB in the hour")
     print(f"{3600 / (time.monotonic() - began):.1f} times as fast as it is shown")
     assert sizes["hour"] <= 1.1 * sizes["minute"]
+
+
+EPOCHS = {"v1": "1,1,2,1", "v1-tsm": "1,1,2,1", "v1-tsm-together": "1,2", "skip": "2,2"}
+"""Of the recipes with several stages; the others have one."""
+LEARNS_FROM = {"skip": "v1", "sfc": "dense"}
+"""The recipe whose model a recipe goes on with."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_five_kills_at_any_moment_do_not_change_what_is_learnt(recipe: str, tmp_path: Path) -> None:
+    """The same curve, and the same files bit for bit."""
+    videos = make_videos(tmp_path / "videos")
+    for folder in ("whole", "broken"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "videos").symlink_to(videos)
+    given = [*_training(recipe, tmp_path), "-o", "run"]
+    began = time.monotonic()
+    assert _learning(given, tmp_path / "whole").wait() == 0
+    length = time.monotonic() - began
+    broken = tmp_path / "broken" / "run"
+    kept = broken / ("evidence" if recipe == QUICK else "last.pt")
+    chance, again, kills = random.Random(recipe), given, 0
+    while (process := _learning(again, broken.parent)).poll() is None and kills < KILLS_OF_TRAINING:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, 0.5 * length))
+        if process.poll() is not None:
+            break  # quicker than chance
+        process.kill()
+        process.wait()
+        assert batches.processes_left(process) == []
+        kills += 1
+        again = ["train", "--resume", "run"] if kept.exists() else given
+    assert process.wait() == 0
+    assert kills
+    files = ("model",) if recipe == QUICK else ("best", "last", "model")
+    same_end(tmp_path / "whole" / "run", broken, files=files)
+
+
+def _training(recipe: str, folder: Path) -> list[str]:
+    """A training of a second or two; what it goes on with is made first, in the folder."""
+    if recipe == QUICK:
+        return ["train", "videos", "--folds", "2", "--tune"]
+    sizes = [*SIZES, "--val-share", "0.25", *(X3D if recipe == "uni-x3d" else ())]
+    if recipe == DENSE:
+        network = save_network(folder / "network.safetensors", "x3d-s", ("up", "down", "left"))
+        sizes = ["--init", str(network), "--frames", "4", *AT_HAND]
+    elif recipe in LEARNS_FROM:
+        before = LEARNS_FROM[recipe]
+        command = [*_training(before, folder), "-o", str(folder / before)]
+        assert _learning(command, folder / "whole").wait() == 0
+        sizes = ["--init", str(folder / before / "model.safetensors"), *AT_HAND]
+    return ["train", "videos", "-r", recipe, "--epochs", EPOCHS.get(recipe, "3"), *sizes]
+
+
+def _learning(arguments: list[str], folder: Path) -> Forked:
+    with_worker = [*arguments, "--workers", "1"]
+    return Forked("adafocus_cli", with_worker, cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def test_torchrun_starts_processes_that_learn_together(tmp_path: Path) -> None:

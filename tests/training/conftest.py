@@ -16,17 +16,23 @@ SIZES = """
     --init scratch --glance mobilenet_v2:0.1@64 --focus resnet18:0.125@32 --frame-size 64 --frames 3 --policy-channels 8
     --policy-width 16 --classifier-width 16 --device cpu --threads 1 --workers 0 --batch-size 4
 """.split()  # noqa: SIM905 - as it is typed
-WORLD = ["world:motion", "--clips-per-epoch", "16", "--val-clips", "17"]
+X3D = "--glance x3d_s:0.125@64 --focus x3d_s:0.125@32 --focus-frames 3".split()  # noqa: SIM905
+"""For the recipe that has no other networks."""
+WORLD = ["world:motion", "--clips-per-epoch", "8", "--val-clips", "4"]
+
+
+def make_videos(top: Path) -> Path:
+    """Four of each class."""
+    for label, first in (("high", 2048), ("low", 0)):
+        (top / label).mkdir(parents=True)
+        for i in range(4):
+            numbered_clip(top / label / f"{i}.mp4", frames=4 + i, first_number=first + 20 * i, size=(96, 80))
+    return top
 
 
 @pytest.fixture(scope="session")
 def made_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    top = tmp_path_factory.mktemp("videos")
-    for label, first in (("high", 2048), ("low", 0)):
-        (top / label).mkdir()
-        for i in range(4):
-            numbered_clip(top / label / f"{i}.mp4", frames=4 + i, first_number=first + 20 * i, size=(96, 80))
-    return top
+    return make_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture
@@ -42,6 +48,7 @@ def train() -> Callable[..., int]:
     """Runs `adafocus train` with a tiny model; the exit status."""
 
     def call(*arguments: Any, then: Sequence[str] = ()) -> int:
-        return run(["train", *SIZES, *map(str, arguments), *then])
+        networks = X3D if "uni-x3d" in arguments else []
+        return run(["train", *SIZES, *networks, *map(str, arguments), *then])
 
     return call

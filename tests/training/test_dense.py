@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from adafocus_cli import Tagger, checkpoint, weights_file
 from adafocus_cli.cli.app import run
+from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.models import build
+from adafocus_cli.training.data import Split, TrainingData, clip_sets
 from adafocus_cli.training.dense import FineTuning
+from adafocus_cli.training.recipes import Resources, TrainingSettings
 from tests.tiny import tiny_model, tiny_spec
 from tests.training.test_sfc import LABELS, save
 
@@ -38,6 +42,17 @@ def test_the_network_learns_the_classes_of_the_videos_and_keeps_its_stem(backbon
     assert (after.spec.classes, after.spec.glance_frames, after.spec.dataset) == (2, 8, None)
     result = Tagger.load(file, device="cpu", views=30).tag_video(videos / "low" / "0.mp4")
     assert {tag.label for tag in result.labels} == set(LABELS)
+
+
+def test_a_clip_is_shown_otherwise_at_every_look_and_as_it_is_tagged_where_it_is_judged(videos):
+    samples = tuple(Sample(str(path), path.parent.name) for path in sorted(videos.glob("*/*.mp4")))
+    split = Split("videos", dataset=Dataset(samples, "videos"))
+    for recipe, spec in (("dense", tiny_spec("slow-r50")), ("sfc", tiny_spec("sfc"))):
+        settings = TrainingSettings(data="videos", recipe=recipe)
+        clips, _ = clip_sets(TrainingData(LABELS, split, split), spec, settings, Resources(), None)
+        first, second, judged = (clips.read(0, moment).pixels for moment in ((0, 0), (0, 1), ()))
+        clips.close()
+        assert np.array_equal(first, judged) == np.array_equal(first, second) == (recipe == "sfc")
 
 
 def test_a_run_that_is_broken_off_goes_on_as_if_it_had_not_been(videos, monkeypatch):

@@ -11,12 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical
+from torch.distributions import Categorical, Normal
 from torch.nn.functional import linear
 
 from adafocus_cli.models import build
 from adafocus_cli.nn.pixels import boxes_at, sample
+from adafocus_cli.training.fit import optimizer_of
 from adafocus_cli.training.forward_pass import Draws, ForwardPass
+from adafocus_cli.training.recipes import RECIPES
+from adafocus_cli.training.uni import MONTE_CARLO, Uni, UniX3D
 from adafocus_cli.training.v1 import (
     AnswersOnly,
     NetworksAlone,
@@ -224,19 +227,43 @@ def test_ppo_is_that_of_plain_arithmetic():
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
+def reward_step(family):
+    """A step of ours, the same learner before it, and what both are given; torch draws the same again."""
+    ours = PolicyByReward(model_of(family)).train()
+    theirs, frames = deepcopy(ours), batch(ours.model)
+    torch.manual_seed(7)
+    progress = ours(frames, TARGETS)
+    progress.loss.backward()
+    torch.manual_seed(7)
+    return ours, theirs, progress, frames
+
+
+def check_reward_step(ours, theirs, progress, *, rewards, returns, values, log_prob, entropy, slack=0.0):
+    """Loss and gradients are those of the formula. At the first step of a batch the ratio is one, and its gradient that
+    of the log probability."""
+    assert rewards.abs().min() > 0, "the patches make no difference, so nothing is compared"
+    assert progress.measures["reward"].item() == pytest.approx(rewards.mean().item(), rel=1e-4)
+    aims = (returns - returns.mean()) / (returns.std() + 1e-5)
+    gain = ((log_prob - log_prob.detach()).exp() * (aims - values.detach())).mean()
+    expected = -gain + 0.5 * ((values - aims) ** 2).mean() - 0.01 * entropy.mean()
+    expected.backward()
+    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-3)  # rewards of thousandths, standardised
+    others = dict(theirs.named_parameters())
+    for name, mine in ours.named_parameters():
+        other = others[name]
+        assert (mine.grad is None) == (other.grad is None) == (not name.startswith(("model.policy.", "critic."))), name
+        if mine.grad is not None:
+            size = other.grad.abs().max().item()
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-2, atol=1e-3 * size + slack, msg=name)
+
+
 def whole_pixel_patch(frame, place):
     top, left = (int(place[i] * (SIDE - PATCH)) for i in (0, 1))
     return frame[:, top : top + PATCH, left : left + PATCH]
 
 
 def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
-    ours = PolicyByReward(model_of("adafocus-v1")).train()
-    theirs, frames = deepcopy(ours), batch(ours.model)
-    torch.manual_seed(7)
-    progress = ours(frames, TARGETS)
-    progress.loss.backward()
-
-    torch.manual_seed(7)
+    ours, theirs, progress, frames = reward_step("adafocus-v1")
     model, seen = theirs.model, pictures(frames)
     with torch.no_grad():
         maps = over_frames(model.glance_net, seen)
@@ -259,26 +286,47 @@ def test_v1_reward_is_what_a_place_adds_while_all_earlier_looks_stay_the_same():
                 sure.append(model.classifier.fc(out[:, 0]).softmax(-1)[range(CLIPS), TARGETS])
             memory = after
             rewards[:, step] = sure[1] - sure[0]
-    assert rewards.abs().min() > 0, "the patches make no difference, so nothing is compared"
-    assert progress.measures["reward"].item() == pytest.approx(rewards.mean().item(), rel=1e-4)
-
     returns = torch.zeros(CLIPS, FRAMES + 1)
     for step in reversed(range(FRAMES)):
         returns[:, step] = rewards[:, step] + 0.7 * returns[:, step + 1]
-    aims = (returns[:, :FRAMES] - returns[:, :FRAMES].mean()) / (returns[:, :FRAMES].std() + 1e-5)
-    values = theirs.critic(states)[..., 0]
-    # At the first step of a batch the ratio is one, and its gradient that of the log probability.
-    ratio = (chances.log_prob(points) - chances.log_prob(points).detach()).exp()
-    gain = (ratio * (aims - values.detach())).mean()
-    expected = -gain + 0.5 * ((values - aims) ** 2).mean() - 0.01 * chances.entropy().mean()
-    expected.backward()
-    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-3)  # rewards of thousandths, standardised
-    for name, mine in ours.named_parameters():
-        other = dict(theirs.named_parameters())[name]
-        assert (mine.grad is None) == (other.grad is None) == (not name.startswith(("model.policy.", "critic."))), name
-        if mine.grad is not None:
-            size = other.grad.abs().max().item()
-            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-2, atol=1e-3 * size, msg=name)
+    check_reward_step(
+        ours,
+        theirs,
+        progress,
+        rewards=rewards,
+        returns=returns[:, :FRAMES],
+        values=theirs.critic(states)[..., 0],
+        log_prob=chances.log_prob(points),
+        entropy=chances.entropy(),
+    )
+
+
+def test_v1_tsm_policy_is_rewarded_for_what_its_one_place_adds_to_a_random_one():
+    ours, theirs, progress, frames = reward_step("adafocus-v1-tsm")
+    model, looked = theirs.model, pictures(frames[:, FRAMES:])
+    with torch.no_grad():
+        maps = over_frames(model.glance_net, pictures(frames[:, :FRAMES]))
+    state = model.policy.gru(model.policy.encode(maps.flatten(1, 2))[:, None])[0][:, 0]
+    chances = Normal(torch.sigmoid(model.policy.actor(state)), 0.25)
+    place = chances.sample().clamp(0, 1)
+    sure = []
+    with torch.no_grad():
+        for at in (place[:, None], torch.rand(CLIPS, 1, 2)):
+            focused = over_frames(model.focus_net, patches(whole_pixel_patch, looked, at))
+            answer = model.glance_fc(means(maps)).mean(1) + model.focus_fc(means(focused)).mean(1)
+            sure.append(answer.softmax(-1)[range(CLIPS), TARGETS])
+    rewards = sure[0] - sure[1]
+    check_reward_step(
+        ours,
+        theirs,
+        progress,
+        rewards=rewards,
+        returns=rewards,
+        values=theirs.critic(state)[:, 0],
+        log_prob=chances.log_prob(place).sum(-1),
+        entropy=chances.entropy().sum(-1),
+        slack=1e-6,
+    )
 
 
 # What stays as it is.
@@ -375,3 +423,130 @@ def test_together_is_the_policys_loss_and_the_mean_error_at_its_places_and_at_ra
     learning = [parameter for group in ours.groups().values() for parameter in group]
     assert {id(one) for one in learning} == {id(one) for one in ours.parameters()}
     assert len(learning) == len(list(ours.parameters()))
+
+
+# Uni.
+
+
+def test_uni_loss_and_all_its_gradients_are_those_of_the_formulas():
+    torch.manual_seed(0)
+    spec = replace(tiny_spec("uni-adafocus"), glance_frames=6, focus_frames=4, candidate_frames=18)
+    ours = Uni(build(spec), size_penalty=0.5, head_dropout=0.0).train()
+    theirs, frames = deepcopy(ours), batch(ours.model)
+    torch.manual_seed(7)
+    progress = ours(frames, TARGETS)
+    torch.manual_seed(7)
+    expected = plain_uni(theirs, frames, size_penalty=0.5)
+    progress.loss.backward()
+    expected.backward()
+    assert progress.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        size = other.grad.norm().item()
+        assert (mine.grad - other.grad).norm().item() <= 1e-3 * size + 2e-5, name
+
+
+def plain_uni(learner, frames, *, size_penalty):
+    """One candidate of three is glanced at; both policies are taught by the glance alone, and both kinds of boxes are
+    looked at in the same frames."""
+    model, spec = learner.model, learner.model.spec
+    glances, looks, candidates = spec.glance_frames, spec.focus_frames, spec.candidate_frames
+    clips = torch.arange(CLIPS)[:, None]
+    seen = pictures(frames)
+    maps = over_frames(model.glance_net, seen[clips, torch.arange(0, 18, 3) + torch.randint(3, (CLIPS, glances))])
+    places = torch.rand(CLIPS, candidates, 4)
+    by_glance = learner.glance_head(means(maps))
+
+    shares = model.temporal_policy(means(maps))
+    left_out = torch.multinomial(shares.detach().repeat_interleave(MONTE_CARLO, 0), 1).view(CLIPS, MONTE_CARLO)
+    some = []
+    for out in left_out.T:
+        kept = shares * (torch.arange(glances) != out[:, None])
+        some.append(kept / kept.detach().sum(1, keepdim=True))
+    weights = (shares / shares.detach().sum(1, keepdim=True) + torch.stack(some).mean(0)) / 2
+    temporal = (weights[..., None] * by_glance).sum(1)
+
+    chosen = []
+    for curve, within in zip(shares.detach().cumsum(1), torch.rand(CLIPS, looks), strict=True):
+        steps = np.interp(
+            [(i + float(within[i])) / looks for i in range(looks)], [0, *curve.tolist()], np.arange(7) / 6
+        )
+        free = -1
+        for i, step in enumerate(steps):
+            free = min(max(int(step * candidates), free + 1), candidates - looks + i)
+            chosen.append(free)
+    chosen = torch.tensor(chosen).view(CLIPS, looks)
+
+    actions = model.spatial_policy(maps.detach())
+    in_boxes = means(sample(maps.detach().flatten(0, 1), boxes(actions).flatten(0, 1) * 2 / SIDE, 1))
+    spatial = learner.box_head(in_boxes.view(CLIPS, glances, -1).mean(1))
+    nearest = ((chosen + 0.5) / 3 - 0.5).clamp(0, glances - 1)  # between which glances a frame lies
+    before, after = nearest.floor().long(), nearest.ceil().long()
+    between = (nearest - before)[..., None]
+    there = (actions[clips, before] * (1 - between) + actions[clips, after] * between).detach()
+    anywhere = torch.cat((places[clips, chosen][..., :2], torch.zeros(CLIPS, looks, 2)), -1)
+
+    cuts = [sample(seen[clips, chosen].flatten(0, 1), boxes(where).flatten(0, 1), PATCH) for where in (there, anywhere)]
+    best_glance = model.glance_vector(means(maps)).cummax(1).values
+    answers_of_glance = [layer(best_glance[:, i]) for i, layer in enumerate(model.glance_classifiers)]
+    total = torch.zeros(())
+    for focused in model.focus_net(torch.cat(cuts)).unflatten(0, (2, CLIPS, looks)):
+        best = model.focus_vector(means(focused)).cummax(1).values
+        answers = [
+            layer(torch.cat((best[:, i], best_glance[:, -1]), -1)) for i, layer in enumerate(model.focus_classifiers)
+        ]
+        heads = (torch.stack(answers_of_glance + answers, 1), by_glance, learner.focus_head(means(focused)))
+        total = total + sum(surprise(head) for head in heads)
+    sizes = ((1 - actions[..., 2:]) ** 2).mean()
+    return total / 2 + surprise(temporal[:, None]) + surprise(spatial[:, None]) + size_penalty * sizes
+
+
+def boxes(actions):
+    """From a patch's side to the whole frame's: (row, col, height, width) in 0…1 → left, top, right, bottom."""
+    size = PATCH + actions[..., 2:] * (SIDE - PATCH)
+    top, left = ((SIDE - size) * actions[..., :2]).unbind(-1)
+    return torch.stack((left, top, left + size[..., 1], top + size[..., 0]), -1)
+
+
+def uni_x3d(**changes):
+    torch.manual_seed(0)
+    spec = replace(tiny_spec("uni-adafocus-x3d"), glance_frames=4, focus_frames=4, candidate_frames=12, **changes)
+    model = build(spec)
+    model.dropout.p = 0.0
+    return UniX3D(model, size_penalty=0.5).train()
+
+
+def test_of_uni_on_x3d_the_answer_teaches_its_own_layers_and_other_layers_teach_the_networks():
+    learner = uni_x3d()
+    for answers in (learner.glance_answers, learner.focus_answers):
+        maps = torch.rand(2, 4, learner.model.glance_channels, 2, 2, requires_grad=True)
+        answer, by_frame = answers(maps)
+        assert (answer.shape, by_frame.shape) == ((2, 7), (2, 4, 7))
+        answer.sum().backward()
+        assert maps.grad is None
+        by_frame.sum().backward()
+        assert maps.grad.abs().sum() > 0
+
+
+def test_the_loss_of_uni_on_x3d_is_the_mean_of_both_looks_and_what_its_policies_learn_from():
+    learner = uni_x3d()
+    result = learner(batch(learner.model), TARGETS)
+    terms = {name: float(term) for name, term in result.measures.items()}
+    looks = [terms[f"{look}_{name}"] for look in ("random", "policy") for name in ("answer", "glance", "focus")]
+    expected = sum(looks) / 2 + terms["temporal"] + terms["spatial"] + 0.5 * terms["sizes"]
+    assert result.loss.item() == pytest.approx(expected, rel=1e-6)
+    result.loss.backward()
+    assert all(parameter.grad is not None for parameter in learner.parameters()), "as several processes need it"
+
+
+def test_the_loss_of_uni_on_x3d_falls():
+    learner = uni_x3d()
+    (stage,) = RECIPES["uni-x3d"].stages(lr=0.02)
+    optimizer, frames, losses = optimizer_of(stage, learner), batch(learner.model), []
+    for _ in range(6):
+        torch.manual_seed(1)  # the same draws
+        loss = learner(frames, TARGETS).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]

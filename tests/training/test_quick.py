@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from adafocus_cli import Tagger, weights_file
+from adafocus_cli.checkpoint import load
 from adafocus_cli.cli.app import run
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.flops import cost_of
@@ -22,10 +23,11 @@ from adafocus_cli.models.taught import Taught, TaughtToLook
 from adafocus_cli.nn.movement import Movement
 from adafocus_cli.runtime.pytorch import TorchRuntime
 from adafocus_cli.schema import ModelInfo
-from adafocus_cli.training import quick
+from adafocus_cli.training import quick, tuning
 from adafocus_cli.training.clips import FileClips, PlannedFrames
 from adafocus_cli.training.initial_model import load_network
 from adafocus_cli.training.quick import SeenClips, SeenLooks, folds_of, learn
+from adafocus_cli.training.tuning import Tuning
 from tests.clips import cut_off, numbered_clip
 
 SMALL = replace(Taught.published, glance_frames=16, focus_frames=4, frame_area=64 * 64)  # a fortieth of the cost
@@ -129,6 +131,46 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_file(mine, clips_seen):
     assert ((mine / "model.safetensors").read_bytes(), rows_of(mine)) == (model, rows)
 
 
+def test_a_network_is_tuned_where_that_pays(mine, clips_seen, monkeypatch, capsys):
+    cross_validate = quick.cross_validate
+
+    def at_a_loss(*arguments, **options):
+        """The network as it was takes every clip for one of the other class."""
+        for number, crossed in cross_validate(*arguments, **options):
+            yield number, replace(crossed, logits=torch.eye(2).double()[1 - crossed.clips.targets])
+
+    monkeypatch.setattr(quick, "cross_validate", at_a_loss)
+    monkeypatch.setattr(tuning, "_EPOCHS", 2)
+    monkeypatch.setattr(quick, "_MIXTURES", quick._MIXTURES[:1])
+    assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "2", "--tune"]) == 0
+    assert "as it was 0.0 %; the model takes the tuned one" in capsys.readouterr().err
+    assert len(clips_seen) == 8  # nothing was kept that a network can be tuned on
+    checkpoint = load(mine / "model.safetensors")
+    assert json.loads(checkpoint.about.training)["tuned"]
+    pretrained = quick.pretrained(quick.spec_for(2)).glance_net.state_dict()
+    changed = {
+        name for name, tensor in pretrained.items() if not tensor.equal(checkpoint.tensors[f"glance_net.{name}"])
+    }
+    assert {name.split(".")[0] for name in changed} == {"_blocks", "_conv_head"}
+    assert min(int(name.split(".")[1]) for name in changed if "_blocks" in name) == 11
+    tagger = Tagger.load(mine, device="cpu")
+    told = [tagger.tag_video(path, min_score=0).labels[0].label for path in sorted(Path("videos").glob("*/*.mp4"))]
+    assert told == ["high"] * 4 + ["low"] * 4
+    model = (mine / "model.safetensors").read_bytes()
+    (mine / "model.safetensors").unlink()
+    assert train("--resume", "mine") == 0
+    assert (mine / "model.safetensors").read_bytes() == model
+
+
+def test_a_network_that_was_tuned_in_vain_is_left_as_it_was(mine, monkeypatch, capsys):
+    monkeypatch.setattr(Tuning, "tuned", lambda tuning, *of: tuning.model.glance_net)
+    assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "2", "--tune"]) == 0
+    assert "the model takes it as it was" in capsys.readouterr().err
+    about = weights_file.read_about(mine / "model.safetensors")
+    assert about.spec.glance.package_sha256 is not None
+    assert not json.loads(about.training)["tuned"]
+
+
 def test_clips_of_a_group_are_tested_together(mine):
     """Videos 0 and 2 of both classes are one group, 1 and 3 the other."""
     for label in ("high", "low"):
@@ -184,6 +226,7 @@ def test_a_video_that_cannot_be_read_is_left_out(mine, capsys):
     [
         (("--recipe", "quick", "--epochs", "3"), "--epochs does not apply to recipe quick"),
         (("--recipe", "v2", "--folds", "3"), "--folds is for recipe quick, not v2"),
+        (("--recipe", "v2", "--tune"), "--tune is for recipe quick, not v2, which tunes its networks"),
         (("--group", "day"), "--group day finds nothing in"),
         (("--group", "(", "--folds", "3"), "--group ( is not a regular expression"),
         (("--group", "videos"), "all clips are of the group 'videos'"),

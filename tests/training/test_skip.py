@@ -112,12 +112,34 @@ def test_answers_learn_without_the_looks_that_are_skipped_but_some_at_random():
     learner = AnswersWithSkips(model).train()
     torch.manual_seed(0)
     forward = ForwardPass.of(model, batch(model).repeat(40, 1, 1, 1, 1))
-    gaze, greedy = learner.gaze(forward), forward.policy_gaze()
+    greedy, gaze = forward.policy_gaze(), learner.gaze(forward)
     changed = (gaze.kept != greedy.kept).float().mean()
     assert 0.03 < changed < 0.2
     vectors = pooled(forward.focus(gaze))
     assert (vectors[~gaze.kept] == 0).all()
     assert (vectors[gaze.kept] != 0).any(dim=-1).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@torch.no_grad()
+def test_as_many_looks_are_kept_in_the_end_as_were_asked_for(scale):
+    """However strongly a head speaks that would keep nearly all at first."""
+    model = model_of("adafocus-v1")
+    head = model.skip_policy
+    head.gain.weight.mul_(scale)
+    chance = torch.Generator().manual_seed(3)
+    maps = 3 * torch.rand(40, FRAMES, model.glance_net.channels, model.map_side, model.map_side, generator=chance)
+    gains, _ = head(maps, None)
+    head.gain.bias += 3 * gains.std() - gains.mean()
+    learner = AnswersWithSkips(model, looks=1.5).train()
+    forward = ForwardPass(model, model.turns()[0], maps, torch.zeros(40, FRAMES, 64, 64, 3, dtype=torch.uint8))
+    for _ in range(150):
+        learner.gaze(forward)
+    gains, _ = head(maps, None)
+    assert (gains > 0).sum(dim=1).float().mean() == pytest.approx(1.5, abs=0.1)
+    bias = head.gain.bias.clone()
+    learner.eval().gaze(forward)
+    assert head.gain.bias == bias
 
 
 def save(path, family="adafocus-v1"):

@@ -17,17 +17,20 @@ from PIL import Image
 from adafocus_cli import Tagger, checkpoint, models, weights_file, weights_packages
 from adafocus_cli.cli.app import run
 from adafocus_cli.library import download
+from adafocus_cli.models.uni_x3d import slowfast_name
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.output.texts import percent
 from adafocus_cli.spec import Network, Normalisation
+from adafocus_cli.training import initial_model
 from adafocus_cli.training.data import Split, TrainingData
 from adafocus_cli.training.fit import WaitClock
 from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.memory import Fitting
-from adafocus_cli.training.recipes import Stage
+from adafocus_cli.training.recipes import Stage, TrainingSettings
 from adafocus_cli.training.run_folder import Epoch
 from adafocus_cli.training.v2 import EndToEnd
 from tests.clips import cut_off
+from tests.tiny import tiny_model
 
 
 def lines_of(folder):
@@ -45,6 +48,7 @@ def lines_of(folder):
         ("v2-tsm", "1", ["end to end"]),
         ("uni", "1", ["end to end"]),
         ("uni-tsm", "1", ["end to end"]),
+        ("uni-x3d", "1", ["end to end"]),
     ],
 )
 def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
@@ -55,7 +59,7 @@ def test_videos_become_a_model_that_tags(recipe, epochs, stages, train, videos):
     assert heading["clips"] == {"training": 6, "validation": 2}
     assert [line["stage"] for line in lines] == stages
     about = weights_file.read_about(folder / "model.safetensors")
-    assert about.spec.short_videos == ("evenly" if "tsm" in recipe else "first")
+    assert about.spec.short_videos == ("evenly" if recipe.endswith(("tsm", "together", "x3d")) else "first")
     provenance = json.loads(about.training)
     best = max(line["val_accuracy"] for line in lines if line["stage"] == stages[-1])
     assert (provenance["accuracy"], provenance["recipe"], about.name) == (best, recipe, "run")
@@ -237,12 +241,12 @@ def unknown_in_validation(videos):
         (unknown_in_validation, ["--val", "val"], "--val val has the class 'other'"),
         (None, ["--epochs", "1,2"], "--epochs has 2 numbers, but recipe v2 has 1 stages"),
         (None, ["--like", "jester"], "recipe v2 has no numbers of its own for --like jester; give one of activitynet"),
-        (None, ["--size-penalty", "1"], "--size-penalty is for recipes uni and uni-tsm, not v2; leave it out"),
+        (None, ["--size-penalty", "1"], "--size-penalty is for recipes uni, uni-tsm and uni-x3d, not v2; leave it out"),
         (None, ["--rates", "eyes=2"], "--rates eyes=2 is not a list of PART=FACTOR, as in focus=1,policy=0.1"),
         (None, ["--epochs", "many"], "--epochs many is not a list of numbers"),
         (None, ["--epochs", "0"], "--epochs 0 trains nothing"),
         (None, ["--focus-frames", "4"], "--focus-frames is for recipes with TSM"),
-        (None, ["--glance", "vgg@3"], "--glance vgg@3 is not a network; give one of mobilenet_v2"),
+        (None, ["--glance", "vgg@3"], "--glance vgg@3 is not a network for this recipe; give one of mobilenet_v2"),
         (None, ["--init", "imagenet"], "--init imagenet has no mobilenet_v2 of width 0.1; give --init scratch"),
         (
             None,
@@ -439,3 +443,30 @@ def test_the_command_needs_data_and_a_folder(capsys):
     assert "give one with -o FOLDER" in capsys.readouterr().err
     assert run(["train", "-o", "run"]) == 2
     assert "there is nothing to train on; give DATA" in capsys.readouterr().err
+
+
+def test_uni_on_x3d_begins_with_weights_of_pytorchvideo_and_of_slowfast(tmp_path):
+    """Those of the former have no norm in the first shortcut; both have answers for other classes."""
+    other = tiny_model("uni-adafocus-x3d")
+    files = {"glance": tmp_path / "X3D_S.pyth", "focus": tmp_path / "X3D_L.pyth"}
+    nets = {"glance": other.glance_net.state_dict(), "focus": other.focus_net.state_dict()}
+    norm = "blocks.1.res_blocks.0.branch1_norm."
+    of_pytorchvideo = {name: tensor for name, tensor in nets["glance"].items() if not name.startswith(norm)}
+    of_slowfast = {slowfast_name(f"net.{name}").removeprefix("net."): tensor for name, tensor in nets["focus"].items()}
+    torch.save({"model_state": of_pytorchvideo}, files["glance"])
+    torch.save({"model_state": of_slowfast}, files["focus"])
+    settings = TrainingSettings(
+        data="videos",
+        recipe="uni-x3d",
+        glance="x3d_s:0.125@64",
+        focus="x3d_s:0.125@32",
+        glance_weights=str(files["glance"]),
+        focus_weights=str(files["focus"]),
+    )
+    model = initial_model.begin(settings, ("high", "low"), print)
+    for name, net in nets.items():
+        loaded = model.get_submodule(f"{name}_net").state_dict()
+        new = {key for key, tensor in loaded.items() if key not in net or not torch.equal(tensor, net[key])}
+        assert {key for key in new if not key.startswith(norm)} == {"blocks.5.proj.weight", "blocks.5.proj.bias"}
+        assert any(key.startswith(norm) for key in new) == (name == "glance")
+    assert torch.equal(model.exit_head[0].weight, nets["glance"]["blocks.5.pool.post_conv.weight"].flatten(1))

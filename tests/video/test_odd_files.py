@@ -13,6 +13,7 @@ import pytest
 from adafocus_cli.errors import VideoError
 from adafocus_cli.video.decode import Decoder, open_video
 from adafocus_cli.video.limits import Limits
+from adafocus_cli.video.pyav_reader import FramePictures
 from adafocus_cli.video.sampling import spread
 from tests.clips import cut_off, flip_bytes, number_picture, numbered_clip, read_number
 
@@ -92,12 +93,12 @@ def test_no_videos(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such files on Windows")
-def test_no_regular_files(tmp_path: Path) -> None:
+def test_no_regular_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     assert "a named pipe" in refusal(tmp_path / "pipe.mp4")
     assert "a device" in refusal("/dev/zero")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)  # a socket's path has to be short
         server.bind("socket.mp4")
         assert "a socket" in refusal("socket.mp4")
 
@@ -207,6 +208,36 @@ def test_threads_change_nothing_of_a_damaged_video(tmp_path: Path) -> None:
         assert np.array_equal(ours.pixels, theirs.pixels)
         assert (ours.replaced, ours.damaged) == (theirs.replaced, theirs.damaged)
     assert ours.damaged
+
+
+def test_damage_far_into_a_film_has_little_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(numbered_clip(tmp_path / "damaged.mp4", codec="mpeg4", frames=200, options={"g": "10"}))
+    flip_bytes(Path(path), start=0.8, stop=0.9, every=301)
+    made = 0
+    usual = FramePictures.upright
+
+    def counted(self: FramePictures, frame: object) -> np.ndarray:
+        nonlocal made
+        made += 1
+        return usual(self, frame)
+
+    alone, threaded = (open_video(path, decoder="pyav", threads=threads) for threads in (1, 3))
+    for first in range(0, 200, 20):
+        ours = alone.frames([first + 5, first + 15])
+        with monkeypatch.context() as patch:
+            patch.setattr(FramePictures, "upright", counted)
+            theirs = threaded.frames([first + 5, first + 15])
+        assert np.array_equal(ours.pixels, theirs.pixels)
+        assert ours.damaged == theirs.damaged
+    assert ours.damaged
+    assert made == 20 + 2, "those of the request that met damage are read again, and none before it"
+
+
+def test_threads_forget_no_damage_that_opening_met(tmp_path: Path) -> None:
+    path = str(numbered_clip(tmp_path / "damaged.avi", codec="mpeg4", frames=60, size=(256, 192)))
+    flip_bytes(Path(path), start=0.5, stop=0.7, every=301)
+    alone, threaded = (open_video(path, decoder="pyav", threads=threads) for threads in (1, 3))
+    assert alone.frames([2]).damaged == threaded.frames([2]).damaged != frozenset()
 
 
 @pytest.mark.parametrize(("codec", "ending"), [("libx264", "mp4"), ("libx264", "ts"), ("mpeg4", "mp4")])

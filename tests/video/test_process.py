@@ -38,6 +38,11 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(numbered_clip(path, frames=50, first_number=1000, options=X264))
 
 
+@pytest.fixture(autouse=True)
+def _children_as_users_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VideoProcess, "_start_child", subprocess.Popen)
+
+
 def child_of(process: VideoProcess) -> int:
     assert process._child is not None
     return process._child.pid

@@ -61,7 +61,7 @@ class Asked:
 
     def __init__(self, path: str) -> None:
         self.server = DecodeServer()
-        self._request = {"path": path, "name": path, "decoder": "pyav", "limits": {}}
+        self._request = {"path": path, "name": path, "decoder": "pyav", "limits": {}, "threads": 1}
 
     def __call__(self, do: str, **more: Any) -> bytes:
         header, payload = self.server.answer({**self._request, "do": do, **more})
