@@ -40,7 +40,6 @@ _WHOLE = ("state_dict", "model_state_dict", "model_state", "")
 
 # How tensors begin that are ranges for eight bits.
 _INT8 = "int8."
-_FINITE = torch.finfo(torch.float32).max
 
 # How the authors write the patch size into file names: 128s3_checkpoint, 144x144, actnet_p96_mbv2.
 _PATCH_IN_NAME = re.compile(r"(?<!\d)(?:(\d{2,3})s3(?=_)|(\d{2,3})x\2(?!\d)|(?<![A-Za-z0-9])p(\d{2,3})(?=[_.-]|$))")
@@ -141,10 +140,11 @@ def _load_own(path: Path, patch_size: int | None, views: int | None, changes: Ma
 
 
 def _ranges(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those for eight bits: each a lower and a higher number."""
+    """Those for eight bits: each a lower and a higher number, and what is added to the channels."""
     found = {name.removeprefix(_INT8): tensor for name, tensor in tensors.items() if name.startswith(_INT8)}
-    for name, bounds in found.items():
-        if bounds.shape != (2,) or not bounds.is_floating_point() or not -_FINITE < bounds[0] < bounds[1] < _FINITE:
+    for name, chosen in found.items():
+        numbers = chosen.ndim == 1 and len(chosen) > 2 and chosen.dtype == torch.float32 and chosen.isfinite().all()
+        if not numbers or not chosen[0] < chosen[1]:
             raise ModelError(f"{path} has a range for int8, {name}, that is not one; quantize the model again")
     return found
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.terminal import report_console
-from adafocus_cli.errors import printable
+from adafocus_cli.errors import counted, printable
 from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
 from adafocus_cli.output.texts import percent
 from adafocus_cli.schema import gmacs_digits, in_gmacs
@@ -299,9 +299,11 @@ def print_quantisation(report: QuantisationReport) -> None:
     if report.accuracy is not None:
         rows.append(("top-1", " in fp32, ".join(map(percent, report.accuracy)) + " in int8"))
     for name, chosen in report.networks.items():
-        kept = f"; {' and '.join(chosen.kept)} in full precision" if chosen.kept else ""
-        layers = f"{chosen.rounded} of {chosen.layers} layers in eight bits{kept}"
+        kept = f", {' and '.join(chosen.kept)} in full precision" if chosen.kept else ""
+        layers = f"{counted(len(chosen.ranges), 'layer')} in eight bits{kept}"
         rows.append((name, f"{layers}; its maps move by {percent(chosen.error)} of their spread"))
+    for names, same in report.refused:
+        rows.append(("not taken", f"{' and '.join(names)} in eight bits: same first label {percent(same)}"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for title, text in rows:
         table.add_row(Text(title, style="dim"), text)

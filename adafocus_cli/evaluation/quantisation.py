@@ -1,8 +1,13 @@
-"""Quantises a model: sees which numbers its networks are given, chooses ranges for eight bits, and what they change."""
+"""Quantises a model: sees which numbers its networks are given, chooses ranges for eight bits, and what they change.
+
+Which networks are rounded, the answers decide: both; if that changes more of the first labels than it may, only the one
+that has more work to do; if need be, only the other.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from adafocus_cli import checkpoint, weights_file
-from adafocus_cli.errors import DeviceError, UsageError
+from adafocus_cli.errors import DeviceError, ModelError, UsageError
 from adafocus_cli.evaluation.data import Dataset
 from adafocus_cli.evaluation.scoring import Scorer
 from adafocus_cli.files import replacing, sha256_of
 from adafocus_cli.labels import scores_of
 from adafocus_cli.library.install import convert
 from adafocus_cli.library.store import find_model
+from adafocus_cli.output.texts import percent
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime.openvino import CompiledNetwork, OpenVinoRuntime
 from adafocus_cli.runtime.quantising import ChosenRanges, choose_ranges, noting_pictures
@@ -32,14 +38,17 @@ SCHEMA = "adafocus-quantisation/1"
 Results = Mapping[int, Result]
 """By the index of the sample."""
 _MOVED = 1.0  # pixels of the video, of any side of a box
+_LEAST_SAME = 0.97  # of the first labels, for a choice of networks to be taken
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisationReport:
     """What eight bits change in the answers to the same videos; shares are from 0 to 1.
 
-    `moved` is the share of the patches that are of another frame, or of which a side is more than a pixel elsewhere;
-    None for a model without any. `accuracy` is top-1 before and afterwards, where labels are given.
+    `networks` are those that are rounded, and `same_first` the share of the same first label, of the videos to which
+    either gives one. `moved` is the share of the patches that are of another frame, or of which a side is more than a
+    pixel elsewhere; None for a model without any. `accuracy` is top-1 before and afterwards, where labels are given.
+    `refused` are the networks that, rounded together, changed too many answers, with their `same_first`.
     """
 
     videos: int
@@ -48,6 +57,7 @@ class QuantisationReport:
     moved: float | None
     accuracy: tuple[float, float] | None
     networks: Mapping[str, ChosenRanges]
+    refused: tuple[tuple[tuple[str, ...], float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -60,12 +70,12 @@ class QuantisationReport:
             "networks": {
                 name: {
                     "error": round(chosen.error, 4),
-                    "layers": chosen.layers,
-                    "in_eight_bits": chosen.rounded,
-                    "kept_in_full_precision": list(chosen.kept),
+                    "layers_in_eight_bits": len(chosen.ranges),
+                    "layers_in_full_precision": list(chosen.kept),
                 }
                 for name, chosen in self.networks.items()
             },
+            "refused": [{"networks": list(names), "same_first_label": round(same, 4)} for names, same in self.refused],
         }
 
 
@@ -90,13 +100,34 @@ def quantise_model(
     chosen = {}
     for name, network in networks.items():
         assert isinstance(network, CompiledNetwork)
-        if not seen[f"{name}_net"].calls:
+        if not seen[name].calls:
             raise DeviceError(f"the {name} network saw nothing of these videos; give more, or other ones")
-        chosen[name] = choose_ranges(network.network, seen[f"{name}_net"])
-    write(request, output, chosen)
-    for name, network in networks.items():
-        network.round_by_hand(chosen[name].ranges)
-    return compared(before, tag(exact), chosen, exact, dataset if labelled and _fits(dataset, exact) else None)
+        chosen[name] = choose_ranges(network.network, seen[name])
+    labels = dataset if labelled and _fits(dataset, exact) else None
+    refused: list[tuple[tuple[str, ...], float]] = []
+    for names in (tuple(networks), *((name,) for name in by_work(before))):
+        for name, network in networks.items():
+            assert isinstance(network, CompiledNetwork)
+            network.round_by_hand(chosen[name].ranges if name in names else {})
+        report = compared(before, tag(exact), {name: chosen[name] for name in names}, exact, labels)
+        if report.same_first >= _LEAST_SAME:
+            write(request, output, report.networks)
+            return replace(report, refused=tuple(refused))
+        refused.append((names, report.same_first))
+    best = max(same for _, same in refused)
+    raise ModelError(
+        f"in eight bits {request.name_or_file} gives the same first label to {percent(best)} of these videos at most, "
+        f"and {percent(_LEAST_SAME, digits=0)} are asked for; use --precision bf16 or fp32"
+    )
+
+
+def by_work(results: Results) -> list[str]:
+    """The two networks, the one first that has more to do in these videos."""
+    work = Counter[str]()
+    for result in results.values():
+        if isinstance(result, VideoResult):
+            work.update({name: result.cost.stages[name] for name in ("glance", "focus")})
+    return [name for name, _ in work.most_common()]
 
 
 def _fits(dataset: Dataset, tagger: ClipTagger) -> bool:
@@ -132,9 +163,13 @@ def compared(
         if isinstance(ours := before[index], VideoResult) and isinstance(theirs := after[index], VideoResult)
     ]
     boxes = [moved for ours, theirs in pairs for moved in _moved(ours, theirs)]
+    firsts = [(_first(ours), _first(theirs)) for ours, theirs in pairs]
+    told = [ours == theirs for ours, theirs in firsts if (ours, theirs) != (None, None)]
+    if not told:
+        raise UsageError("the model gives no label to any of these videos; give videos of what it knows")
     return QuantisationReport(
         videos=len(pairs),
-        same_first=fmean(_first(ours) == _first(theirs) for ours, theirs in pairs),
+        same_first=fmean(told),
         score=fmean(float(np.abs(_scores(ours) - _scores(theirs)).mean()) for ours, theirs in pairs),
         moved=fmean(boxes) if boxes else None,
         accuracy=(_accuracy(before, tagger, labelled), _accuracy(after, tagger, labelled)) if labelled else None,

@@ -34,8 +34,8 @@ _PIXELS = 2 * 224**2
 _FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16, "int8": openvino.Type.f32}
 
 Ranges = Mapping[str, Tensor]
-"""Of what a network is given where it is rounded to eight bits: the lowest and the highest number, by the name of the
-layer (`input_name`)."""
+"""How each layer is rounded to eight bits, by its name: the lowest and the highest number that it is given, and then
+what is added to each channel of what it makes."""
 
 
 @cache
@@ -340,7 +340,7 @@ _LAYERS: dict[type[nn.Module], Callable[..., Node]] = {
 # what lies between them in whole numbers. The bounds of what layers are given are chosen once, from videos; those of
 # weights follow from the weights.
 
-LEVELS, _WEIGHT_LEVELS = 256, 255  # weights are rounded evenly around 0, which has a level of its own
+LEVELS = 256
 
 
 def adds_in_32_bits() -> bool:
@@ -349,62 +349,63 @@ def adds_in_32_bits() -> bool:
     return bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
 
 
-def input_name(node: Node, place: int) -> str:
-    """What an input of a node is called among the ranges."""
-    return f"{node.get_friendly_name()}:{place}"
-
-
 def ranges_by_network(ranges: Ranges) -> dict[str, dict[str, Tensor]]:
     """
-    >>> ranges_by_network({"focus_net.conv1:0": torch.zeros(2)})
-    {'focus_net': {'conv1:0': tensor([0., 0.])}}
+    >>> ranges_by_network({"focus_net.conv1": torch.zeros(3)})
+    {'focus_net': {'conv1': tensor([0., 0., 0.])}}
     """
     found: dict[str, dict[str, Tensor]] = {}
-    for name, bounds in ranges.items():
-        network, _, node = name.partition(".")
-        found.setdefault(network, {})[node] = bounds
+    for name, chosen in ranges.items():
+        network, _, layer = name.partition(".")
+        found.setdefault(network, {})[layer] = chosen
     return found
 
 
 def quantise(graph: openvino.Model, ranges: Ranges, *, by_hand: bool = False) -> None:
-    """Has the named inputs of convolutions rounded, and their weights.
+    """Has what the named convolutions are given rounded, and their weights, and what they make moved.
 
     `by_hand` does it in fp32: to the same levels on every processor, and without haste.
     """
-    round_ = _rounded_by_hand if by_hand else rounded
-    shared: dict[tuple[object, ...], Node] = {}
-    unknown = set(ranges)
-    for node in convolutions(graph):
-        bounds = ranges.get(input_name(node, 0))
-        if bounds is None:
-            continue
-        unknown.discard(input_name(node, 0))
-        source, (low, high) = node.input_value(0), bounds.tolist()
-        key = (source.get_node().get_friendly_name(), source.get_index(), low, high)
-        if key not in shared:  # two layers that are given the same share it
-            shared[key] = round_(source, low, high)
-        node.input(0).replace_source_output(shared[key].output(0))
-        largest = _largest_weights(node)
-        weights = round_(node.input_value(1), -largest, largest, levels=_WEIGHT_LEVELS)
-        node.input(1).replace_source_output(weights.output(0))
+    round_ = rounded_by_hand if by_hand else rounded
+    layers = {node.get_friendly_name(): node for node in convolutions(graph)}
+    unknown = [name for name in ranges if name not in layers or len(ranges[name]) != 2 + _channels(layers[name])]
     if unknown:
         raise ModelError(
             f"the model has int8 ranges of {min(unknown)!r}, which this version does not know; quantize it again with "
             "`adafocus models quantize`"
         )
+    shared: dict[tuple[object, ...], Node] = {}
+    for name, chosen in ranges.items():
+        node, (low, high, *_) = layers[name], chosen.tolist()
+        source = node.input_value(0)
+        key = (source.get_node().get_friendly_name(), source.get_index(), low, high)
+        if key not in shared:  # two layers that are given the same share it
+            shared[key] = round_(source, low, high)
+        node.input(0).replace_source_output(shared[key].output(0))
+        node.input(1).replace_source_output(rounded_weights(node, round_).output(0))
+        (user,) = node.output(0).get_target_inputs()
+        bias = user.get_node().input_value(1).get_node().data
+        moved = op.constant(bias + chosen[2:].numpy().reshape(bias.shape))
+        user.get_node().input(1).replace_source_output(moved.output(0))
 
 
 def convolutions(graph: openvino.Model) -> list[Node]:
     return [node for node in graph.get_ordered_ops() if node.get_type_name() in ("Convolution", "GroupConvolution")]
 
 
-def _largest_weights(convolution: Node) -> np.ndarray:
-    """Of each output channel by itself."""
+def _channels(convolution: Node) -> int:
+    """Of what it makes."""
+    channels: int = convolution.get_output_partial_shape(0)[1].get_length()
+    return channels
+
+
+def rounded_weights(convolution: Node, round_: Callable[..., Node]) -> Node:
+    """Each output channel by itself, evenly around 0."""
     values = convolution.input_value(1).get_node().data
     outputs = 1 if convolution.get_type_name() == "Convolution" else 2  # groups come first
-    largest: np.ndarray = np.abs(values).max(axis=tuple(range(outputs, values.ndim)), keepdims=True)
+    largest = np.abs(values).max(axis=tuple(range(outputs, values.ndim)), keepdims=True)
     largest[largest == 0] = 1
-    return largest
+    return round_(convolution.input_value(1), -largest, largest, levels=LEVELS - 1)  # 0 is one of them
 
 
 def rounded(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
@@ -413,7 +414,7 @@ def rounded(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
     return op.fake_quantize(source, *bounds, *bounds, levels)
 
 
-def _rounded_by_hand(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
+def rounded_by_hand(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
     """What OpenVINO does not recognise as rounding, and so calculates as it is written."""
     least, most = (op.constant(np.asarray(bound, np.float32)) for bound in (low, high))
     step = op.constant((np.asarray(high, np.float32) - np.asarray(low, np.float32)) / (levels - 1))

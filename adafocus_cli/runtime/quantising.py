@@ -1,7 +1,8 @@
 """Chooses the ranges in which a network rounds to eight bits, from what it was given to see.
 
-A range is the one that moves numbers least, in squares: it may cut off the few that are far out. Only what convolutions
-are given is rounded; sums of branches, which all that follows is added to, are dear to round and cheap to calculate.
+A range is the one that moves numbers least, in squares: it may cut off the few that are far out. By how much rounding
+moves the mean of what a channel makes is taken off again. Only what convolutions are given is rounded; sums of
+branches, which all that follows is added to, are dear to round and cheap to calculate.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import openvino
 import torch
+from openvino import Node
+from openvino import opset13 as op
 from torch import Tensor
 
 from adafocus_cli.nn.backbones import Backbone
@@ -25,13 +28,14 @@ from adafocus_cli.runtime.openvino import (
     Ranges,
     convolutions,
     graph_of,
-    input_name,
     quantise,
+    rounded_by_hand,
+    rounded_weights,
     the_core,
 )
 
 # Calls whose pictures are kept, and pictures of each where a network sees them one by one.
-_CALLS, _PICTURES = 64, 4
+_CALLS, _PICTURES = 32, 4
 # Of what a layer is given in a call; and how narrow a range is tried.
 _NUMBERS, _NARROWEST, _WIDTHS = 4096, 0.4, 25
 # By how many calls layers are compared, each rounded alone.
@@ -56,23 +60,18 @@ class SeenPictures:
 
 @dataclass(frozen=True)
 class ChosenRanges:
-    """The ranges of one network, which of its layers stay in full precision, and how far its maps move.
-
-    `error` is the root of the mean square, as a share of how far the maps spread; `rounded` of `layers` convolutions
-    calculate in eight bits.
-    """
+    """The ranges of one network, which of its layers stay in full precision, and how far its maps move: the root of
+    the mean square, as a share of how far the maps spread."""
 
     ranges: Ranges
     kept: tuple[str, ...]
     error: float
-    rounded: int
-    layers: int
 
 
 @contextmanager
 def noting_pictures(runtime: OpenVinoRuntime, videos: int) -> Iterator[dict[str, SeenPictures]]:
-    """What the two networks see meanwhile, by their names; of many videos, of some that are spread evenly."""
-    networks = {"glance_net": runtime.model.glance_net, "focus_net": runtime.model.focus_net}
+    """What glance and focus see meanwhile; of many videos, of some that are spread evenly."""
+    networks = {"glance": runtime.model.glance_net, "focus": runtime.model.focus_net}
     seen = {name: SeenPictures() for name in networks}
     hooks = [networks[name].register_forward_pre_hook(_noting(seen[name], -(-videos // _CALLS))) for name in networks]
     try:
@@ -100,13 +99,15 @@ def _noting(seen: SeenPictures, stride: int) -> Any:
 def choose_ranges(network: Backbone, seen: SeenPictures) -> ChosenRanges:
     """`network` writes itself down (`make_writing`)."""
     graph = graph_of(network, seen.shape)
-    layers = {input_name(node, 0): node for node in convolutions(graph)}
+    layers = {node.get_friendly_name(): node for node in convolutions(graph)}
     given = _compiled(openvino.Model([node.input_value(0) for node in layers.values()], graph.get_parameters()))
     numbers: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     for call in seen.calls:
         for name, maps in zip(layers, given([call]).values(), strict=True):
             numbers[name].append(maps.ravel()[:: -(-maps.size // _NUMBERS)].copy())
-    ranges: Ranges = {name: least_error_range(np.concatenate(found)) for name, found in numbers.items()}
+    bounds = [least_error_range(np.concatenate(found)) for found in numbers.values()]
+    moves = _moves(graph, list(layers.values()), bounds, seen.calls)
+    ranges: Ranges = {name: torch.cat(each) for name, *each in zip(layers, bounds, moves, strict=True)}
 
     compared = seen.calls[:: -(-len(seen.calls) // _COMPARED)]
     exact = _maps(graph, compared)
@@ -119,9 +120,32 @@ def choose_ranges(network: Backbone, seen: SeenPictures) -> ChosenRanges:
         return float(np.mean([((ours - theirs) ** 2).mean() for ours, theirs in pairs])) / spread
 
     work = _work(graph_of(network, compared[0].shape))
-    kept = dear_layers({name: error({name: bounds}) for name, bounds in ranges.items()}, work)
-    ranges = {name: bounds for name, bounds in ranges.items() if name not in kept}
-    return ChosenRanges(ranges, kept, float(np.sqrt(error(ranges))), len(ranges), len(layers))
+    kept = dear_layers({name: error({name: chosen}) for name, chosen in ranges.items()}, work)
+    ranges = {name: chosen for name, chosen in ranges.items() if name not in kept}
+    return ChosenRanges(ranges, kept, float(np.sqrt(error(ranges))))
+
+
+def _moves(
+    graph: openvino.Model, layers: Sequence[Node], bounds: Sequence[Tensor], calls: Sequence[np.ndarray]
+) -> list[Tensor]:
+    """By how much each layer, rounded, makes less of the same maps: the mean of each channel."""
+    outputs = []
+    for layer, (low, high) in zip(layers, bounds, strict=True):
+        maps = rounded_by_hand(layer.input_value(0), float(low), float(high))
+        ours = _repeated(layer, maps, rounded_weights(layer, rounded_by_hand))
+        over = op.constant(np.array([0, 2, 3], np.int64))
+        outputs.append(op.reduce_mean(op.subtract(layer, ours), over))
+    means = _compiled(openvino.Model(outputs, graph.get_parameters()))
+    sums = [sum(found) for found in zip(*(list(means([call]).values()) for call in calls), strict=True)]
+    return [torch.from_numpy(each / len(calls)) for each in sums]
+
+
+def _repeated(convolution: Node, maps: Node, weights: Node) -> Node:
+    """The same with something else."""
+    how = convolution.get_attributes()
+    make = op.convolution if convolution.get_type_name() == "Convolution" else op.group_convolution
+    where = (how["strides"], how["pads_begin"], how["pads_end"], how["dilations"])
+    return make(maps, weights, *where, how["auto_pad"])
 
 
 def least_error_range(numbers: np.ndarray) -> Tensor:
@@ -164,11 +188,11 @@ def dear_layers(errors: Mapping[str, float], work: Mapping[str, int]) -> tuple[s
 
 
 def _work(graph: openvino.Model) -> dict[str, int]:
-    """Multiply-adds of each convolution, by its input."""
+    """Multiply-adds of each convolution."""
     found = {}
     for node in convolutions(graph):
         of_one = prod(node.input_value(1).shape[1 if node.get_type_name() == "Convolution" else 2 :])
-        found[input_name(node, 0)] = prod(node.output(0).shape) * of_one
+        found[node.get_friendly_name()] = prod(node.output(0).shape) * of_one
     return found
 
 

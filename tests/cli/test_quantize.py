@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,17 +15,26 @@ from adafocus_cli import checkpoint, weights_file
 from adafocus_cli.api import Tagger
 from adafocus_cli.benchmark.bench_model import with_random_weights
 from adafocus_cli.errors import DeviceError, ModelError
+from adafocus_cli.evaluation.quantisation import compared
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import runtime_for
 from adafocus_cli.runtime.openvino import (
     adds_in_32_bits,
     convolutions,
     graph_of,
-    input_name,
+    make_writing,
+    quantise,
     ranges_by_network,
     the_core,
 )
-from adafocus_cli.runtime.quantising import dear_layers, least_error_range, noting_pictures
+from adafocus_cli.runtime.quantising import (
+    ChosenRanges,
+    SeenPictures,
+    choose_ranges,
+    dear_layers,
+    least_error_range,
+    noting_pictures,
+)
 from tests.clips import numbered_clip
 from tests.test_runtimes import pictures, pixels
 from tests.tiny import tiny_model, tiny_spec
@@ -43,12 +53,13 @@ def made_up_ranges(family, widened=1.0):
         exact.glance(pixels(spec.glance_frames))
         exact.focus(pictures(32, spec.focus_frames))
     for name, given in seen.items():
-        graph = graph_of(getattr(exact.model, name).network, given.shape)
+        graph = graph_of(getattr(exact.model, f"{name}_net").network, given.shape)
         layers = convolutions(graph)
         inside = openvino.Model([node.input_value(0) for node in layers], graph.get_parameters())
         for node, maps in zip(layers, the_core().compile_model(inside, "CPU")(given.calls[0]).values(), strict=True):
             low, high = min(maps.min(), 0), max(maps.max(), 1)
-            found[f"{name}.{input_name(node, 0)}"] = torch.tensor([widened * low, widened * high])
+            bounds = torch.tensor([widened * low, widened * high])
+            found[f"{name}_net.{node.get_friendly_name()}"] = torch.cat((bounds, torch.zeros(node.shape[1])))
     return found
 
 
@@ -106,6 +117,22 @@ def test_a_range_cuts_off_what_is_far_out_and_has_a_level_for_nothing():
     assert 1.9 < high < 3
     step = (high - low) / 255
     assert low / step == pytest.approx(round(low / step), abs=1e-3)
+
+
+def test_what_channels_make_keeps_its_mean():
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    make_writing(layer)
+    shown = np.random.default_rng(0).random((4, 3, 16, 16), np.float32) ** 3
+    chosen = choose_ranges(layer, SeenPictures([shown])).ranges["0"]
+
+    def means(ranges):
+        graph = graph_of(layer, shown.shape)
+        quantise(graph, ranges, by_hand=True)
+        return the_core().compile_model(graph, "CPU")([shown])[0].mean(axis=(0, 2, 3))
+
+    exact, off = means({}), torch.cat((chosen[:2], torch.zeros(8)))
+    assert np.abs(means({"0": chosen}) - exact).max() < 1e-5 < np.abs(means({"0": off}) - exact).max()
 
 
 def test_wide_ranges_are_coarser_than_narrow_ones():
@@ -173,10 +200,11 @@ class TestErrors:
         with pytest.raises(DeviceError, match=words):
             runtime_for(tiny_model(model), request)
 
-    def test_a_range_of_a_layer_that_is_not_there_is_told(self):
+    @pytest.mark.parametrize("layer", ["layer9.conv1", "conv1"])
+    def test_a_range_of_a_layer_that_is_not_there_or_has_other_channels_is_told(self, layer):
         runtime = runtime_of(tiny_model("adafocus-v2"), "fp32")
-        runtime.model.focus_net.round_by_hand({"layer9.conv1:0": torch.tensor([0.0, 1.0])})
-        with pytest.raises(ModelError, match=r"int8 ranges of 'layer9.conv1:0', .* quantize it again"):
+        runtime.model.focus_net.round_by_hand({layer: torch.tensor([0.0, 1.0, 0.0])})
+        with pytest.raises(ModelError, match=rf"int8 ranges of '{layer}', .* quantize it again"):
             runtime.focus(pictures(32, 4))
 
     def test_a_model_over_whole_clips_is_not_quantised(self, adafocus, labelled_videos, tmp_path):
@@ -186,10 +214,12 @@ class TestErrors:
         assert outcome.code != 0
         assert "sees clips whole, which int8 is not for" in outcome.err
 
-    @pytest.mark.parametrize("bounds", [[1.0, 0.0], [0.0, float("nan")], [0.0, float("inf")], [0.0]])
-    def test_a_range_that_is_none_is_told(self, bounds, tmp_path):
-        path = written(tmp_path / "bad.safetensors", {"focus_net.conv1:0": torch.tensor(bounds)})
-        with pytest.raises(ModelError, match=r"range for int8, focus_net.conv1:0, that is not one"):
+    @pytest.mark.parametrize(
+        "range_", [[1.0, 0.0, 0.0], [0.0, float("nan"), 0.0], [0.0, 1.0, float("inf")], [0.0, 1.0]]
+    )
+    def test_a_range_that_is_none_is_told(self, range_, tmp_path):
+        path = written(tmp_path / "bad.safetensors", {"focus_net.conv1": torch.tensor(range_)})
+        with pytest.raises(ModelError, match=r"range for int8, focus_net.conv1, that is not one"):
             checkpoint.load(path)
 
     def test_training_does_not_take_it(self, adafocus):
@@ -199,21 +229,57 @@ class TestErrors:
 
 
 class TestQuantize:
-    def test_the_file_that_it_writes_tags_and_the_report_says_what_changed(
-        self, adafocus, tiny_file, labelled_videos, tmp_path, monkeypatch
-    ):
+    @pytest.fixture
+    def quantize(self, adafocus, tiny_file, labelled_videos, tmp_path):
         names = tmp_path / "names.txt"
         names.write_text("".join(f"class {number}\n" for number in range(7)))
-        output = tmp_path / "out.safetensors"
-        how = ("--videos", labelled_videos, "-o", output, "--labels", names, "-f", "json")
-        outcome = adafocus("models", "quantize", tiny_file, *how)
+        how = ("--videos", labelled_videos, "-o", tmp_path / "out.safetensors", "--labels", names)
+        return lambda *more: adafocus("models", "quantize", tiny_file, *how, *more)
+
+    def test_the_file_that_it_writes_tags_and_the_report_says_what_changed(
+        self, adafocus, quantize, labelled_videos, tmp_path, monkeypatch
+    ):
+        outcome = quantize("-f", "json")
         assert outcome.code == 0, outcome.err
         report = json.loads(outcome.out)
         assert report["videos"] == 2
-        assert set(report["networks"]) == {"glance", "focus"}
-        assert all(0 < each["in_eight_bits"] <= each["layers"] for each in report["networks"].values())
+        assert report["same_first_label"] == 1
+        assert all(each["layers_in_eight_bits"] > 0 for each in report["networks"].values())
         assert all(0 < each["error"] < 0.5 for each in report["networks"].values())
         assert set(report["top1"]) == {"fp32", "int8"}
         monkeypatch.setattr("adafocus_cli.runtime.openvino.adds_in_32_bits", lambda: True)
-        outcome = adafocus("classify", labelled_videos, "-w", output, "--precision", "int8", "-f", "json")
+        how = ("-w", tmp_path / "out.safetensors", "--precision", "int8", "-f", "json")
+        outcome = adafocus("classify", labelled_videos, *how)
         assert [record["runtime"]["precision"] for record in json.loads(outcome.out)] == ["int8"] * 2
+
+    @pytest.fixture
+    def same_first(self, monkeypatch):
+        """Has the comparisons find these shares of the same first label, one after the other; ranges are made up."""
+
+        def find(*shares):
+            found, ranges = iter(shares), ranges_by_network(made_up_ranges("adafocus-v2"))
+            chosen = iter([ChosenRanges(ranges[name], (), 0.1) for name in ("glance_net", "focus_net")])
+            monkeypatch.setattr("adafocus_cli.evaluation.quantisation.choose_ranges", lambda *given: next(chosen))
+            monkeypatch.setattr(
+                "adafocus_cli.evaluation.quantisation.compared",
+                lambda *given: replace(compared(*given), same_first=next(found)),
+            )
+
+        return find
+
+    @pytest.mark.parametrize(("shares", "rounded"), [((0.5, 1.0), "glance"), ((0.5, 0.96, 0.97), "focus")])
+    def test_a_network_that_changes_too_many_answers_stays_in_full_precision(
+        self, quantize, same_first, shares, rounded, tmp_path
+    ):
+        same_first(*shares)
+        outcome = quantize()
+        assert outcome.code == 0, outcome.err
+        assert "glance and focus in eight bits: same first label 50.0 %" in outcome.out
+        assert ranges_by_network(checkpoint.load(tmp_path / "out.safetensors").int8).keys() == {f"{rounded}_net"}
+
+    def test_where_no_network_can_be_rounded_nothing_is_written(self, quantize, same_first, tmp_path):
+        same_first(0.5, 0.9, 0.8)
+        outcome = quantize()
+        assert outcome.code != 0
+        assert "gives the same first label to 90.0 % of these videos at most, and 97 % are asked for" in outcome.err
+        assert not (tmp_path / "out.safetensors").exists()
