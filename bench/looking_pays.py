@@ -2,8 +2,9 @@
 
 On the world *glyphs* a small sign says the answer, and only who looks at it closely can read it. V1, V2 and Uni are
 taught with several seeds, and asked about the same scenes that no training showed, looking where they learned to, at
-the centre, and at random; Uni also in random frames. A control of V1 and V2 spends as much on whole frames: the same
-recipe, but a frame is as small as a patch. All begin with the same two networks, which were taught on close-ups
+the centre, and at random. A control of V1 and V2 spends as much on whole frames: the same recipe, but a frame is as
+small as a patch. Uni, which also chooses frames, goes on to learn in *glyphs-turning*, where the sign can be read in a
+quarter of a clip, and looks in random frames there, too. All begin with networks that were taught on close-ups
 (reader.py): one to read signs, one to see where they are although they are too small to be read.
 
 Finished runs are not repeated, and interrupted ones are resumed. The table and the reward curves are of what is
@@ -28,22 +29,47 @@ from PIL import Image
 from adafocus_cli.drawing import FAINT, INK, Axis, Pen
 from adafocus_cli.evaluation.pictures import CURVE_PLOT, CURVE_SIZE
 
-PATCH, GLANCE = 96, 80
-# A close-up as large as a patch, and one whose signs are about as small as they are to the glance.
-READERS = {"focus": PATCH, "glance": 40}
-OPTIONS = {
-    "all": f"--init scratch --glance resnet18:0.25@{GLANCE} --focus resnet18:0.25@{PATCH} --frames 2 "
-    "--policy-width 256 --classifier-width 256 --optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 "
-    "--clips-per-epoch 2048 --val-clips 200 --batch-size 16 --threads 1 --workers 1",
-    "v1": "--recipe v1 --epochs 0,5,8,2 --rates focus=1,answers=1",
-    "v2": "--recipe v2-features --epochs 8",
-    # Four glances and looks, so that there are frames to choose from; a box may be small without being dear.
-    "uni": "--recipe uni --frames 4 --epochs 8 --rates answers=5 --size-penalty 0.05",
-    "whole frames": f"--frame-size {PATCH}",
-    "evaluate": "--limit 500 --seed 0",
+FOCUS = 96
+NETWORKS = f"--init scratch --focus resnet18:0.25@{FOCUS} --policy-width 256 --classifier-width 256"
+LEARNING = "--optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 --batch-size 16 --threads 1 --workers 1"
+ALL = f"{LEARNING} --val-clips 200"
+FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {ALL} --clips-per-epoch 2048"
+UNI = f"--recipe uni {ALL} --clips-per-epoch 1024 --rates answers=5 --size-penalty 0"
+WHOLE_FRAMES = f"--frame-size {FOCUS}"
+ASKED = "--limit 500 --seed 0"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is taught in a world, at first or after another trial, and how it looks when it is asked.
+
+    `glance_reader` is the size of close-ups whose signs are about as small as they are to the glance.
+    """
+
+    options: str
+    looking: tuple[str, ...]
+    world: str = "glyphs"
+    after: str | None = None
+    glance_reader: int = 40
+
+
+TRIALS = {
+    "v1": Trial(
+        f"{FEW_FRAMES} --recipe v1 --epochs 0,5,8,2 --rates focus=1,answers=1", ("learned", "centre", "random", "whole")
+    ),
+    "v2": Trial(f"{FEW_FRAMES} --recipe v2-features --epochs 8", ("learned", "centre", "random", "whole")),
+    # The policy learns from what the glance reads in its boxes, so the glance sees a little more; nothing is held
+    # against small boxes, for which alone signs are large enough; and there are more frames, to choose from.
+    "uni": Trial(
+        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 {UNI} --epochs 4",
+        ("learned", "centre", "random"),
+        glance_reader=48,
+    ),
+    "uni-turning": Trial(
+        f"{UNI} --epochs 6", ("learned", "centre", "random", "random-frames"), world="glyphs-turning", after="uni"
+    ),
 }
 SEEDS = (1, 2, 3)
-RECIPES = ("v1", "v2", "uni")
 LOOKING = {
     "learned": "where it learned to",
     "centre": "at the centre",
@@ -51,7 +77,6 @@ LOOKING = {
     "random-frames": "where it learned to, in random frames",
     "whole": "at whole frames, as small as a patch",
 }
-CHOOSING_FRAMES = "uni"
 COLOURS = ((23, 85, 160), (214, 88, 8), (40, 130, 70))
 LINE = (225, 225, 225)
 
@@ -78,57 +103,60 @@ class Plan:
 
     runs: Path
 
-    def jobs(self, recipes: Sequence[tuple[str, int]]) -> Iterator[Job]:
-        for network, size in READERS.items():
-            file = self._reader(network)
-            yield Job(("python", "bench/reader.py", str(file), "--size", str(size)), file)
-        for recipe, seed in recipes:
-            own = f"{OPTIONS[recipe]} --seed {seed}"
-            yield self._training(f"{recipe}-{seed}", own)
-            for looking in controls(recipe):
+    def jobs(self, trials: Sequence[tuple[str, int]]) -> Iterator[Job]:
+        for name, seed in trials:
+            yield from self.training(name, seed)
+            for looking in TRIALS[name].looking:
                 if looking == "whole":
-                    yield self._training(f"{recipe}-{seed}-whole", f"{own} {OPTIONS['whole frames']}")
-                yield self._evaluation(recipe, seed, looking)
+                    yield from self.training(name, seed, "-whole", WHOLE_FRAMES)
+                yield self._evaluation(name, seed, looking)
 
-    def reports(self, recipe: str, looking: str) -> list[dict[str, Any]]:
+    def training(self, name: str, seed: int, ending: str = "", more: str = "") -> Iterator[Job]:
+        """Of a trial, with all that it begins with."""
+        trial = TRIALS[name]
+        options = [*shlex.split(f"{trial.options} {more}"), "--seed", str(seed)]
+        if trial.after is None:
+            for network, size in (("glance", trial.glance_reader), ("focus", FOCUS)):
+                file = self.runs / f"reader-{size}.safetensors"
+                yield Job(("python", "bench/reader.py", str(file), "--size", str(size)), file)
+                options += [f"--{network}-weights", str(file)]
+        else:
+            yield from self.training(trial.after, seed)
+            options += ["--init", str(self.model(trial.after, seed))]
+        model = self.model(name, seed, ending)
+        yield Job(("adafocus", "train", f"world:{trial.world}", *options, "-o", str(model.parent)), model)
+
+    def model(self, name: str, seed: int, ending: str = "") -> Path:
+        return self.runs / f"{name}-{seed}{ending}" / "model.safetensors"
+
+    def reports(self, name: str, looking: str) -> list[dict[str, Any]]:
         """What is there, by seed."""
-        files = [self._evaluation(recipe, seed, looking).makes for seed in SEEDS]
+        files = [self._evaluation(name, seed, looking).makes for seed in SEEDS]
         return [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
 
-    def rewards(self, recipe: str, seed: int) -> list[float]:
+    def rewards(self, name: str, seed: int) -> list[float]:
         """After each epoch of the policy's stage."""
-        journal = self.runs / f"{recipe}-{seed}" / "log.jsonl"
+        journal = self.model(name, seed).with_name("log.jsonl")
         lines = journal.read_text("utf-8").splitlines()[1:] if journal.exists() else []
         return [line["measures"]["reward"] for line in map(json.loads, lines) if line["stage"] == "policy"]
 
-    def _model(self, name: str) -> Path:
-        return self.runs / name / "model.safetensors"
-
-    def _reader(self, network: str) -> Path:
-        return self.runs / f"reader-{READERS[network]}.safetensors"
-
-    def _training(self, name: str, own: str) -> Job:
-        options = shlex.split(f"{OPTIONS['all']} {own}")
-        for network in READERS:
-            options += [f"--{network}-weights", str(self._reader(network))]
-        return Job(("adafocus", "train", "world:glyphs", *options, "-o", str(self.runs / name)), self._model(name))
-
-    def _evaluation(self, recipe: str, seed: int, looking: str) -> Job:
-        name, policy = (f"{recipe}-{seed}-whole", "learned") if looking == "whole" else (f"{recipe}-{seed}", looking)
-        file = self.runs / name / f"{policy}.json"
-        options = ("--policy", policy, *shlex.split(OPTIONS["evaluate"]), "-w", str(self._model(name)))
-        return Job(("adafocus", "evaluate", "world:glyphs", *options, "-f", "json", "-o", str(file)), file)
+    def _evaluation(self, name: str, seed: int, looking: str) -> Job:
+        ending, policy = ("-whole", "learned") if looking == "whole" else ("", looking)
+        model = self.model(name, seed, ending)
+        file = model.with_name(f"{policy}.json")
+        options = ("--policy", policy, *shlex.split(ASKED), "-w", str(model), "-f", "json", "-o", str(file))
+        return Job(("adafocus", "evaluate", f"world:{TRIALS[name].world}", *options), file)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True, help="where the models and their figures are kept")
     parser.add_argument("--curves", type=Path, metavar="FILE.png", help="also draw the reward of V1's policy")
-    parser.add_argument("--only", metavar="RECIPE:SEED", action="append", help="this part, such as v1:1")
+    parser.add_argument("--only", metavar="TRIAL:SEED", action="append", help="this part, such as v1:1")
     parser.add_argument("--list", action="store_true", help="print the commands that are left, and run none")
     arguments = parser.parse_args()
-    everything = [(recipe, seed) for recipe in RECIPES for seed in SEEDS]
-    parts = {f"{recipe}:{seed}": (recipe, seed) for recipe, seed in everything}
+    everything = [(name, seed) for name in TRIALS for seed in SEEDS]
+    parts = {f"{name}:{seed}": (name, seed) for name, seed in everything}
     if unknown := set(arguments.only or ()) - parts.keys():
         sys.exit(f"there is no part {unknown.pop()}; there are {', '.join(parts)}")
     plan = Plan(arguments.runs)
@@ -145,12 +173,6 @@ def main() -> None:
             rewards(plan).save(arguments.curves)
 
 
-def controls(recipe: str) -> list[str]:
-    """How a model of this recipe looks; only Uni has frames to choose, and needs no model of whole frames for that."""
-    left_out = "whole" if recipe == CHOOSING_FRAMES else "random-frames"
-    return [looking for looking in LOOKING if looking != left_out]
-
-
 def run(command: Sequence[str]) -> None:
     """Its report is in a file; what it tells on the way is shown."""
     what = ["-m", "adafocus_cli", *command[1:]] if command[0] == "adafocus" else command[1:]
@@ -160,13 +182,13 @@ def run(command: Sequence[str]) -> None:
 
 
 def table(plan: Plan) -> str:
-    lines = ["| recipe | looks | top-1, % | GMACs a video | seeds |", "| --- | --- | --- | --- | --- |"]
-    for recipe in RECIPES:
-        for looking in controls(recipe):
-            if reports := plan.reports(recipe, looking):
+    lines = ["| trial | looks | top-1, % | GMACs a video | seeds |", "| --- | --- | --- | --- | --- |"]
+    for name, trial in TRIALS.items():
+        for looking in trial.looking:
+            if reports := plan.reports(name, looking):
                 top1 = mean([100 * report["accuracy"]["top1"] for report in reports])
                 gmacs = statistics.fmean(report["cost"]["gmacs"] for report in reports)
-                lines.append(f"| {recipe} | {LOOKING[looking]} | {top1} | {gmacs:.4f} | {len(reports)} |")
+                lines.append(f"| {name} | {LOOKING[looking]} | {top1} | {gmacs:.4f} | {len(reports)} |")
     return "\n".join(lines)
 
 

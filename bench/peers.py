@@ -1,4 +1,5 @@
-"""A model beside what else one would take to tag videos: `python bench/peers.py MODEL [VIDEOS …] [--rounds 3]`.
+"""A model beside what else one would take to tag videos: `python bench/peers.py MODEL [VIDEOS …] [--rounds 3]
+[--picture FILE.png]`.
 
 Each runs as a short script would run it: in fp32 by torch, one clip a video, or CLIP's image tower on some frames.
 Their weights are random, which changes no speed; accuracies are those that were published, most of them of many clips
@@ -23,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model, get_model_weights
@@ -31,6 +33,7 @@ from adafocus_cli.benchmark.bench_model import as_task, find_bench_model
 from adafocus_cli.benchmark.interleaved import TimedTask, Timing, in_one_part, ratio, time_interleaved
 from adafocus_cli.benchmark.measure import BenchRequest, load_variants
 from adafocus_cli.benchmark.videos import make_video
+from adafocus_cli.drawing import BLUE, FAINT, FONT, INK, PALE, SMALL_FONT, Axis, Pen
 from adafocus_cli.flops import cost_of
 from adafocus_cli.library import catalogue
 from adafocus_cli.requests import ModelRequest
@@ -40,6 +43,9 @@ from adafocus_cli.video.process import VideoProcess
 from adafocus_cli.video.sampling import spread
 
 _MADE = (10, 1)  # seconds of a video that is made, and how often it is tagged
+
+_DECODED, _FROM_FILES = "On decoded frames", "From file to label"
+_WIDTH, _HEADING, _ROW, _LEFT, _RIGHT = 1000, 70, 62, 420, 90
 
 Facts = tuple[float, str]
 """10⁹ multiply-adds of a video, and the published accuracy."""
@@ -116,6 +122,7 @@ def main() -> None:
     parser.add_argument("videos", nargs="*")
     parser.add_argument("--precision", default="fp32", help="ours: some of fp32 and bf16")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--picture", type=Path, help="also draw the two tables")
     parser.add_argument("--busy", action="store_true", help="count processor seconds of one thread, once")
     given = parser.parse_args()
     if given.busy:
@@ -134,7 +141,9 @@ def main() -> None:
         else:
             seconds, times = _MADE
             paths = given.videos or [make_video(Path(folder) / "made.mp4", seconds=seconds)] * times
-            measure(taggers, accuracy, peers(), process, paths, given.rounds)
+            found, facts = measure(taggers, accuracy, peers(), process, paths, given.rounds)
+            if given.picture:
+                draw(found, facts).save(given.picture)
 
 
 def measure(
@@ -144,15 +153,18 @@ def measure(
     process: VideoProcess,
     paths: Sequence[str],
     rounds: int,
-) -> None:
+) -> tuple[dict[str, dict[str, Timing]], dict[str, Facts]]:
     networks = {peer: peer.build().eval() for peer in others}
     facts = {name: (cost_of(tagger.spec).gmacs, accuracy) for name, tagger in taggers.items()}
     facts |= {peer.name: (counted(peer), peer.published) for peer in others}
     tasks = [*map(as_task, taggers.values()), *(on_noise(peer, network) for peer, network in networks.items())]
-    show("On decoded frames", time_interleaved(tasks, rounds, _tell_nobody), facts)
-    tasks = [tagged(name, tagger, process, paths) for name, tagger in taggers.items()]
-    tasks += [classified(peer, network, process, paths) for peer, network in networks.items()]
-    show("From file to label", time_interleaved(tasks, rounds, _tell_nobody), facts)
+    from_files = [tagged(name, tagger, process, paths) for name, tagger in taggers.items()]
+    from_files += [classified(peer, network, process, paths) for peer, network in networks.items()]
+    found = {}
+    for title, some in ((_DECODED, tasks), (_FROM_FILES, from_files)):
+        found[title] = time_interleaved(some, rounds, _tell_nobody)
+        show(title, found[title], facts)
+    return found, facts
 
 
 def count_processor_seconds(taggers: Mapping[str, ClipTagger], accuracy: str, others: Sequence[Peer]) -> None:
@@ -164,7 +176,7 @@ def count_processor_seconds(taggers: Mapping[str, ClipTagger], accuracy: str, ot
     for peer in others:
         facts[peer.name] = counted(peer), peer.published
         timings[peer.name] = _processor_seconds(on_noise(peer, peer.build().eval()))
-    show("On decoded frames, processor time", timings, facts)
+    show(f"{_DECODED}, processor time", timings, facts)
 
 
 def _processor_seconds(task: TimedTask) -> Timing:
@@ -237,6 +249,30 @@ def show(title: str, timings: Mapping[str, Timing], facts: Mapping[str, Facts]) 
         times, (gmacs, told) = ratio(timing.seconds(), first.seconds()), facts[name]
         cells = (name, f"{1000 * timing.median:,.0f}", f"{timing.spread:.0%}", f"{times:.1f}", f"{gmacs:.1f}", told)
         print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def draw(found: Mapping[str, Mapping[str, Timing]], facts: Mapping[str, Facts]) -> Image.Image:
+    """A bar for each table and network; the shortest first."""
+    colours = dict(zip(found, (BLUE, PALE), strict=True))
+    names = sorted(facts, key=lambda name: found[_FROM_FILES][name].median)
+    longest = max(timing.median for timings in found.values() for timing in timings.values())
+    across = Axis(0, longest, _LEFT, _WIDTH - _RIGHT)
+    pen = Pen((_WIDTH, _HEADING + _ROW * len(names)))
+    x = 16.0
+    for title, colour in colours.items():
+        pen.dot((x + 5, 27), colour, 5)
+        x = pen.text((x + 16, 32), f"{title}, ms", INK, FONT, "ls") + 24
+    for row, name in enumerate(names):
+        top = _HEADING + row * _ROW
+        pen.text((16, top + 16), name, INK, FONT, "ls")
+        gmacs, published = facts[name]
+        accuracy = ", ".join(published.partition(" (")[0].split(", ")[:2])
+        pen.text((16, top + 34), f"{gmacs:.1f} GMACs · {accuracy}", FAINT, SMALL_FONT - 2, "ls")
+        for line, (title, colour) in enumerate(colours.items()):
+            seconds, height = found[title][name].median, top + 10 + line * 18
+            pen.line([(across.start, height), (across.at(seconds), height)], colour, 14)
+            pen.text((across.at(seconds) + 8, height), f"{1000 * seconds:,.0f}", FAINT, SMALL_FONT, "lm")
+    return pen.picture()
 
 
 if __name__ == "__main__":

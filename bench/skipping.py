@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from looking_pays import OPTIONS, READERS, Job, mean, run
+from looking_pays import Job, mean, run
+from looking_pays import Plan as Looking
 from torch import Tensor
 
 from adafocus_cli.evaluation.frames import WORLD, QueuedSample, RenderedScene, scenes, tag_sources
@@ -54,13 +55,7 @@ class Plan:
     runs: Path
 
     def jobs(self, seed: int) -> Iterator[Job]:
-        weights: list[str] = []
-        for network, size in READERS.items():
-            file = self.runs / f"reader-{size}.safetensors"
-            yield Job(("python", "bench/reader.py", str(file), "--size", str(size)), file)
-            weights += [f"--{network}-weights", str(file)]
-        reading = f"{OPTIONS['all']} {OPTIONS['v1']} {shlex.join(weights)}"
-        yield self._training(f"v1-{seed}", "glyphs", reading, seed)
+        yield from Looking(self.runs).training("v1", seed)
         yield self._training(f"turning-{seed}", TURNING, f"--init {self.model('v1', seed)} {ANSWERS}", seed)
         yield self._training(f"skip-{seed}", TURNING, f"--init {self.model('turning', seed)} {SKIP}", seed)
 

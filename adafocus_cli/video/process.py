@@ -73,6 +73,8 @@ class VideoProcess:
     _start_child: ClassVar[Callable[..., subprocess.Popen[bytes]]] = subprocess.Popen
     # For Python and its libraries to load, on a busy machine.
     _startup_seconds: ClassVar[float] = 60.0
+    # Then another child takes its place: what decoders leave behind in memory, were it gaps only, adds up.
+    _videos_per_child: ClassVar[int] = 500
 
     def __init__(self, *, decoder: Decoder = "auto", limits: Limits | None = None) -> None:
         if decoder not in DECODERS:
@@ -81,6 +83,7 @@ class VideoProcess:
         self._limits = limits or Limits()
         self._child: subprocess.Popen[bytes] | None = None
         self._greeted = False
+        self._opened = 0  # by this child
         self._inherited: tuple[int, ...] = ()  # descriptors that a child gets at its start
 
     def __enter__(self) -> VideoProcess:
@@ -107,6 +110,7 @@ class VideoProcess:
             pass_fds=self._inherited,
         )
         self._greeted = False
+        self._opened = 0
 
     def close(self) -> None:
         """The child is gone when this returns, whatever it was doing."""
@@ -125,6 +129,8 @@ class VideoProcess:
     ) -> OpenVideo:
         """What the file says of itself, its frames counted; `decoder` and `threads` are for this video only."""
         decoder = decoder or self._decoder
+        if self._opened >= self._videos_per_child:
+            self.close()
         header, _ = self._ask("open", path, decoder, _how_to_open(copy, threads))
         return self._understand("open", path, lambda: _open_video(header, path, decoder, copy, threads))
 
@@ -243,6 +249,7 @@ class VideoProcess:
         if not self._greeted:
             self._within(self._startup_seconds, lambda: wire.receive(stdout))
             self._greeted = True
+        self._opened += request["do"] == "open"
         return self._within(self._limits.seconds, ask)
 
     def _within(self, seconds: float, action: Callable[[], _T]) -> _T:

@@ -102,6 +102,20 @@ def test_a_new_child_opens_the_video_again(clip: str) -> None:
         assert read_number(process.frames(video, [8]).pixels[0]) == 8
 
 
+def test_after_some_videos_another_child_goes_on(clip: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VideoProcess, "_videos_per_child", 2)
+    with VideoProcess(decoder="pyav") as process:
+        first, _ = process.open(clip), process.open(other)
+        child = child_of(process)
+        assert read_number(process.frames(first, [5]).pixels[0]) == 5
+        assert child_of(process) == child
+        last = process.open(other)
+        assert child_of(process) != child
+        assert not Path(f"/proc/{child}").exists()
+        assert read_number(process.frames(first, [7]).pixels[0]) == 7
+        assert read_number(process.frames(last, [7]).pixels[0]) == 1007
+
+
 def test_errors_name_the_file_and_the_child_stays(tmp_path: Path, clip: str) -> None:
     missing = str(tmp_path / "no\nsuch.mp4")
     with VideoProcess() as process:
