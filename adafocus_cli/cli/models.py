@@ -39,7 +39,7 @@ All models, and which are installed:
 Download and check a published model:
   [cyan]adafocus models pull v2-activitynet-p128-mbv2[/cyan]
 Choose ranges for eight bits from your own videos, and use them:
-  [cyan]adafocus models quantize objects --videos examples/ -o objects8.safetensors[/cyan]
+  [cyan]adafocus models quantize objects --videos videos/ -o objects8.safetensors[/cyan]
   [cyan]adafocus classify video.mp4 -w objects8.safetensors --precision int8[/cyan]
 Install one that only a browser can download, or your own:
   [cyan]adafocus models add 128s3_checkpoint.pth.tar --name v1-activitynet-p128[/cyan]
@@ -216,11 +216,15 @@ def convert(
 
 QUANTIZE = """Choose ranges for --precision int8 from your own videos, and write a model file that has them.
 
-The model runs over VIDEOS twice, in full precision and in eight bits; what that changes is printed. Where folders or \
-a list give labels, so is the accuracy."""
+The model runs over the videos in full precision and in eight bits; what that changes is printed, and decides which of \
+its two networks are rounded. Where folders or a list give labels, so is the accuracy."""
+QUANTIZE_EXAMPLES = """[bold]Examples[/bold]
+
+  [cyan]adafocus models quantize objects --videos examples/ -o objects8.safetensors[/cyan]
+  [cyan]adafocus models quantize mine.pth --videos videos.csv --limit 50 -o mine8.safetensors -f json[/cyan]"""
 
 
-@app.command(help=QUANTIZE)
+@app.command(help=QUANTIZE, epilog=QUANTIZE_EXAMPLES)
 @options.with_shared_options
 def quantize(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a model, or its file.")],

@@ -92,14 +92,14 @@ def quantise_model(
     exact = ClipTagger.of(replace(request, precision="fp32"))
     runtime = exact.runtime
     assert isinstance(runtime, OpenVinoRuntime)
-    if not all(isinstance(network, CompiledNetwork) for network in runtime.networks):
+    of_pictures = [network for network in runtime.networks if isinstance(network, CompiledNetwork)]
+    networks = dict(zip(("glance", "focus"), of_pictures, strict=False))
+    if len(networks) < 2:
         raise DeviceError(f"{request.name_or_file} sees clips whole, which int8 is not for; name another model")
     with noting_pictures(runtime, len(dataset)) as seen:
         before = tag(exact)
-    networks = {"glance": runtime.model.glance_net, "focus": runtime.model.focus_net}
     chosen = {}
     for name, network in networks.items():
-        assert isinstance(network, CompiledNetwork)
         if not seen[name].calls:
             raise DeviceError(f"the {name} network saw nothing of these videos; give more, or other ones")
         chosen[name] = choose_ranges(network.network, seen[name])
@@ -107,7 +107,6 @@ def quantise_model(
     refused: list[tuple[tuple[str, ...], float]] = []
     for names in (tuple(networks), *((name,) for name in by_work(before))):
         for name, network in networks.items():
-            assert isinstance(network, CompiledNetwork)
             network.round_by_hand(chosen[name].ranges if name in names else {})
         report = compared(before, tag(exact), {name: chosen[name] for name in names}, exact, labels)
         if report.same_first >= _LEAST_SAME:

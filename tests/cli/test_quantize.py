@@ -14,7 +14,10 @@ import torch
 from adafocus_cli import checkpoint, weights_file
 from adafocus_cli.api import Tagger
 from adafocus_cli.benchmark.bench_model import with_random_weights
+from adafocus_cli.cli.models_view import print_quantisation
 from adafocus_cli.errors import DeviceError, ModelError
+from adafocus_cli.evaluation import quantisation
+from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.evaluation.quantisation import compared
 from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import runtime_for
@@ -229,17 +232,13 @@ class TestErrors:
 
 
 class TestQuantize:
-    @pytest.fixture
-    def quantize(self, adafocus, tiny_file, labelled_videos, tmp_path):
-        names = tmp_path / "names.txt"
-        names.write_text("".join(f"class {number}\n" for number in range(7)))
-        how = ("--videos", labelled_videos, "-o", tmp_path / "out.safetensors", "--labels", names)
-        return lambda *more: adafocus("models", "quantize", tiny_file, *how, *more)
-
     def test_the_file_that_it_writes_tags_and_the_report_says_what_changed(
-        self, adafocus, quantize, labelled_videos, tmp_path, monkeypatch
+        self, adafocus, tiny_file, labelled_videos, tmp_path, monkeypatch
     ):
-        outcome = quantize("-f", "json")
+        names, output = tmp_path / "names.txt", tmp_path / "out.safetensors"
+        names.write_text("".join(f"class {number}\n" for number in range(7)))
+        how = ("--videos", labelled_videos, "-o", output, "--labels", names, "-f", "json")
+        outcome = adafocus("models", "quantize", tiny_file, *how)
         assert outcome.code == 0, outcome.err
         report = json.loads(outcome.out)
         assert report["videos"] == 2
@@ -248,38 +247,42 @@ class TestQuantize:
         assert all(0 < each["error"] < 0.5 for each in report["networks"].values())
         assert set(report["top1"]) == {"fp32", "int8"}
         monkeypatch.setattr("adafocus_cli.runtime.openvino.adds_in_32_bits", lambda: True)
-        how = ("-w", tmp_path / "out.safetensors", "--precision", "int8", "-f", "json")
-        outcome = adafocus("classify", labelled_videos, *how)
+        outcome = adafocus("classify", labelled_videos, "-w", output, "--precision", "int8", "-f", "json")
         assert [record["runtime"]["precision"] for record in json.loads(outcome.out)] == ["int8"] * 2
 
     @pytest.fixture
-    def same_first(self, monkeypatch):
-        """Has the comparisons find these shares of the same first label, one after the other; ranges are made up."""
+    def quantise(self, tiny_file, tmp_path, monkeypatch):
+        """Quantises with ranges that are made up, as if comparisons found these shares of the same first label."""
 
-        def find(*shares):
+        def run(*shares):
             found, ranges = iter(shares), ranges_by_network(made_up_ranges("adafocus-v2"))
             chosen = iter([ChosenRanges(ranges[name], (), 0.1) for name in ("glance_net", "focus_net")])
-            monkeypatch.setattr("adafocus_cli.evaluation.quantisation.choose_ranges", lambda *given: next(chosen))
+            monkeypatch.setattr(quantisation, "choose_ranges", lambda *given: next(chosen))
             monkeypatch.setattr(
-                "adafocus_cli.evaluation.quantisation.compared",
-                lambda *given: replace(compared(*given), same_first=next(found)),
+                quantisation, "compared", lambda *given: replace(compared(*given), same_first=next(found))
+            )
+            frames = np.zeros((4, 32, 32, 3), np.uint8)
+            return quantisation.quantise_model(
+                ModelRequest(source=tiny_file),
+                Dataset((Sample("a.mp4", ""),), "made up"),
+                tmp_path / "out.safetensors",
+                lambda tagger: {0: tagger.tag_frames(frames)},
+                labelled=False,
             )
 
-        return find
+        return run
 
     @pytest.mark.parametrize(("shares", "rounded"), [((0.5, 1.0), "glance"), ((0.5, 0.96, 0.97), "focus")])
     def test_a_network_that_changes_too_many_answers_stays_in_full_precision(
-        self, quantize, same_first, shares, rounded, tmp_path
+        self, quantise, shares, rounded, tmp_path, capsys
     ):
-        same_first(*shares)
-        outcome = quantize()
-        assert outcome.code == 0, outcome.err
-        assert "glance and focus in eight bits: same first label 50.0 %" in outcome.out
+        report = quantise(*shares)
+        assert report.networks.keys() == {rounded}
         assert ranges_by_network(checkpoint.load(tmp_path / "out.safetensors").int8).keys() == {f"{rounded}_net"}
+        print_quantisation(report)
+        assert "glance and focus in eight bits: same first label 50.0 %" in capsys.readouterr().out
 
-    def test_where_no_network_can_be_rounded_nothing_is_written(self, quantize, same_first, tmp_path):
-        same_first(0.5, 0.9, 0.8)
-        outcome = quantize()
-        assert outcome.code != 0
-        assert "gives the same first label to 90.0 % of these videos at most, and 97 % are asked for" in outcome.err
+    def test_where_no_network_can_be_rounded_nothing_is_written(self, quantise, tmp_path):
+        with pytest.raises(ModelError, match=r"same first label to 90\.0 % of these videos at most, and 97 % are"):
+            quantise(0.5, 0.9, 0.8)
         assert not (tmp_path / "out.safetensors").exists()
