@@ -261,12 +261,11 @@ class TestQuantize:
             monkeypatch.setattr(
                 quantisation, "compared", lambda *given: replace(compared(*given), same_first=next(found))
             )
-            frames = np.zeros((4, 32, 32, 3), np.uint8)
             return quantisation.quantise_model(
                 ModelRequest(source=tiny_file),
                 Dataset((Sample("a.mp4", ""),), "made up"),
                 tmp_path / "out.safetensors",
-                lambda tagger: {0: tagger.tag_frames(frames)},
+                lambda tagger: {0: tagger.tag_frames(pixels(tagger.spec.glance_frames)[0].numpy())},
                 labelled=False,
             )
 
