@@ -38,6 +38,9 @@ _SECTIONS = {"glancer": "glancer.", "focuser": "focuser.", "fc": "classifier.", 
 # Full copies, the one to prefer first; a file may also be nothing but its tensors.
 _WHOLE = ("state_dict", "model_state_dict", "model_state", "")
 
+# How tensors begin that are ranges for eight bits.
+_INT8 = "int8."
+
 # How the authors write the patch size into file names: 128s3_checkpoint, 144x144, actnet_p96_mbv2.
 _PATCH_IN_NAME = re.compile(r"(?<!\d)(?:(\d{2,3})s3(?=_)|(\d{2,3})x\2(?!\d)|(?<![A-Za-z0-9])p(\d{2,3})(?=[_.-]|$))")
 
@@ -47,16 +50,23 @@ _FRAMES_IN_NAME = re.compile(r"(?<!\d)(\d{1,2})(?:and|x)(\d{1,2})(?!\d)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a model is and the tensors that it needs, by our names."""
+    """What a model is and the tensors that it needs, by our names; `int8` are the ranges of `Family.int8`."""
 
     spec: ModelSpec
     tensors: Mapping[str, Tensor]
     skeleton: Family = field(repr=False, compare=False)
     about: About | None = None  # what a file of our own says of itself
+    int8: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """All that a file of our own holds of it."""
+        return with_ranges(self.tensors, self.int8)
 
     def build(self) -> Family:
         """The model with these tensors; always the same one, for half of loading is to build it."""
         self.skeleton.load_state_dict(dict(self.tensors), assign=True)
+        self.skeleton.int8 = self.int8
         return self.skeleton.eval()
 
 
@@ -125,7 +135,24 @@ def _load_own(path: Path, patch_size: int | None, views: int | None, changes: Ma
         raise ModelError(f"{path} holds a model of family {spec.family!r}, which this version does not know; update it")
     spec = with_patches(spec, patch_size) if patch_size else spec.with_patch_size(spec.patch_size)
     skeleton = _skeleton(path, with_views(spec, views) if views else spec)
-    return Checkpoint(skeleton.spec, _select(path, skeleton, tensors, own=True), skeleton, about)
+    selected, int8 = _select(path, skeleton, tensors, own=True), _ranges(path, tensors)
+    return Checkpoint(skeleton.spec, selected, skeleton, about, int8)
+
+
+def _ranges(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those for eight bits: each a lower and a higher number, and what is added to the channels."""
+    found = {name.removeprefix(_INT8): tensor for name, tensor in tensors.items() if name.startswith(_INT8)}
+    for name, chosen in found.items():
+        numbers = chosen.ndim == 1 and len(chosen) > 2 and chosen.dtype == torch.float32 and chosen.isfinite().all()
+        if not numbers or not chosen[0] < chosen[1]:
+            raise ModelError(f"{path} has a range for int8, {name}, that is not one; quantize the model again")
+    return found
+
+
+def with_ranges(tensors: Mapping[str, Tensor], int8: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file of our own, with these ranges for eight bits instead of those that it may have."""
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith(_INT8)}
+    return {**others, **{_INT8 + name: bounds for name, bounds in int8.items()}}
 
 
 def files_of(path: Path) -> list[Path]:

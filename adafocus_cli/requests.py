@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "objects"
 
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+TorchPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+"""Those in which a model may also learn."""
+Precision = Literal[TorchPrecision, "int8"]
 RuntimeName = Literal["auto", "torch", "openvino"]
 
 

@@ -54,6 +54,8 @@ NOT_RUN = {
     r"adafocus .* --address .*": "needs a cluster",
     r"adafocus classify https://.*": "needs the network",
     r"adafocus batch '?(s3|gs)://(?!.*--address).*": "needs the network and credentials",
+    r"adafocus models quantize .*": "takes half a minute; its own tests run it",
+    r"adafocus .* --precision int8": "needs what that wrote",
     **({} if find_spec("ray") else {r"adafocus batch videos/ -o tags.jsonl --engine ray": "Ray is not installed"}),
     **(
         {}

@@ -39,7 +39,7 @@ Precisions = Annotated[
         metavar="NAME,NAME,…",
         rich_help_panel=options.MODEL,
         show_default="all at hand",
-        help="Some of fp32, tf32, bf16 and fp16.",
+        help="Some of fp32, tf32, bf16, fp16 and int8.",
     ),
 ]
 Runtimes = Annotated[

@@ -43,6 +43,23 @@ def choose(data: str, root: Path | None, limit: int | None, seed: int, terminal:
     return everything if limit is None else everything.limited(limit, seed), len(everything)
 
 
+def with_or_without_labels(data: str, limit: int | None, terminal: Terminal) -> tuple[Dataset, bool]:
+    """The videos of a folder, a list or a synthetic world, and whether each has a label; of a folder, that is the name
+    of the folder in it that the video is in."""
+    top = Path(data)
+    if not top.is_dir():
+        return choose(data, None, limit, 0, terminal)[0], True
+    from adafocus_cli.evaluation.data import Dataset, Sample
+
+    videos = tuple(expand_listed([data], warn=terminal.warn))
+    if not videos:
+        raise UsageError(f"there are no videos in {data}; give a folder of videos, or a list")
+    folders = [Path(video).relative_to(top).parts[:-1] for video in videos]
+    samples = (Sample(video, folder[0] if folder else "") for video, folder in zip(videos, folders, strict=True))
+    dataset = Dataset(tuple(samples), data)
+    return dataset if limit is None else dataset.limited(limit, 0), all(folders)
+
+
 def tag(
     dataset: Dataset,
     tagger: ClipTagger,

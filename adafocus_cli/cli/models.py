@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adafocus_cli.cli import options
+from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.command import CommandLine
 from adafocus_cli.cli.terminal import write_json
 from adafocus_cli.errors import ModelError, UsageError
+from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:
     from adafocus_cli.cli.terminal import Terminal
     from adafocus_cli.library.catalogue import Catalogue
     from adafocus_cli.library.download import Progress
     from adafocus_cli.library.store import InstalledModel, ModelStore
+    from adafocus_cli.schema import Result
+    from adafocus_cli.tagger import ClipTagger
 
 NOTHING_INTACT = 1
 SOME_CHANGED = 3
@@ -35,6 +38,9 @@ All models, and which are installed:
   [cyan]adafocus models list[/cyan]
 Download and check a published model:
   [cyan]adafocus models pull v2-activitynet-p128-mbv2[/cyan]
+Choose ranges for eight bits from your own videos, and use them:
+  [cyan]adafocus models quantize objects --videos videos/ -o objects8.safetensors[/cyan]
+  [cyan]adafocus classify video.mp4 -w objects8.safetensors --precision int8[/cyan]
 Install one that only a browser can download, or your own:
   [cyan]adafocus models add 128s3_checkpoint.pth.tar --name v1-activitynet-p128[/cyan]
 
@@ -196,8 +202,7 @@ def convert(
     catalogue: CatalogueOption = None,
 ) -> None:
     source = _existing(file)
-    if output.suffix != ".safetensors":
-        raise UsageError(f"{output} is not a safetensors file; give a name that ends in .safetensors")
+    _check_safetensors(output)
     from adafocus_cli.library.catalogue import check_name
     from adafocus_cli.library.install import convert_file
     from adafocus_cli.models import family_named
@@ -207,6 +212,52 @@ def convert(
     spec = about.spec
     seen = "patches" if family_named(spec.family).cuts_patches else "whole frames"
     terminal.note(f"wrote {output}: {spec.family}, {spec.classes} classes, {seen} of {spec.patch_size} px")
+
+
+QUANTIZE = """Choose ranges for --precision int8 from your own videos, and write a model file that has them.
+
+The model runs over the videos in full precision and in eight bits; what that changes is printed, and decides which of \
+its two networks are rounded. Where folders or a list give labels, so is the accuracy."""
+QUANTIZE_EXAMPLES = """[bold]Examples[/bold]
+
+  [cyan]adafocus models quantize objects --videos examples/ -o objects8.safetensors[/cyan]
+  [cyan]adafocus models quantize mine.pth --videos videos.csv --limit 50 -o mine8.safetensors -f json[/cyan]"""
+
+
+@app.command(help=QUANTIZE, epilog=QUANTIZE_EXAMPLES)
+@options.with_shared_options
+def quantize(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a model, or its file.")],
+    videos: Annotated[
+        str,
+        typer.Option("--videos", metavar="DATA", help="Folder of videos, list of them, or world:motion."),
+    ],
+    output: Output,
+    terminal: options.TerminalOptions,
+    patch_size: options.PatchSize = None,
+    labels: options.Labels = None,
+    limit: options.Limit = None,
+    format_: options.ReportFormatOption = "table",
+) -> None:
+    _check_safetensors(output)
+    labelled.check_writable(output, videos)
+    from adafocus_cli.cli.models_view import print_quantisation
+    from adafocus_cli.evaluation.quantisation import quantise_model
+
+    request = ModelRequest(source=name, patch_size=patch_size, labels=labels)
+    dataset, are_labelled = labelled.with_or_without_labels(videos, limit, terminal)
+
+    def tag(tagger: ClipTagger) -> dict[int, Result]:
+        results: dict[int, Result] = {}
+        labelled.tag(dataset, tagger, TagRequest(), terminal, take=results.__setitem__)
+        return results
+
+    report = quantise_model(request, dataset, output, tag, labelled=are_labelled)
+    terminal.note(f"wrote {output}; use it with -w {output} --precision int8")
+    if format_ == "json":
+        write_json(report.to_dict())
+    else:
+        print_quantisation(report)
 
 
 @app.command(help="Remove an installed model. The hash of a published file is kept.")
@@ -237,6 +288,11 @@ def _catalogue(source: str | None) -> Catalogue:
 
     packaged = catalogue.packaged()
     return packaged if source is None else catalogue.read(source).before(packaged)
+
+
+def _check_safetensors(output: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output} is not a safetensors file; give a name that ends in .safetensors")
 
 
 def _existing(file: Path) -> Path:

@@ -12,14 +12,16 @@ from rich.text import Text
 
 from adafocus_cli import labels as label_lists
 from adafocus_cli.cli.terminal import report_console
-from adafocus_cli.errors import printable
+from adafocus_cli.errors import counted, printable
 from adafocus_cli.library.catalogue import INCLUDED as INCLUDED_MODELS
+from adafocus_cli.output.texts import percent
 from adafocus_cli.schema import gmacs_digits, in_gmacs
 from adafocus_cli.spec import sees_whole_frames
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adafocus_cli.evaluation.quantisation import QuantisationReport
     from adafocus_cli.library.catalogue import Catalogue, CatalogueEntry
     from adafocus_cli.library.store import FileState, InstalledModel, ModelStore
 
@@ -285,5 +287,25 @@ def print_states(states: Mapping[str, FileState]) -> None:
         if state != "intact" and name in INCLUDED_MODELS:
             text = "✗ changed since adafocus was installed; reinstall adafocus"
         table.add_row(Text(printable(name), style="cyan"), Text(text, style=style))
+    with report_console() as console:
+        console.print(table)
+
+
+def print_quantisation(report: QuantisationReport) -> None:
+    rows = [("videos", str(report.videos)), ("same first label", percent(report.same_first))]
+    rows.append(("scores", f"differ by {report.score:.5f} in the mean"))
+    if report.moved is not None:
+        rows.append(("patches", f"{percent(report.moved)} elsewhere"))
+    if report.accuracy is not None:
+        rows.append(("top-1", " in fp32, ".join(map(percent, report.accuracy)) + " in int8"))
+    for name, chosen in report.networks.items():
+        kept = f", {' and '.join(chosen.kept)} in full precision" if chosen.kept else ""
+        layers = f"{counted(len(chosen.ranges), 'layer')} in eight bits{kept}"
+        rows.append((name, f"{layers}; its maps move by {percent(chosen.error)} of their spread"))
+    for names, same in report.refused:
+        rows.append(("not taken", f"{' and '.join(names)} in eight bits: same first label {percent(same)}"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for title, text in rows:
+        table.add_row(Text(title, style="dim"), text)
     with report_console() as console:
         console.print(table)

@@ -190,7 +190,11 @@ Device = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", rich_help_panel=MODEL, help="Number format of the networks; auto is fp32."),
+    typer.Option(
+        "--precision",
+        rich_help_panel=MODEL,
+        help="Number format of the networks; auto is fp32. int8 needs a model file that `models quantize` wrote.",
+    ),
 ]
 RuntimeOption = Annotated[
     RuntimeName,

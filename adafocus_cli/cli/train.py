@@ -18,7 +18,7 @@ from adafocus_cli.cli import labelled, options
 from adafocus_cli.cli.terminal import ProgressBar, Terminal
 from adafocus_cli.errors import AdaFocusError, UsageError, counted
 from adafocus_cli.output.texts import duration, percent
-from adafocus_cli.requests import Precision
+from adafocus_cli.requests import TorchPrecision
 
 if TYPE_CHECKING:
     from adafocus_cli.training.fit import RunningMeans
@@ -305,7 +305,7 @@ Accumulate = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Precision,
+    TorchPrecision,
     _method_option(
         "--precision",
         help="Number format of the networks; auto is fp32 on a CPU, and bf16 (or fp16) on a GPU.",

@@ -65,7 +65,7 @@ def convert(
         training=first.training if first else None,
         source_sha256=(first and first.source_sha256) or source_sha256,
     )
-    return Converted(about, loaded.tensors)
+    return Converted(about, loaded.stored)
 
 
 def convert_file(

@@ -77,6 +77,10 @@ class Family(nn.Module, ABC):
     clip_wise: ClassVar[bool] = False
     """Whether the two networks see all frames of a clip together (temporal shift)."""
 
+    int8: Mapping[str, Tensor] = {}
+    """Where the two networks may round to eight bits what their layers are given, and between which two numbers;
+    empty: nobody has chosen any."""
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec

@@ -71,6 +71,8 @@ def runtime_for(model: Family, request: ModelRequest) -> Runtime:
     if runtime not in ("auto", "torch", "openvino"):
         raise DeviceError(f"{runtime!r} is not a runtime; give auto, torch or openvino")
     obstacle = "" if runtime == "torch" else _obstacle(model, device)
+    if precision == "int8":
+        _check_eight_bits(model, request, obstacle or ("leave out --runtime torch" if runtime == "torch" else ""))
     if obstacle and runtime == "openvino":
         raise DeviceError(f"{obstacle}, or use --runtime torch")
     if obstacle or runtime == "torch":
@@ -78,6 +80,16 @@ def runtime_for(model: Family, request: ModelRequest) -> Runtime:
     from adafocus_cli.runtime.openvino import OpenVinoRuntime
 
     return OpenVinoRuntime(model, precision=precision)
+
+
+def _check_eight_bits(model: Family, request: ModelRequest, obstacle: str) -> None:
+    if obstacle:
+        raise DeviceError(f"--precision int8 is for OpenVINO: {obstacle}, or use another --precision")
+    if not model.int8:
+        raise DeviceError(
+            f"{request.name_or_file} has no ranges for --precision int8; quantize it first: adafocus models quantize "
+            f"{request.name_or_file} --videos FOLDER -o FILE.safetensors"
+        )
 
 
 def _obstacle(model: Family, device: str) -> str:

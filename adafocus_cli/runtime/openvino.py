@@ -7,7 +7,7 @@ saves little of that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -21,7 +21,7 @@ from openvino import CompiledModel, Core, InferRequest, Node, opset1
 from openvino import opset13 as op
 from torch import Tensor, nn
 
-from adafocus_cli.errors import DeviceError
+from adafocus_cli.errors import DeviceError, ModelError
 from adafocus_cli.models.base import Family
 from adafocus_cli.nn.backbones import FOLD, Backbone, SamePaddedConv2d, TemporalShift
 from adafocus_cli.nn.clip_networks import ClipNet
@@ -30,7 +30,12 @@ from adafocus_cli.runtime.pytorch import TorchRuntime, fold, names_of_networks, 
 # Of a piece of a batch of frames: two of 224 pixels, whose maps stay in the caches of one core.
 _PIXELS = 2 * 224**2
 
-_FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+# What is calculated in; with int8, that is what keeps its precision.
+_FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16, "int8": openvino.Type.f32}
+
+Ranges = Mapping[str, Tensor]
+"""How each layer is rounded to eight bits, by its name: the lowest and the highest number that it is given, and then
+what is added to each channel of what it makes."""
 
 
 @cache
@@ -46,10 +51,15 @@ class OpenVinoRuntime(TorchRuntime):
 
     def __init__(self, model: Family, *, precision: str = "auto") -> None:
         super().__init__(model, device="cpu", precision="fp32")
-        self.precision = resolve_precision(precision, self._device)
+        self.precision = precision if precision == "int8" else resolve_precision(precision, self._device)
         if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
-        self.networks = [_replaced(model, name, self.precision) for name in names_of_networks(model)]
+        if self.precision == "int8" and not adds_in_32_bits():
+            raise DeviceError("this CPU has no instructions for int8 (VNNI); use --precision fp32")
+        ranges = ranges_by_network(model.int8) if self.precision == "int8" else {}
+        self.networks = [
+            _replaced(model, name, self.precision, ranges.get(name, {})) for name in names_of_networks(model)
+        ]
 
     @contextmanager
     def spread(self) -> Iterator[int]:
@@ -154,20 +164,32 @@ class _Compiled(nn.Module):
 class CompiledNetwork(_Compiled, Backbone):
     """A backbone: many small pieces of a batch on a core each, if it sees each frame by itself."""
 
-    def __init__(self, network: Backbone, precision: str) -> None:
+    def __init__(self, network: Backbone, precision: str, ranges: Ranges) -> None:
         super().__init__(precision)
         make_writing(network)
         self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
-        self._network = network
+        self.network, self._ranges, self._by_hand = network, ranges, False
+
+    def round_by_hand(self, ranges: Ranges) -> None:
+        """From now on it calculates in fp32 what eight bits would give, on any processor."""
+        self._ranges, self._by_hand = ranges, True
+        self._ready.clear()
 
     def forward(self, frames: Tensor) -> Tensor:
         pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
-        return self._run(None, partial(graph_of, self._network), pieces)
+        return self._run(None, self._graph, pieces)
+
+    def _graph(self, shape: tuple[int, ...]) -> openvino.Model:
+        """For pictures of this shape, rounded where it calculates in eight bits."""
+        graph = graph_of(self.network, shape)
+        if self._ranges:
+            quantise(graph, self._ranges, by_hand=self._by_hand)
+        return graph
 
     def _frames_at_once(self, frames: Tensor) -> int:
         """Pieces of the same size, for each size has to be compiled, which keep all cores busy to the end."""
         count = len(frames)
-        if self._network.pixels_at_once is None:
+        if self.network.pixels_at_once is None:
             return count
         most = max(1, min(_PIXELS // prod(frames.shape[-2:]), count // self._cores))
         sizes = [size for size in range(1, most + 1) if count % size == 0]
@@ -200,7 +222,7 @@ class CompiledClipNet(_Compiled, ClipNet):
         return self._run(tuple(names), partial(graph_of, through), torch.split(maps.contiguous(), 1))
 
 
-def _replaced(model: Family, name: str, precision: str) -> CompiledNetwork | CompiledClipNet:
+def _replaced(model: Family, name: str, precision: str, ranges: Ranges) -> CompiledNetwork | CompiledClipNet:
     """The network of that name, which OpenVINO runs from now on."""
     network = model.get_submodule(name)
     compiled: CompiledNetwork | CompiledClipNet
@@ -209,7 +231,7 @@ def _replaced(model: Family, name: str, precision: str) -> CompiledNetwork | Com
         compiled = CompiledClipNet(network, precision)
     else:
         assert isinstance(network, Backbone), "the other kind"
-        compiled = CompiledNetwork(network, precision)
+        compiled = CompiledNetwork(network, precision, ranges)
     setattr(model, name, compiled)
     return compiled
 
@@ -225,18 +247,27 @@ def make_writing(network: nn.Module) -> None:
     for name, layer in network.named_modules():
         written = _LAYERS.get(type(layer))
         if written is not None:
-            vars(layer)["forward"] = partial(written, layer)
+            vars(layer)["forward"] = partial(written, layer, name)
         elif next(layer.parameters(recurse=False), None) is not None:
             raise TypeError(f"do not know how to write {type(layer).__name__} ({name}) for OpenVINO; add it")
 
 
 def graph_of(network: Callable[[Any], Any], shape: tuple[int, ...]) -> openvino.Model:
-    """What a network that writes makes of pictures of this very shape."""
-    pictures = op.parameter(shape, np.float32)
-    return openvino.Model([network(pictures)], [pictures])
+    """What a network that writes makes of pictures of this very shape; -1: of any."""
+    pictures = op.parameter(openvino.PartialShape(list(shape)), np.float32)
+    graph = openvino.Model([network(pictures)], [pictures])
+    for node in graph.get_ordered_ops():  # no layer writes the sum of two branches
+        first = node.input_value(0).get_node() if node.get_type_name() == "Add" else None
+        if first is not None and not node.get_friendly_name().endswith(_BIAS):
+            node.set_friendly_name(first.get_friendly_name().removesuffix(_BIAS) + _SUM)
+    return graph
 
 
-def _convolution(layer: Any, maps: Node) -> Node:
+# Of a node beside the name of the layer that writes it. With them nodes keep their names, whatever the pictures' shape.
+_BIAS, _SUM = ".bias", ".sum"
+
+
+def _convolution(layer: Any, name: str, maps: Node) -> Node:
     weight = layer.weight
     pads = layer.padding
     how = {"auto_pad": "same_upper"} if isinstance(layer, SamePaddedConv2d) else {}
@@ -245,21 +276,24 @@ def _convolution(layer: Any, maps: Node) -> Node:
         out = op.group_convolution(maps, _constant(grouped), layer.stride, pads, pads, layer.dilation, **how)
     else:
         out = op.convolution(maps, _constant(weight), layer.stride, pads, pads, layer.dilation, **how)
-    return out if layer.bias is None else op.add(out, _constant(layer.bias.view(-1, *(1 for _ in layer.stride))))
+    out.set_friendly_name(name)
+    if layer.bias is None:
+        return out
+    return op.add(out, _constant(layer.bias.view(-1, *(1 for _ in layer.stride))), name=name + _BIAS)
 
 
-def _pooling(layer: Any, maps: Node) -> Node:
+def _pooling(layer: Any, name: str, maps: Node) -> Node:
     sides = len(maps.shape) - 2
     given = (layer.stride, layer.padding, layer.kernel_size)
     stride, pad, kernel = ([size] * sides if isinstance(size, int) else list(size) for size in given)
-    return opset1.max_pool(maps, stride, pad, pad, kernel)  # later ones also tell where each maximum was
+    return opset1.max_pool(maps, stride, pad, pad, kernel, name=name)  # later ones also tell where each maximum was
 
 
-def _shift(layer: TemporalShift, maps: Node) -> Node:
+def _shift(layer: TemporalShift, name: str, maps: Node) -> Node:
     """As `TemporalShift` draws it: two eighths of the channels move by a frame, the rest stays."""
     _, channels, height, width = maps.shape
     fold, last = channels // FOLD, layer.frames - 1
-    clips = op.reshape(maps, _whole(-1, layer.frames, channels, height, width), special_zero=False)
+    clips = op.reshape(maps, _whole(-1, layer.frames, channels, height, width), special_zero=False, name=name)
     nothing = _constant(torch.zeros(maps.shape[0] // layer.frames, 1, fold, height, width))
 
     def part(channel: slice, frame: slice) -> Node:
@@ -280,7 +314,7 @@ def _whole(*numbers: int) -> Node:
     return op.constant(np.array(numbers, np.int64))
 
 
-def _mean(layer: nn.AdaptiveAvgPool3d, maps: Node) -> Node:
+def _mean(layer: nn.AdaptiveAvgPool3d, name: str, maps: Node) -> Node:
     return op.reduce_mean(maps, _whole(2, 3, 4), keep_dims=True)
 
 
@@ -289,12 +323,101 @@ _LAYERS: dict[type[nn.Module], Callable[..., Node]] = {
     nn.Conv2d: _convolution,
     nn.Conv3d: _convolution,
     SamePaddedConv2d: _convolution,
-    nn.Identity: lambda layer, maps: maps,
+    nn.Identity: lambda layer, name, maps: maps,
     nn.MaxPool2d: _pooling,
     nn.MaxPool3d: _pooling,
-    nn.ReLU: lambda layer, maps: op.relu(maps),
-    nn.ReLU6: lambda layer, maps: op.clamp(maps, 0.0, 6.0),
-    nn.Sigmoid: lambda layer, maps: op.sigmoid(maps),
-    nn.SiLU: lambda layer, maps: op.swish(maps),
+    nn.ReLU: lambda layer, name, maps: op.relu(maps),
+    nn.ReLU6: lambda layer, name, maps: op.clamp(maps, 0.0, 6.0),
+    nn.Sigmoid: lambda layer, name, maps: op.sigmoid(maps),
+    nn.SiLU: lambda layer, name, maps: op.swish(maps),
     TemporalShift: _shift,
 }
+
+
+# Eight bits.
+#
+# A graph says by nodes called FakeQuantize where numbers are rounded and between which bounds; OpenVINO then calculates
+# what lies between them in whole numbers. The bounds of what layers are given are chosen once, from videos; those of
+# weights follow from the weights.
+
+LEVELS = 256
+
+
+def adds_in_32_bits() -> bool:
+    """Whether this processor adds up products of eight bits without overflow: without the instructions for it (VNNI),
+    the sum of two products is cut to 16 bits, and answers are wrong."""
+    return bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
+
+
+def ranges_by_network(ranges: Ranges) -> dict[str, dict[str, Tensor]]:
+    """
+    >>> ranges_by_network({"focus_net.conv1": torch.zeros(3)})
+    {'focus_net': {'conv1': tensor([0., 0., 0.])}}
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, chosen in ranges.items():
+        network, _, layer = name.partition(".")
+        found.setdefault(network, {})[layer] = chosen
+    return found
+
+
+def quantise(graph: openvino.Model, ranges: Ranges, *, by_hand: bool = False) -> None:
+    """Has what the named convolutions are given rounded, and their weights, and what they make moved.
+
+    `by_hand` does it in fp32: to the same levels on every processor, and without haste.
+    """
+    round_ = rounded_by_hand if by_hand else rounded
+    layers = {node.get_friendly_name(): node for node in convolutions(graph)}
+    unknown = [name for name in ranges if name not in layers or len(ranges[name]) != 2 + _channels(layers[name])]
+    if unknown:
+        raise ModelError(
+            f"the model has int8 ranges of {min(unknown)!r}, which this version does not know; quantize it again with "
+            "`adafocus models quantize`"
+        )
+    shared: dict[tuple[object, ...], Node] = {}
+    for name, chosen in ranges.items():
+        node, (low, high, *_) = layers[name], chosen.tolist()
+        source = node.input_value(0)
+        key = (source.get_node().get_friendly_name(), source.get_index(), low, high)
+        if key not in shared:  # two layers that are given the same share it
+            shared[key] = round_(source, low, high)
+        node.input(0).replace_source_output(shared[key].output(0))
+        node.input(1).replace_source_output(rounded_weights(node, round_).output(0))
+        (user,) = node.output(0).get_target_inputs()
+        bias = user.get_node().input_value(1).get_node().data
+        moved = op.constant(bias + chosen[2:].numpy().reshape(bias.shape))
+        user.get_node().input(1).replace_source_output(moved.output(0))
+
+
+def convolutions(graph: openvino.Model) -> list[Node]:
+    return [node for node in graph.get_ordered_ops() if node.get_type_name() in ("Convolution", "GroupConvolution")]
+
+
+def _channels(convolution: Node) -> int:
+    """Of what it makes."""
+    channels: int = convolution.get_output_partial_shape(0)[1].get_length()
+    return channels
+
+
+def rounded_weights(convolution: Node, round_: Callable[..., Node]) -> Node:
+    """Each output channel by itself, evenly around 0."""
+    values = convolution.input_value(1).get_node().data
+    outputs = 1 if convolution.get_type_name() == "Convolution" else 2  # groups come first
+    largest = np.abs(values).max(axis=tuple(range(outputs, values.ndim)), keepdims=True)
+    largest[largest == 0] = 1
+    return round_(convolution.input_value(1), -largest, largest, levels=LEVELS - 1)  # 0 is one of them
+
+
+def rounded(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
+    """With so many levels between two numbers, or two for each channel."""
+    bounds = [op.constant(np.asarray(bound, np.float32)) for bound in (low, high)]
+    return op.fake_quantize(source, *bounds, *bounds, levels)
+
+
+def rounded_by_hand(source: Any, low: Any, high: Any, *, levels: int = LEVELS) -> Node:
+    """What OpenVINO does not recognise as rounding, and so calculates as it is written."""
+    least, most = (op.constant(np.asarray(bound, np.float32)) for bound in (low, high))
+    step = op.constant((np.asarray(high, np.float32) - np.asarray(low, np.float32)) / (levels - 1))
+    within = op.maximum(op.minimum(source, most), least)
+    level = op.round(op.divide(op.subtract(within, least), step), "half_to_even")
+    return op.add(op.multiply(level, step), least)

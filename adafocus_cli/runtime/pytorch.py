@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
-from typing import ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from adafocus_cli.errors import DeviceError
 from adafocus_cli.models.base import Family, Gaze, Memory, Turn
 from adafocus_cli.nn.backbones import Backbone
 from adafocus_cli.nn.x3d import X3D, align_channels
+from adafocus_cli.requests import Precision
 from adafocus_cli.runtime.cuda import Graphs, Uploads
 
 logger = logging.getLogger("adafocus")
@@ -222,11 +223,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """The number format of that name, if the device computes in it; `auto` is full precision."""
+    """The number format of that name, if torch computes in it on the device; `auto` is full precision."""
     if name == "auto":
         return "fp32"
+    if name == "int8":
+        raise DeviceError("int8 is for models that OpenVINO runs; use another --precision")
     if name not in PRECISIONS:
-        raise DeviceError(f"{name!r} is not a precision; give auto, {', '.join(PRECISIONS)}")
+        raise DeviceError(f"{name!r} is not a precision; give {', '.join(get_args(Precision))}")
     if name == "tf32" and not _has_tf32(device):
         raise DeviceError(f"device {device} has no tf32, which NVIDIA GPUs have since Ampere; use --precision fp32")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
