@@ -144,7 +144,9 @@ class TestDevices:
             resolve_device("gpu")
         with pytest.raises(DeviceError, match=r"device cuda:99 is not there"):
             resolve_device("cuda:99")
-        with pytest.raises(DeviceError, match="'int8' is not a precision; give auto"):
+        with pytest.raises(DeviceError, match="'int4' is not a precision; give auto"):
+            resolve_precision("int4", torch.device("cpu"))
+        with pytest.raises(DeviceError, match="int8 is for models that OpenVINO runs; use another --precision"):
             resolve_precision("int8", torch.device("cpu"))
         with pytest.raises(DeviceError, match="use --precision bf16 or fp32"):
             resolve_precision("fp16", torch.device("cpu"))

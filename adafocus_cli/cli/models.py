@@ -67,6 +67,9 @@ NameInside = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
+SeenVideos = Annotated[
+    str, typer.Option("--videos", metavar="DATA", help="Folder of videos, list of them, or world:motion.")
+]
 All = Annotated[bool, typer.Option("--all", metavar="", help="Check all installed models.")]
 
 
@@ -228,10 +231,7 @@ QUANTIZE_EXAMPLES = """[bold]Examples[/bold]
 @options.with_shared_options
 def quantize(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a model, or its file.")],
-    videos: Annotated[
-        str,
-        typer.Option("--videos", metavar="DATA", help="Folder of videos, list of them, or world:motion."),
-    ],
+    videos: SeenVideos,
     output: Output,
     terminal: options.TerminalOptions,
     patch_size: options.PatchSize = None,

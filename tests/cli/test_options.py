@@ -27,6 +27,7 @@ DIFFERENT = {
     "--precision": 3,  # one; of bench, several; of train, auto is not fp32
     "--runtime": 2,  # one; of bench, several
     "--seed": 2,  # of a pass over videos; of train, a whole run
+    "--videos": 2,  # where those of results are now; of models quantize, those that it sees
     "--workers": 3,  # processes that decode; of batch, also those of a cluster; of train, that read clips
 }
 

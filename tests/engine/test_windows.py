@@ -23,8 +23,8 @@ WINDOWS = TagRequest(workers=2, windows=Windowing(2.0, 1.0))
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Ten seconds, with frames that are stored in another order than they are shown in."""
-    options = {"x264-params": "bframes=3:keyint=60"}
+    """Ten seconds without loss, with frames that are stored in another order than they are shown in."""
+    options = {"crf": "0", "x264-params": "bframes=3:keyint=60"}
     return str(numbered_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=250, options=options))
 
 
