@@ -29,9 +29,9 @@ LANES, CLIPS = 3, 2  # a batch that is filled up with a copy
 SIZES_ALONE = ("x3d-m", "x3d-l")  # they are x3d-s with other sizes
 LOOPS = [
     *((family, None) for family in FAMILIES if family not in SIZES_ALONE),
-    ("adafocus-v1", 8),
-    ("adafocus-v2", 8),
-    ("uni-adafocus", 8),
+    ("adafocus-v1", 2),
+    ("adafocus-v2", 2),
+    ("uni-adafocus", 2),
 ]
 STAGES = [(recipe.name, number) for recipe in RECIPES.values() for number in range(len(recipe.usual))]
 
@@ -44,6 +44,11 @@ class FreeOfCost:
 
 
 def model_of(family, **sizes):
+    """Of four frames where a family takes any number: each operator takes its time here, whatever it is given."""
+    if family in ("adafocus-v1", "adafocus-v2", "uni-adafocus"):
+        sizes |= {"glance_frames": 4, "focus_frames": 4}
+    if family == "uni-adafocus":
+        sizes["candidate_frames"] = 12
     with torch.device("meta"):
         return build(replace(tiny_spec(family), **sizes))
 
