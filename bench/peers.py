@@ -143,7 +143,7 @@ def main() -> None:
             paths = given.videos or [make_video(Path(folder) / "made.mp4", seconds=seconds)] * times
             found, facts = measure(taggers, accuracy, peers(), process, paths, given.rounds)
             if given.picture:
-                draw(found, facts).save(given.picture)
+                draw(found, facts, {name: f"{given.model}, {name}" for name in taggers}).save(given.picture)
 
 
 def measure(
@@ -251,8 +251,8 @@ def show(title: str, timings: Mapping[str, Timing], facts: Mapping[str, Facts]) 
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def draw(found: Mapping[str, Mapping[str, Timing]], facts: Mapping[str, Facts]) -> Image.Image:
-    """A bar for each table and network; the shortest first."""
+def draw(found: Mapping[str, Mapping[str, Timing]], facts: Mapping[str, Facts], ours: Mapping[str, str]) -> Image.Image:
+    """A bar for each table and network, the shortest first; what ours are called beside others."""
     colours = dict(zip(found, (BLUE, PALE), strict=True))
     names = sorted(facts, key=lambda name: found[_FROM_FILES][name].median)
     longest = max(timing.median for timings in found.values() for timing in timings.values())
@@ -264,7 +264,7 @@ def draw(found: Mapping[str, Mapping[str, Timing]], facts: Mapping[str, Facts]) 
         x = pen.text((x + 16, 32), f"{title}, ms", INK, FONT, "ls") + 24
     for row, name in enumerate(names):
         top = _HEADING + row * _ROW
-        pen.text((16, top + 16), name, INK, FONT, "ls")
+        pen.text((16, top + 16), ours.get(name, name), INK, FONT, "ls")
         gmacs, published = facts[name]
         accuracy = ", ".join(published.partition(" (")[0].split(", ")[:2])
         pen.text((16, top + 34), f"{gmacs:.1f} GMACs · {accuracy}", FAINT, SMALL_FONT - 2, "ls")
