@@ -31,10 +31,12 @@ from adafocus_cli.evaluation.pictures import CURVE_PLOT, CURVE_SIZE
 
 FOCUS = 96
 NETWORKS = f"--init scratch --focus resnet18:0.25@{FOCUS} --policy-width 256 --classifier-width 256"
-LEARNING = "--optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 --batch-size 16 --threads 1 --workers 1"
-ALL = f"{LEARNING} --val-clips 200"
-FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {ALL} --clips-per-epoch 2048"
-UNI = f"--recipe uni {ALL} --clips-per-epoch 1024 --rates answers=5 --size-penalty 0"
+LEARNING = (
+    "--optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 --batch-size 16 --threads 1 --workers 1 "
+    "--val-clips 200"
+)
+FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {LEARNING} --clips-per-epoch 2048"
+UNI = f"--recipe uni {LEARNING} --clips-per-epoch 1024 --rates answers=5 --size-penalty 0"
 WHOLE_FRAMES = f"--frame-size {FOCUS}"
 ASKED = "--limit 500 --seed 0"
 

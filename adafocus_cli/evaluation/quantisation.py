@@ -88,7 +88,8 @@ def quantise_model(
     labelled: bool,
 ) -> QuantisationReport:
     """Writes the model with ranges chosen by these videos, and compares its answers with those in full precision."""
-    request = replace(request, source=find_model(request.name_or_file), device="cpu", runtime="openvino")
+    path = find_model(request.name_or_file)
+    request = replace(request, source=path, device="cpu", runtime="openvino")
     exact = ClipTagger.of(replace(request, precision="fp32"))
     runtime = exact.runtime
     assert isinstance(runtime, OpenVinoRuntime)
@@ -110,7 +111,7 @@ def quantise_model(
             network.round_by_hand(chosen[name].ranges if name in names else {})
         report = compared(before, tag(exact), {name: chosen[name] for name in names}, exact, labels)
         if report.same_first >= _LEAST_SAME:
-            write(request, output, report.networks)
+            write(path, request, output, report.networks)
             return replace(report, refused=tuple(refused))
         refused.append((names, report.same_first))
     best = max(same for _, same in refused)
@@ -139,9 +140,8 @@ def _fits(dataset: Dataset, tagger: ClipTagger) -> bool:
     return True
 
 
-def write(request: ModelRequest, output: Path, chosen: Mapping[str, ChosenRanges]) -> None:
+def write(path: Path, request: ModelRequest, output: Path, chosen: Mapping[str, ChosenRanges]) -> None:
     """The model's file, and the ranges; of a file of our own all else stays as it is."""
-    path = find_model(request.name_or_file)
     int8 = {f"{name}_net.{layer}": bounds for name, of in chosen.items() for layer, bounds in of.ranges.items()}
     if weights_file.is_one(path):
         about, tensors = weights_file.read(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -274,8 +274,13 @@ def test_more_than_everything_skips_nothing(gmacs):
     assert found.full.left == ((15, 40),)
 
 
-@pytest.mark.parametrize("family", ["adafocus-v1", "adafocus-v2", "uni-adafocus"])
-@pytest.mark.parametrize("part", [0.85, 0.95])
+@pytest.mark.parametrize(
+    ("family", "part"),
+    [  # the glance of Uni alone is four fifths of what it costs
+        *product(["adafocus-v1", "adafocus-v2"], [0.7, 0.9]),
+        *product(["uni-adafocus"], [0.85, 0.9]),
+    ],
+)
 def test_the_same_step_for_all_is_what_a_cap_gives(family, part):
     tagger = tiny_tagger(family)
     (whole,) = tagger.tag([clip_of(tagger, 1)])
