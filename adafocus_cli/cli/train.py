@@ -178,7 +178,7 @@ Focus = Annotated[
 Frames = Annotated[int | None, _model_option("--frames", metavar="N", min=2, help="Frames of the glance network.")]
 FocusFrames = Annotated[
     int | None,
-    _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with TSM or X3D."),
+    _model_option("--focus-frames", metavar="N", min=2, help="Frames of the focus network, with Uni, TSM or X3D."),
 ]
 FrameSize = Annotated[
     int | None, _model_option("--frame-size", metavar="PIXELS", min=32, max=1024, help="Side of a frame.")

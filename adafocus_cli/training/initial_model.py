@@ -116,15 +116,15 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
             std=source.std,
         )
     clip_wise = family_named(family).clip_wise
-    if settings.focus_frames and not clip_wise:
+    if settings.focus_frames and not (clip_wise or spec.candidate_frames):
         raise UsageError(
-            f"--focus-frames is for recipes with TSM or X3D; {settings.recipe} looks at every frame (--frames)"
+            f"--focus-frames is for uni and recipes with TSM or X3D; {settings.recipe} looks at every frame (--frames)"
         )
     asked = {
         "glance": _network(settings.glance, spec.glance, "--glance"),
         "focus": _network(settings.focus, spec.focus, "--focus"),
         "glance_frames": settings.frames,
-        "focus_frames": settings.focus_frames if clip_wise else settings.frames,
+        "focus_frames": settings.focus_frames if clip_wise else settings.focus_frames or settings.frames,
         "short_videos": "evenly" if clip_wise else None,
         "frame_size": settings.frame_size,
         "policy_channels": settings.policy_channels,
@@ -135,6 +135,11 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
     spec = replace(spec, classes=classes, dataset=None, skips=False, **changes)
     if spec.candidate_frames:
         spec = _with_choice(spec, default_spec(family))
+        if spec.focus_frames > spec.candidate_frames:
+            raise UsageError(
+                f"--focus-frames {spec.focus_frames} is more than the {spec.candidate_frames} frames that "
+                f"{settings.recipe} chooses among; give {spec.candidate_frames} or fewer, or more --frames"
+            )
     if source is None:
         mean, std = _normalisation(spec.glance, spec.focus)
         spec = replace(spec, mean=mean, std=std)

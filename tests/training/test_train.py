@@ -246,7 +246,8 @@ def unknown_in_validation(videos):
         (None, ["--rates", "eyes=2"], "--rates eyes=2 is not a list of PART=FACTOR, as in focus=1,policy=0.1"),
         (None, ["--epochs", "many"], "--epochs many is not a list of numbers"),
         (None, ["--epochs", "0"], "--epochs 0 trains nothing"),
-        (None, ["--focus-frames", "4"], "--focus-frames is for recipes with TSM"),
+        (None, ["-r", "uni", "--frames", "4", "--focus-frames", "16"], "--focus-frames 16 is more than the 12 frames"),
+        (None, ["--focus-frames", "4"], "--focus-frames is for uni and recipes with TSM"),
         (None, ["--glance", "vgg@3"], "--glance vgg@3 is not a network for this recipe; give one of mobilenet_v2"),
         (None, ["--init", "imagenet"], "--init imagenet has no resnet18 of width 0.125; give --init scratch"),
         (
