@@ -58,12 +58,14 @@ class Origin:
     reason: str
 
 
-def resolve(labels: str | Path | Sequence[str] | None, *, dataset: str | None, classes: int) -> LabelSet:
+def resolve(labels: str | Path | Sequence[str] | LabelSet | None, *, dataset: str | None, classes: int) -> LabelSet:
     """The names for a model: those asked for, else its data set's packaged list, else `class 17`."""
     if labels is None:
         if dataset is not None and dataset in packaged_names():
             return packaged(dataset).checked(classes)
         return LabelSet(tuple(f"class {i}" for i in range(classes)), "numbers")
+    if isinstance(labels, LabelSet):
+        return labels.checked(classes)
     if not isinstance(labels, str | Path):
         return LabelSet(tuple(labels), "the names given").checked(classes)
     if str(labels) in packaged_names() and not Path(labels).exists():

@@ -18,6 +18,7 @@ from adafocus_cli.video.limits import Limits
 
 if TYPE_CHECKING:
     from adafocus_cli.exits import ExitRule
+    from adafocus_cli.labels import LabelSet
     from adafocus_cli.video.windows import Windowing
 
 DEFAULT_MODEL = "objects"
@@ -52,7 +53,7 @@ class ModelRequest:
     source: str | Path | None = None
     patch_size: int | None = None
     views: int | None = None
-    labels: str | Path | Sequence[str] | None = None
+    labels: str | Path | Sequence[str] | LabelSet | None = None
     device: str = "auto"
     precision: Precision = "auto"
     runtime: RuntimeName = "auto"

@@ -197,6 +197,7 @@ def _run(
         tagger = engine.load(model)
         if target.beside:
             target.beside.fit(tagger.labels)
+        tagger.loop(tagger.exit_rule(request))  # refuses what does not fit before the file is touched
         settings = settings_of(tagger, request, logits=target.logits, precision=engine.precision(model, tagger))
         journal = target.journal(settings, stack)
         ledger = target.ledger(journal, stop, terminal, stack)
@@ -444,12 +445,22 @@ class Engine:
 
         file = find_model(model.name_or_file)
         setup = Setup(
-            model=replace(model, source=file.name, labels=tuple(tagger.labels.names)),
+            model=replace(model, source=file.name, labels=tagger.labels),
             sha256=tagger.model.sha256,
             request=replace(request, exits=tagger.exit_rule(request), max_gmacs=None),
         )
         lanes = None if model.device in ("cpu", "mps") else model.batch_size or ACCELERATOR_LANES
-        return tag_on_cluster(paths, setup, file, address=self.address, workers=self.workers, lanes=lanes, stop=stop)
+        in_windows = request.windows is not None or tagger.spec.window_seconds is not None
+        return tag_on_cluster(
+            paths,
+            setup,
+            file,
+            address=self.address,
+            workers=self.workers,
+            lanes=lanes,
+            in_windows=in_windows,
+            stop=stop,
+        )
 
 
 # How often progress is printed where there is no bar, as in the log of a scheduler.

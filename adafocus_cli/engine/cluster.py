@@ -93,6 +93,7 @@ def tag_on_cluster(
     address: str | None,
     workers: int | None,
     lanes: int | None,
+    in_windows: bool,
     stop: threading.Event,
 ) -> Generator[Result]:
     """Results and failures, one a path. Without an address, the cluster is this machine, for as long as it takes.
@@ -105,7 +106,7 @@ def tag_on_cluster(
         plan = ClusterPlan.of(_machines(ray), workers=workers, lanes=lanes)
         setup = replace(setup, request=replace(setup.request, workers=plan.cpus))
         feed = _PathReader(paths, stop)
-        patience = plan.patience(setup.request.limits.seconds, in_windows=setup.request.windows is not None)
+        patience = plan.patience(setup.request.limits.seconds, in_windows=in_windows)
         driver = _Driver(ray, plan, feed, ray.put(setup), ray.put(files), patience)
         try:
             yield from driver.results()

@@ -21,6 +21,7 @@ from adafocus_cli.cli.batch import Engine
 from adafocus_cli.engine import cluster
 from adafocus_cli.engine.worker import Worker
 from adafocus_cli.files import sha256_of
+from adafocus_cli.labels import resolve
 from adafocus_cli.requests import ModelRequest, TagRequest
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import without_timings
@@ -122,6 +123,16 @@ def test_a_cluster_gives_the_records_of_the_local_engine(made, one_machine):
     failed = {Path(path).stem for path, record in found.items() if record["status"] == "error"}
     assert failed == {"crash", "damaged"}
     assert list(one_machine.temporary.iterdir()) == []
+
+
+def test_machines_are_sent_the_wider_names_and_wait_for_a_model_that_sees_windows(monkeypatch):
+    sent = {}
+    monkeypatch.setattr(cluster, "tag_on_cluster", lambda paths, setup, file, **how: sent.update(how, setup=setup))
+    choice = ModelRequest(source="objects", device="cpu")
+    who = Engine(name="ray", address=None, workers=1)
+    who.tag([], who.load(choice), choice, TagRequest(workers=1), threading.Event())
+    assert resolve(sent["setup"].model.labels, dataset=None, classes=1000).parent(207) == "dog"
+    assert sent["in_windows"]
 
 
 # The driver alone, with workers that are told what to do
