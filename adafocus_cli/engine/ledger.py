@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from adafocus_cli.tagger import ClipTagger
 
 
+# How often one who waits looks whether he was told to stop: an event that a signal sets wakes nobody.
+_GLANCE_SECONDS = 0.05
+
+
 @dataclass
 class Tally:
     """How many videos ended how, and what they cost."""
@@ -80,8 +84,8 @@ class Ledger:
         self._journal = journal
         self._failed = failed
         self._stop = stop
-        self._access = threading.Lock()
-        self._in_flight: dict[str, SourceFile] = {}
+        self._access = threading.Condition()
+        self._due: dict[str, SourceFile] = {}  # those in flight and their twins, by their paths
         self._twins: dict[str, list[SourceFile]] = {}  # of those in flight, by their content
 
     def paths(self, paths: Iterable[str]) -> Iterator[str]:
@@ -95,6 +99,8 @@ class Ledger:
                         self._write(failure_of(path, error, "open"), None)
                 continue
             with self._access:
+                while self._has_changed(source) and not self._stop.is_set():
+                    self._access.wait(_GLANCE_SECONDS)  # for the record of what it was, which this one replaces
                 if self._stop.is_set():
                     return
                 wanted = self._is_wanted(source)
@@ -105,16 +111,18 @@ class Ledger:
         """Writes the record of a video that was wanted, and those of its twins."""
         path = result.path if isinstance(result, Failure) else result.video.path
         with self._access:
-            source = self._in_flight.pop(path)
+            source = self._due.pop(path)
             twins = self._twins.pop(source.digest)
             self._write(result, source)
             for twin in twins:
+                del self._due[twin.path]
                 if isinstance(result, VideoResult):
                     self._journal.copy(twin)
                     self.tally.copied += 1
                 else:
                     message = result.message.replace(printable(path), printable(twin.path), 1)
                     self._write(replace(result, path=twin.path, message=message), twin)
+            self._access.notify()
 
     def close(self) -> None:
         """The thread with the paths writes nothing more when this returns."""
@@ -126,17 +134,23 @@ class Ledger:
         # What failed before is tried again: the disk, the decoder or its limits may be others now.
         if self._journal.done(source, retry=True):
             self.tally.done_before += 1
-        elif source.path in self._in_flight or source in self._twins.get(source.digest, ()):
+        elif source.path in self._due:
             pass  # it was named twice
         elif source.digest in self._twins:
+            self._due[source.path] = source
             self._twins[source.digest].append(source)
         elif self._journal.copy(source):
             self.tally.copied += 1
         else:
-            self._in_flight[source.path] = source
+            self._due[source.path] = source
             self._twins[source.digest] = []
             return True
         return False
+
+    def _has_changed(self, source: SourceFile) -> bool:
+        """Since it was taken, and is still on its way."""
+        due = self._due.get(source.path)
+        return due is not None and due.fingerprint != source.fingerprint
 
     def _write(self, result: Result, source: SourceFile | None) -> None:
         self._journal.write(result, source)

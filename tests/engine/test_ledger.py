@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,27 @@ def test_a_path_that_is_named_twice_is_tagged_once():
         assert list(ledger.paths(["a.mp4", "a.mp4", "twin.mp4", "twin.mp4", "a.mp4"])) == ["a.mp4"]
         ledger.take(tagged("a.mp4"))
     assert (ledger.tally.tagged, ledger.tally.copied) == (1, 1)
+
+
+@pytest.mark.usefixtures("videos")
+@pytest.mark.parametrize("grown", ["a.mp4", "twin.mp4"])
+def test_a_file_that_changes_while_it_is_tagged_is_tagged_again(grown):
+    def watched():
+        yield from ("a.mp4", "twin.mp4")
+        Path(grown).write_text("more of it")
+        yield grown
+
+    with Run() as ledger:
+        paths = ledger.paths(watched())
+        assert next(paths) == "a.mp4"
+        with ThreadPoolExecutor() as pool:
+            again = pool.submit(list, paths)
+            assert not wait([again], timeout=0.2).done  # until what is on its way has its record
+            ledger.take(tagged("a.mp4"))
+            assert again.result() == [grown]
+        ledger.take(tagged(grown))
+    with Run() as ledger:
+        assert list(ledger.paths(["a.mp4", "twin.mp4"])) == []
 
 
 @pytest.mark.usefixtures("videos")
