@@ -375,9 +375,15 @@ class BuiltStore(RecordStore):
     def __init__(self, file: BuiltFile, settings: RunSettings) -> None:
         self._file = file
         self._beside = LineFile(file.beside, JsonLines(), None)
-        if settings.mode != "overwrite" and file.path.exists() and not self._beside.path.exists():
+        begins = settings.mode != "overwrite" and file.path.exists() and not self._beside.path.exists()
+        if begins:
             self._beside.build(file.records())
-        self._lines = LineStore(self._beside, settings)
+        try:
+            self._lines = LineStore(self._beside, settings)
+        except BaseException:
+            if begins:  # else the file would seem to be older than a run that never was
+                self._beside.path.unlink()
+            raise
 
     def known(self, path: str) -> Known | None:
         return self._lines.known(path)

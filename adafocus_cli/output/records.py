@@ -294,12 +294,16 @@ class RecordStore(ABC):
 
 
 @contextmanager
-def as_our_errors(
-    path: Path, then: str = "every record that reached the disk is kept: make room, and run it again to go on"
-) -> Iterator[None]:
-    """What the system says of a file, and what to do then, as one sentence."""
+def as_our_errors(path: Path, then: str | None = None) -> Iterator[None]:
+    """What the system says of a file, and what to do then, as one sentence; of a file of records that is said here."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if then is None:
+            mend = "close the program that reads it" if reason == _LOCKED else "make room"
+            then = f"every record that reached the disk is kept: {mend}, and run it again to go on"
         raise AdaFocusError(f"cannot write to {path}: {reason}; {then}") from error
+
+
+_LOCKED = "database is locked"  # as SQLite says it

@@ -165,6 +165,20 @@ def test_other_settings_into_the_same_file_are_refused_unless_asked_for(library)
     assert {len(record["labels"]) for record in library.records().values()} == {2}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--exit", "typo.yaml"], "cannot read exit file typo.yaml"), (["--max-gmacs", "1e-9"], "--max-gmacs")],
+)
+def test_what_does_not_fit_the_model_is_refused_before_the_file_is_touched(library, arguments, said):
+    library.run()
+    before = Path("tags.jsonl").read_bytes()
+    done = library.run("--overwrite", *arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+    assert Path("tags.jsonl").read_bytes() == before
+
+
 def test_a_list_without_videos_is_done(library):
     Path("list.txt").touch()
     assert library.run("--files-from", "list.txt", inputs=()).code == 0

@@ -10,11 +10,12 @@ import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 
 from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.library import catalogue
+from adafocus_cli.output import sqlite
 from adafocus_cli.output.journal import Journal, SourceFile, record_file
 from adafocus_cli.output.writers import CsvWriter, Sink, WriterOptions
 from adafocus_cli.schema import path_of
@@ -171,6 +173,7 @@ def test_other_settings_are_refused_by_name_unless_told_otherwise(path: Path) ->
     write(path, "a.mp4")
     with pytest.raises(UsageError, match=r"top_k was 5 and is 3\)"):
         journal(path, top_k="3")
+    assert paths(path) == ["a.mp4"]
     with journal(path, "append", top_k="3") as output:
         assert not output.done(source("a.mp4"))
         assert output.copy(source("twin.mp4", "a.mp4")) is None
@@ -319,6 +322,18 @@ def test_a_full_disk_leaves_whole_records_and_says_so(path: Path) -> None:
         assert all(kept[: written - 5])
         output.write(tagged("new.mp4"), source("new.mp4"))
     assert len(paths(path)) == len({*paths(path)}) == sum(kept) + 1
+
+
+def test_a_database_that_a_reader_keeps_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.1)
+    path = tmp_path / "tags.db"
+    write(path, "a.mp4")
+    with closing(sqlite3.connect(path)) as reader, journal(path) as output:
+        reader.execute("begin")
+        reader.execute("select * from videos").fetchone()
+        output.write(tagged("b.mp4"), source("b.mp4"))
+        with pytest.raises(AdaFocusError, match=r"database is locked; .*: close the program that reads it"):
+            output.sync()
 
 
 @pytest.mark.parametrize("name", ["tags.txt", "tags", "tags.json.gz", "tags.parquet.gz", ".jsonl", "tags.gz"])
