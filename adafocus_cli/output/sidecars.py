@@ -16,6 +16,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from errno import EACCES, ENAMETOOLONG, EPERM, EROFS
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -279,10 +280,18 @@ class Sidecars:
                 with replacing(path) as file:
                     file.write(content(record, self.tags, self.style).encode("utf-8", "backslashreplace"))
             except OSError as error:
-                text = f"cannot write {path}: {error.strerror}; give another folder with --sidecars"
-                raise AdaFocusError(text) from error
+                if not self._is_about_one(error):
+                    text = f"cannot write {path}: {error.strerror}; give another folder with --sidecars"
+                    raise AdaFocusError(text) from error
+                _LOG.warning(
+                    "cannot write %s: %s; its video is tagged without it", printable(str(path)), error.strerror
+                )
         if self.into_videos:
             self._write_into_video(record)
+
+    def _is_about_one(self, error: OSError) -> bool:
+        """It says nothing of the files of other videos, of which a library has thousands."""
+        return error.errno == ENAMETOOLONG or (self.folder == Path() and error.errno in (EACCES, EPERM, EROFS))
 
     def _write_into_video(self, record: Record) -> None:
         """A video that cannot have tags is told of: of those that are of a kind that cannot, the first."""

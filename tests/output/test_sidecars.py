@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from adafocus_cli.errors import UsageError, printable
+from adafocus_cli.errors import AdaFocusError, UsageError, printable
 from adafocus_cli.labels import LabelSet
 from adafocus_cli.output.sidecars import (
     CueStyle,
@@ -150,6 +150,18 @@ def test_nothing_is_written_for_failures_and_rows(tmp_path):
     assert not (tmp_path / "side").exists()
     files.write(replace(in_windows(), video=replace(in_windows().video, path="a\udcff.mp4")).to_dict())
     assert len(list((tmp_path / "side").iterdir())) == 2
+
+
+def test_a_file_that_only_one_video_cannot_have_is_told_and_costs_no_other(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    files = Sidecars(Path(), ("xmp",), PLAIN)
+    for name in ("a" * 251 + ".mp4", "b.mp4"):
+        files.write(in_windows(name).to_dict())
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mp4.xmp"]
+    assert "File name too long; its video is tagged without it" in caplog.text
+    Path("taken").touch()
+    with pytest.raises(AdaFocusError, match="give another folder with --sidecars"):
+        Sidecars(Path("taken"), ("xmp",), PLAIN).write(in_windows("b.mp4").to_dict())
 
 
 NAMES = LabelSet(tuple(tag.label for tag in LABELS), "a list")
