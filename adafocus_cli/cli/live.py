@@ -18,7 +18,7 @@ import typer
 from adafocus_cli.cli import options
 from adafocus_cli.cli.inputs import is_video_name
 from adafocus_cli.cli.terminal import Terminal, delayed_signals
-from adafocus_cli.errors import UsageError, counted
+from adafocus_cli.errors import UsageError, VideoError, counted
 from adafocus_cli.requests import ModelRequest, TagRequest
 
 if TYPE_CHECKING:
@@ -276,14 +276,15 @@ def _watch(waiting: Waiting, model: ModelRequest, request: TagRequest, target: L
     assert windows is not None
     request = replace(request, windows=windows)
     watched = LiveRequest(source=source, windows=windows, patience=patience, end=end, pictures=snapshots is not None)
+    # First of all: what is asked of the model may not fit it, and then no file is touched.
+    passing = tag_stream(watched, tagger, request, say=terminal.note)
     with ExitStack() as stack:
         records = target.records(tagger, request, stack)
         lines = target.lines(stack)
         table = target.table(source.name, terminal, stack)
         watch = _Watch(records, lines, table, snapshots, terminal)
-        results = stack.enter_context(closing(tag_stream(watched, tagger, request, say=terminal.note)))
         try:
-            for result in results:
+            for result in stack.enter_context(closing(passing)):
                 with delayed_signals():
                     watch.write(result)
         except StreamLostError as error:
@@ -327,8 +328,13 @@ class _Watch:
         if self._records is not None:
             self._records.add(result.window, result.result, result.frames, result.piece)
         if self._snapshots is not None:
-            for path in self._snapshots.add(result.result, result.frames, result.picture):
-                self._terminal.detail(f"wrote {path}")
+            try:
+                written = self._snapshots.add(result.result, result.frames, result.picture)
+            except VideoError as error:  # the child is lost; the next window needs another connection
+                self._terminal.warn(f"no snapshot: {error}")
+            else:
+                for path in written:
+                    self._terminal.detail(f"wrote {path}")
         self._count(result.live.windows_dropped)
 
     def end(self) -> None:

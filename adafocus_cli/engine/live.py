@@ -126,6 +126,8 @@ class _Tries:
                 self._is_well()
             yield from self._lost_or_pause(reason or "it ended", bool(stream and stream.ends))
         if self._reason:
+            if self._heard is None:
+                raise StreamLostError(f"{self._name}: {self._reason}; it never came while --for or --until lasted")
             yield from self._silence()
 
     @property

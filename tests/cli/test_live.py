@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from adafocus_cli.cli.live import duration_of, moment_of
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import UsageError, VideoError
 from adafocus_cli.video.limits import LimitError, Limits
+from adafocus_cli.video.live import LiveProcess
 from adafocus_cli.video.remote import STDIN, Copies
 from tests.batches import processes_left
 from tests.cli.conftest import Adafocus
@@ -103,6 +104,30 @@ def test_a_source_that_never_comes_is_one_line(adafocus: Adafocus) -> None:
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err.count("\n") == 1
     assert f"adafocus: error: {address}: " in outcome.err
+
+
+def test_a_source_that_never_comes_while_it_is_waited_for_is_an_error_too(adafocus: Adafocus) -> None:
+    with streamed(None) as (address, _):
+        outcome = adafocus("live", address, *WINDOWS, "--for", "1", "-q")
+    assert outcome.code == 1
+    assert outcome.err.endswith("; it never came while --for or --until lasted\n")
+
+
+def test_a_snapshot_that_cannot_be_made_costs_only_itself(
+    adafocus: Adafocus, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(process: LiveProcess, number: int) -> Any:
+        raise VideoError("the decoder crashed", stage="decode")
+
+    monkeypatch.setattr(LiveProcess, "picture_of", lost)
+    with streamed((clip.read_bytes(), "close"), None) as (address, _):
+        outcome = adafocus(
+            *("live", address, *WINDOWS, "--patience", "0.2"),
+            *("--snapshot", tmp_path / "seen", "--snapshot-score", "0"),
+        )
+    assert outcome.code == 3
+    assert [record["status"] for record in outcome.records] == ["ok"] * 4 + ["error"]
+    assert "no snapshot: the decoder crashed" in outcome.err
 
 
 def test_a_source_that_is_lost_is_exit_status_3_and_pictures_stay(
