@@ -22,7 +22,8 @@ from torch import Tensor
 from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.shared import ChoosesFrames
-from adafocus_cli.nn.backbones import TemporalShift
+from adafocus_cli.models.taught import TaughtToLook
+from adafocus_cli.models.uni_x3d import UniAdaFocusX3D
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.tagger import ClipTagger
 
@@ -101,6 +102,7 @@ class PolicyOverride:
         whole = model.whole_pixels and not model.looks_at_source
         corner = (share * (room + 1)).floor().minimum(room) if whole else share * room
         boxes = torch.cat((corner.flip(-1), (corner + sides).flip(-1)), dim=-1)
+        boxes = _in_same_views(boxes, gaze.boxes, model.sides(glance_maps)[1])
         model.look_elsewhere(turn, boxes, glance_maps, memory)
         return replace(gaze, boxes=boxes)
 
@@ -121,9 +123,12 @@ class WholeFramePolicy(PolicyOverride):
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         gaze = super().locate(turn, glance_maps, memory)
         side = self.model.spec.frame_size
-        return replace(gaze, boxes=gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes))
+        frames = gaze.boxes.new_tensor((0, 0, side, side)).expand_as(gaze.boxes)
+        return replace(gaze, boxes=_in_same_views(frames, gaze.boxes, side))
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        if isinstance(self.model, UniAdaFocusX3D):
+            pixels, _ = self.model.in_squares(pixels, boxes)
         return self.model.normalised(pixels)
 
 
@@ -147,7 +152,8 @@ class _RandomByPixels(PolicyOverride):
         keys = [[_words(_digest(frame.tobytes())) for frame in clip] for clip in self._clips]
         glance_maps = super().glance(pixels)
         shape = glance_maps.new_tensor(glance_maps.shape[2:]).expand(*glance_maps.shape[:2], -1)
-        return torch.cat((glance_maps.flatten(2), shape, glance_maps.new_tensor(keys)), dim=2)
+        of_maps = glance_maps.new_tensor(keys).repeat(1, self.model.spec.views, 1)
+        return torch.cat((glance_maps.flatten(2), shape, of_maps), dim=2)
 
     def classify(self, turn: Turn, glance_maps: Tensor, focused: Tensor | None, memory: Memory) -> Tensor:
         return super().classify(turn, self._maps(glance_maps), focused, memory)
@@ -167,8 +173,8 @@ class RandomPolicy(_RandomByPixels):
 
     def __init__(self, runtime: Runtime, seed: int) -> None:
         super().__init__(runtime, seed)
-        # Networks that exchange features between frames need the same point in all of them.
-        self._one_point = any(isinstance(part, TemporalShift) for part in self.model.modules())
+        # What compares frames, or exchanges features between them, needs the same point in all of them.
+        self._one_point = self.model.clip_wise or isinstance(self.model, TaughtToLook)
 
     def locate(self, turn: Turn, glance_maps: Tensor, memory: Memory) -> Gaze:
         keys = self._keys(glance_maps)
@@ -210,6 +216,12 @@ _OVERRIDES: dict[Policy, Callable[[Runtime, int], PolicyOverride]] = {
     "centre": lambda runtime, _: CentrePolicy(runtime),
     "full": lambda runtime, _: WholeFramePolicy(runtime),
 }
+
+
+def _in_same_views(boxes: Tensor, learned: Tensor, side: int) -> Tensor:
+    """Boxes within the first view, moved to the one that each learned box is in: views are beside one another."""
+    left = (learned[..., 0] + learned[..., 2]).div(2 * side).floor() * side
+    return boxes + left[..., None] * boxes.new_tensor((1, 0, 1, 0))
 
 
 def _digest(content: bytes) -> bytes:

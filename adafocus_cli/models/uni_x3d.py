@@ -91,14 +91,17 @@ class UniAdaFocusX3D(OneBox):
         return Gaze(frames, moved.flatten(1, 2))
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
-        """uint8 (n, s, views · s, 3); a box sees nothing of the neighbouring square."""
+        return super().patches(*self.in_squares(pixels, boxes))
+
+    def in_squares(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Of uint8 (n, s, views · s, 3) the square that each box is in, and the box there: it sees nothing beside."""
         side = self.spec.frame_size
         middles = (boxes[:, 0] + boxes[:, 2]) / 2
         square = (middles / side).long().clamp(0, self.spec.views - 1)
         apart = pixels.reshape(*pixels.shape[:2], -1, side, pixels.shape[-1])
         squares = apart[torch.arange(len(pixels), device=pixels.device), :, square]
         offset = (side * square)[:, None] * torch.tensor((1, 0, 1, 0), device=boxes.device)
-        return super().patches(squares, boxes - offset)
+        return squares, boxes - offset
 
     def focus(self, patches: Tensor) -> Tensor:
         """(b, views · l, 3, p, p) → maps (b, views · l, c, h, w)."""

@@ -6,13 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from adafocus_cli.api import Tagger
 from adafocus_cli.errors import UsageError
 from adafocus_cli.evaluation.policy_override import with_policy
 from adafocus_cli.exits import ExitRule
+from adafocus_cli.labels import LabelSet
+from adafocus_cli.runtime.pytorch import TorchRuntime
+from adafocus_cli.schema import ModelInfo
 from adafocus_cli.tagger import source_clip
 from tests.test_exits import clip_of
-from tests.tiny import IN_FRAME, tiny_tagger
+from tests.tiny import IN_FRAME, tiny_model, tiny_tagger
 
 SIDE = 64
 PLACES = ("random", "centre", "full")
@@ -71,10 +76,34 @@ def test_random_places_cover_the_frame_evenly():
     np.testing.assert_allclose(corners.std(axis=0), np.sqrt(1 / 12), atol=0.03)
 
 
-@pytest.mark.parametrize("family", ["adafocus-v1-tsm", "adafocus-v2-tsm", "uni-adafocus-tsm"])
+@pytest.mark.parametrize("family", ["adafocus-v1-tsm", "adafocus-v2-tsm", "uni-adafocus-tsm", "uni-adafocus-x3d"])
 def test_clip_wise_networks_keep_one_random_place(family):
     (found,) = boxes(with_policy(tiny_tagger(family), "random"), [0])
     assert (found == found[0]).all()
+
+
+@pytest.mark.parametrize("policy", [*PLACES, "random-frames"])
+def test_each_of_several_views_is_looked_into_by_itself(policy):
+    runtime = TorchRuntime(tiny_model("uni-adafocus-x3d", views=3), device="cpu")
+    info = ModelInfo(name="m", family="uni-adafocus-x3d", dataset=None, sha256="0" * 64, patch_size=32)
+    names = LabelSet(tuple("abcdefg"), "numbers")
+    elsewhere = with_policy(Tagger(runtime, names, lambda: info), policy).runtime
+    clip = np.random.default_rng(0).integers(0, 256, (16, SIDE, 3 * SIDE, 3), np.uint8)
+    (turn,) = elsewhere.model.turns()
+    gaze = elsewhere.locate(turn, elsewhere.glance(elsewhere.upload([clip])), {})
+    views = gaze.boxes[0].view(3, -1, 4)
+    for view, found in enumerate(views - SIDE * torch.arange(3)[:, None, None] * torch.tensor((1, 0, 1, 0))):
+        assert (found[:, :2] >= 0).all(), view
+        assert (found[:, 2:] <= SIDE + 1e-4).all(), view
+        if policy == "centre":
+            torch.testing.assert_close((found[:, :2] + found[:, 2:]) / 2, torch.full((len(found), 2), SIDE / 2))
+    frames, boxes = torch.from_numpy(clip[:3]), views[:, 0]
+    shown = elsewhere.patches(frames, boxes)
+    if policy == "full":
+        squares = [frame[:, SIDE * view : SIDE * (view + 1)] for view, frame in enumerate(frames)]
+        assert shown.equal(elsewhere.model.normalised(torch.stack(squares)))
+    else:
+        assert shown.shape == (3, 3, 32, 32)
 
 
 @pytest.mark.parametrize("family", IN_FRAME)
