@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from adafocus_cli.library.catalogue import Catalogue
     from adafocus_cli.library.download import Progress
     from adafocus_cli.library.store import InstalledModel, ModelStore
-    from adafocus_cli.schema import Result
+    from adafocus_cli.schema import Failure, Result
     from adafocus_cli.tagger import ClipTagger
 
 NOTHING_INTACT = 1
@@ -241,15 +242,20 @@ def quantize(
 ) -> None:
     _check_safetensors(output)
     labelled.check_writable(output, videos)
+    if find_spec("openvino") is None:
+        raise UsageError('models quantize needs a library: pip install "adafocus-cli[openvino]"')
     from adafocus_cli.cli.models_view import print_quantisation
     from adafocus_cli.evaluation.quantisation import quantise_model
 
     request = ModelRequest(source=name, patch_size=patch_size, labels=labels)
     dataset, are_labelled = labelled.with_or_without_labels(videos, limit, terminal)
 
+    failures: tuple[Failure, ...] = ()
+
     def tag(tagger: ClipTagger) -> dict[int, Result]:
+        nonlocal failures
         results: dict[int, Result] = {}
-        labelled.tag(dataset, tagger, TagRequest(), terminal, take=results.__setitem__)
+        failures = labelled.tag(dataset, tagger, TagRequest(), terminal, take=results.__setitem__)
         return results
 
     report = quantise_model(request, dataset, output, tag, labelled=are_labelled)
@@ -258,6 +264,7 @@ def quantize(
         write_json(report.to_dict())
     else:
         print_quantisation(report)
+    labelled.end_with(failures, dataset, terminal)
 
 
 @app.command(help="Remove an installed model. The hash of a published file is kept.")

@@ -89,14 +89,16 @@ def quantise_model(
 ) -> QuantisationReport:
     """Writes the model with ranges chosen by these videos, and compares its answers with those in full precision."""
     path = find_model(request.name_or_file)
-    request = replace(request, source=path, device="cpu", runtime="openvino")
-    exact = ClipTagger.of(replace(request, precision="fp32"))
+    exact = ClipTagger.of(replace(request, source=path, device="cpu", precision="fp32"))
     runtime = exact.runtime
-    assert isinstance(runtime, OpenVinoRuntime)
-    of_pictures = [network for network in runtime.networks if isinstance(network, CompiledNetwork)]
+    compiled = runtime.networks if isinstance(runtime, OpenVinoRuntime) else ()
+    of_pictures = [network for network in compiled if isinstance(network, CompiledNetwork)]
     networks = dict(zip(("glance", "focus"), of_pictures, strict=False))
-    if len(networks) < 2:
-        raise DeviceError(f"{request.name_or_file} sees clips whole, which int8 is not for; name another model")
+    if not isinstance(runtime, OpenVinoRuntime) or len(networks) < 2:
+        raise DeviceError(
+            f"{request.name_or_file} is of family {exact.spec.family}, and int8 is for those that glance and look at "
+            "pictures by OpenVINO; name another model"
+        )
     with noting_pictures(runtime, len(dataset)) as seen:
         before = tag(exact)
     chosen = {}

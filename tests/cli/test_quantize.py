@@ -210,12 +210,21 @@ class TestErrors:
         with pytest.raises(ModelError, match=rf"int8 ranges of '{layer}', .* quantize it again"):
             runtime.focus(pictures(32, 4))
 
-    def test_a_model_over_whole_clips_is_not_quantised(self, adafocus, labelled_videos, tmp_path):
-        model = with_random_weights(tiny_spec("sfc"), "tiny", tmp_path)
+    @pytest.mark.parametrize("family", ["sfc", "taught"])
+    def test_a_model_over_whole_clips_is_not_quantised(self, adafocus, labelled_videos, tmp_path, family):
+        model = with_random_weights(tiny_spec(family), "tiny", tmp_path)
         how = ("--videos", labelled_videos, "-o", tmp_path / "out.safetensors")
         outcome = adafocus("models", "quantize", model.path, *how)
         assert outcome.code != 0
-        assert "sees clips whole, which int8 is not for" in outcome.err
+        assert f"{model.path} is of family {family}, and int8 is for those that glance and look at pic" in outcome.err
+
+    def test_without_openvino_the_next_step_is_told(self, adafocus, labelled_videos, tmp_path, monkeypatch):
+        monkeypatch.setattr("adafocus_cli.cli.models.find_spec", lambda name: None)
+        outcome = adafocus(
+            "models", "quantize", "objects", "--videos", labelled_videos, "-o", tmp_path / "o.safetensors"
+        )
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert 'pip install "adafocus-cli[openvino]"' in outcome.err
 
     @pytest.mark.parametrize(
         "range_", [[1.0, 0.0, 0.0], [0.0, float("nan"), 0.0], [0.0, 1.0, float("inf")], [0.0, 1.0]]
@@ -238,8 +247,12 @@ class TestQuantize:
         names, output = tmp_path / "names.txt", tmp_path / "out.safetensors"
         names.write_text("".join(f"class {number}\n" for number in range(7)))
         how = ("--videos", labelled_videos, "-o", output, "--labels", names, "-f", "json")
+        broken = labelled_videos / "class 0" / "broken.mp4"
+        broken.write_text("no video")
         outcome = adafocus("models", "quantize", tiny_file, *how)
-        assert outcome.code == 0, outcome.err
+        assert outcome.code == 3, outcome.err
+        assert "1 of 3 videos could not be tagged and are not in the numbers" in outcome.err
+        broken.unlink()
         report = json.loads(outcome.out)
         assert report["videos"] == 2
         assert report["same_first_label"] == 1
