@@ -31,12 +31,9 @@ from adafocus_cli.evaluation.pictures import CURVE_PLOT, CURVE_SIZE
 
 FOCUS = 96
 NETWORKS = f"--init scratch --focus resnet18:0.25@{FOCUS} --policy-width 256 --classifier-width 256"
-LEARNING = (
-    "--optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 --batch-size 16 --threads 1 --workers 1 "
-    "--val-clips 200"
-)
-FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {LEARNING} --clips-per-epoch 2048"
-UNI = f"--recipe uni {LEARNING} --clips-per-epoch 1024 --rates answers=5 --size-penalty 0"
+LEARNING = "--optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 --threads 1 --workers 1 --val-clips 200"
+FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {LEARNING} --batch-size 16 --clips-per-epoch 2048"
+UNI = f"--recipe uni {LEARNING} --batch-size 8 --clips-per-epoch 1024 --rates answers=5 --size-penalty 0"
 WHOLE_FRAMES = f"--frame-size {FOCUS}"
 ASKED = "--limit 500 --seed 0"
 
@@ -61,9 +58,10 @@ TRIALS = {
     ),
     "v2": Trial(f"{FEW_FRAMES} --recipe v2-features --epochs 8", ("learned", "centre", "random", "whole")),
     # The policy learns from what the glance reads in its boxes, so the glance sees a little more; nothing is held
-    # against small boxes, for which alone signs are large enough; and there are more frames, to choose from.
+    # against small boxes, for which alone signs are large enough; and there are more frames, to choose from. The policy
+    # takes many steps to learn, so batches are small.
     "uni": Trial(
-        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 {UNI} --epochs 8",
+        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 --focus-frames 2 {UNI} --epochs 8",
         ("learned", "centre", "random"),
         glance_reader=48,
     ),
