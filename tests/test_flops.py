@@ -98,11 +98,13 @@ def test_whole_frames_cost_what_a_patch_of_that_size_would():
 
 @pytest.mark.parametrize("family", LOOKING)
 def test_the_counted_cost_is_that_of_the_layers_that_run(family):
-    """Torch's own counter watches the real stages; it counts a multiply-add as two."""
+    """Torch's own counter watches the real stages, by shapes alone; it counts a multiply-add as two."""
     spec = default_spec(family)
-    model = build(spec)
-    (turn,) = model.turns()
-    frames, memory, ran = torch.zeros(1, len(turn.glance), 3, *spec.framing.shape[:2]), {}, {}
+    with torch.device("meta"):
+        model = build(spec)
+        (turn,) = model.turns()
+        frames = torch.zeros(1, len(turn.glance), 3, *spec.framing.shape[:2])
+    memory, ran = {}, {}
 
     def watched(stage, function, *arguments):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -112,7 +114,7 @@ def test_the_counted_cost_is_that_of_the_layers_that_run(family):
 
     seen = watched("glance", model.glance, frames)
     gaze = watched("policy", model.locate, turn, seen, memory)
-    patches = torch.zeros(1, gaze.frames.shape[1], 3, spec.patch_size, spec.patch_size)
+    patches = torch.zeros(1, gaze.frames.shape[1], 3, spec.patch_size, spec.patch_size, device="meta")
     focused = watched("focus", model.focus, patches)
     watched("classify", model.classify, turn, seen, focused, memory)
     (counted,) = CostMeter(spec).of_turns((turn,))

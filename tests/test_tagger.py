@@ -41,7 +41,8 @@ def clip_of(tagger, seed, count=60):
     return clip
 
 
-def test_a_clip_has_the_same_record_alone_in_company_and_again(tagger):
+def test_a_clip_has_the_same_record_alone_in_company_and_again(tagger_of):
+    tagger = tagger_of("v2-actnet-mbv2-p128")
     clips = [clip_of(tagger, seed) for seed in range(2)]
     together = [without_timings(r.to_dict(logits=True)) for r in tagger.tag(clips)]
     alone = [without_timings(tagger.tag([clip])[0].to_dict(logits=True)) for clip in clips[::-1]][::-1]
