@@ -164,6 +164,7 @@ def test_a_network_is_tuned_where_that_pays(mine, clips_seen, monkeypatch, capsy
 
 def test_a_network_that_was_tuned_in_vain_is_left_as_it_was(mine, monkeypatch, capsys):
     monkeypatch.setattr(Tuning, "tuned", lambda tuning, *of: tuning.model.glance_net)
+    monkeypatch.setattr(quick, "_MIXTURES", quick._MIXTURES[:1])
     assert run(["train", "videos", "-o", "mine", "--workers", "0", "--folds", "2", "--tune"]) == 0
     assert "the model takes it as it was" in capsys.readouterr().err
     about = weights_file.read_about(mine / "model.safetensors")
@@ -394,6 +395,7 @@ def test_a_model_that_looks_is_one_file_like_any_other(mine, monkeypatch):
     focus = replace(TaughtToLook.published.focus, size=64)
     monkeypatch.setattr(TaughtToLook, "published", replace(TaughtToLook.published, focus=focus))
     monkeypatch.setattr(quick, "_SHARPER", 0)
+    monkeypatch.setattr(quick, "_MIXTURES", quick._MIXTURES[:1])
     without_looks = quick.learn
 
     def learn_with_looks(clips, kinds, classes, *, flip, seed):
