@@ -118,18 +118,23 @@ def pretrained(spec: ModelSpec) -> Taught:
 class EvidenceCache:
     """Files of what the networks see of a clip, and of the mirrored clip where it is learnt from: half precision
     (views, numbers). Beside one, others of what looks into the source see: half precision (boxes, numbers), and, to
-    tune a network, of what its first blocks make of the frames: half precision (views, frames, c, h, w)."""
+    tune a network, of what its first blocks make of the frames: half precision (views, frames, c, h, w).
 
-    def __init__(self, folder: Path, spec: ModelSpec) -> None:
-        self._folder = folder
-        seen = {**asdict(spec), "classes": 0, "min_score": 0.0}
+    With `any_size`, clips are looked into however small they are; their files have other names, so that what is learnt
+    does not depend on what was tested before.
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec, *, any_size: bool = False) -> None:
+        self.folder = folder
+        self.any_size = any_size
+        seen = {**asdict(spec), "classes": 0, "min_score": 0.0, **({"any_size": True} if any_size else {})}
         self._version = hashlib.sha256(repr((_EVIDENCE, sorted(seen.items()))).encode()).hexdigest()[:8]
 
     def path(self, clip: str, kind: Literal["", "-looks", "-maps"] = "") -> Path:
-        return self._folder / f"{clip[:40]}-{self._version}{kind}.npy"
+        return self.folder / f"{clip[:40]}-{self._version}{kind}.npy"
 
     def create(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, clip: str, views: int, *, maps: bool) -> bool:
         paths = [self.path(clip), *([self.path(clip, "-maps")] if maps else [])]
@@ -181,6 +186,8 @@ class AllLooks:
     """All looks into a video that are tried: into each box of the grid, in the frames that the network sees."""
 
     spec: ModelSpec
+    any_size: bool = False
+    """Also into one of which a glance sees most."""
 
     @cached_property
     def _model(self) -> TaughtToLook:
@@ -192,10 +199,10 @@ class AllLooks:
         return self.into(info.width, info.height, info.frames)
 
     def into(self, width: int, height: int, count: int) -> tuple[Look, ...]:
-        """Of a video of so many frames of this size; none if a glance sees most of it."""
+        """Of a video of so many frames of this size."""
         geometry = self.spec.framing.geometry(width, height)
         across, down = geometry.resized
-        if width * height < _SHARPER * across * down:
+        if not self.any_size and width * height < _SHARPER * across * down:
             return ()
         boxes = [geometry.to_source((*box,)) for box in self._model.grid(down, across).tolist()]
         numbers = self._model.plan(count).frames
@@ -440,7 +447,7 @@ class Seeing:
             planned,
             decoder=self.resources.decoder,
             limits=Limits(seconds=self.resources.decode_timeout),
-            looks=AllLooks(self.spec) if self.spec.family == TaughtToLook.name else None,
+            looks=AllLooks(self.spec, self.cache.any_size) if self.spec.family == TaughtToLook.name else None,
         )
         hashes = [*map(_hash_or_path, samples)]
         job = EvidenceJob(files, hashes, self.spec, self.cache, (), views, self.device, self.settings.tune)
@@ -949,7 +956,13 @@ class QuickRun:
         seeing = Seeing(spec=spec, settings=settings, resources=self.resources, cache=cache, observer=self.observer)
         clips = seeing.see(self.data.training, labels, training=True)
         self.data.check(clips.unreadable)
-        held_out = seeing.see(self.data.validation, labels, training=False) if len(self.data.validation) else None
+        held_out = None
+        if len(self.data.validation):
+            held_out = self._validating(seeing, clips).see(self.data.validation, labels, training=False)
+            if (
+                held_out.looks is None
+            ):  # scenes of a world have none, and a model that looks could not be tested on them
+                clips = replace(clips, looks=None)
         kinds = empty_model(spec).whole_kinds
         crossed = self._cross_validate(clips, kinds)
         answers = learn(clips, kinds, len(labels), flip=settings.flip, seed=settings.seed)
@@ -987,6 +1000,13 @@ class QuickRun:
         self.folder.write_weights(FINAL, run, tensors, facts)
         self.folder.save_checkpoint(self.run, progress, {})
         return progress
+
+    @staticmethod
+    def _validating(seeing: Seeing, clips: SeenClips) -> Seeing:
+        """A model that has learnt to look does so when it tags, whatever the size of the video."""
+        if clips.looks is None:
+            return seeing
+        return replace(seeing, cache=EvidenceCache(seeing.cache.folder, seeing.spec, any_size=True))
 
     def _tuned(
         self, clips: SeenClips, crossed: CrossValidation, kinds: Mapping[str, int], seeing: Seeing

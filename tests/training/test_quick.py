@@ -415,6 +415,41 @@ def test_a_model_that_looks_is_one_file_like_any_other(mine, monkeypatch):
     assert run(["evaluate", "videos", "-w", "mine", "--policy", "centre", "-q"]) == 0
 
 
+def test_validation_clips_are_looked_into_however_small_they_are(videos, monkeypatch):
+    """Training clips show more than a glance, and looks pay; those of --val show less."""
+    monkeypatch.setattr(Taught, "published", SMALL)
+    monkeypatch.setattr(
+        TaughtToLook, "published", replace(SMALL, family="taught-looks", focus=TaughtToLook.published.focus)
+    )
+    monkeypatch.setattr(quick, "_SHARPER", 1)
+    monkeypatch.setattr(quick, "_MIXTURES", quick._MIXTURES[:1])
+    chance, learnt = np.random.default_rng(0), quick.learn
+    model = quick.empty_model(quick.spec_for(2, looks=True))
+
+    def see(job, index):
+        """Numbers by chance, of a video whose size the path tells."""
+        size = (48, 40) if "test" in job.clips.samples[index].path else (96, 80)
+        boxes = len(job.clips.looks.into(*size, 4)) // SMALL.focus_frames
+        whole = sum(model.whole_kinds.values()) - Movement.anywhere_size
+        in_box = model.hints + sum(model.kinds.values()) - sum(model.whole_kinds.values())
+        looks = chance.random((boxes, in_box), np.float32).astype(np.float16) if boxes else None
+        job.cache.put(job.hashes[index], chance.random((job.views, whole), np.float32).astype(np.float16), looks=looks)
+
+    def learn_to_look(clips, kinds, classes, *, flip, seed):
+        answers = learnt(replace(clips, looks=None), kinds, classes, flip=flip, seed=seed)
+        weights = torch.ones(sum(model.kinds.values()), classes).double()
+        return replace(answers, weights=weights, worth=torch.ones(model.hints).double())
+
+    monkeypatch.setattr(quick.EvidenceJob, "see", see)
+    monkeypatch.setattr(quick, "learn", learn_to_look)
+    shutil.copytree("videos", "test")
+    for video in Path("test").glob("*/*"):
+        video.write_bytes(video.read_bytes() + b" ")  # another clip
+    assert train("videos", "-r", "quick", "--val", "test", "-o", "mine", "--folds", 2) == 0
+    facts = json.loads(weights_file.read_about(Path("mine/model.safetensors")).training)
+    assert (facts["looks"], "accuracy" in facts) == (True, True)
+
+
 def test_a_source_that_shows_little_more_than_the_glance_is_not_looked_into(looking_model):
     looks = quick.AllLooks(looking_model.spec)
     assert len(looks.into(384, 288, 12)) == 2 * 3 * 4
