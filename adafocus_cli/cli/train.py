@@ -465,7 +465,7 @@ def _train(
                 outcome = runs.resume({name: values[name] for name in given}, run_context)
         except KeyboardInterrupt:
             if (folder / "last.pt").exists():
-                terminal.note(f"interrupted; resume the run with: adafocus train --resume {folder}")
+                terminal.note(f"interrupted; resume the run with: {runs.how_to_resume(folder, processes.size)}")
             raise
     best = outcome.progress
     metric = "mean average precision" if outcome.several_labels else "accuracy"

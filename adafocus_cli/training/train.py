@@ -86,7 +86,14 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
     """Resumes a run that was interrupted; `asked` are settings that were given again."""
     processes = ProcessGroup.from_environment()
     run, progress, learning = RunFolder(context.folder).read()
-    run.settings.check_unchanged({**asked, "processes": processes.size}, context.folder)
+    started_by = run.settings.processes
+    if started_by != processes.size:
+        count = "1 process" if started_by == 1 else f"{started_by} processes"
+        raise UsageError(
+            f"the run in {context.folder} was started by {count}, not {processes.size}; resume it with "
+            f"{how_to_resume(context.folder, started_by)}"
+        )
+    run.settings.check_unchanged(asked, context.folder)
     data = find_data(run.settings, context.read)
     if data.labels != run.labels or data.clips != dict(run.clips):
         raise UsageError(
@@ -101,6 +108,12 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
         model = initial_model.empty(run.spec, run.settings)
         run = replace(run, pieces=_pieces(model, run.settings, context, processes, device, run.pieces))
         return _fit(run, model, data, context, processes, device, progress, learning)
+
+
+def how_to_resume(folder: Path, processes: int) -> str:
+    """The command for a run of so many processes."""
+    command = "adafocus" if processes == 1 else f"torchrun --nproc-per-node {processes} -m adafocus_cli"
+    return f"{command} train --resume {folder}"
 
 
 def _with_recipe(settings: TrainingSettings, context: RunContext) -> TrainingSettings:

@@ -15,7 +15,10 @@ import torch
 
 from adafocus_cli.cli import train as train_command
 from adafocus_cli.cli.app import run
+from adafocus_cli.training.recipes import TrainingSettings
+from adafocus_cli.training.run_folder import RunFolder, RunProgress, TrainingRun
 from tests.forked import Forked
+from tests.tiny import tiny_spec
 from tests.training.conftest import SIZES, WORLD
 
 
@@ -121,6 +124,43 @@ def test_going_on_needs_a_run(tmp_path, capsys):
     (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 cut off")
     assert run(["train", "--resume", str(tmp_path)]) == 1
     assert "last.pt is damaged; start a new run" in capsys.readouterr().err
+
+
+def torchrun(monkeypatch, processes):
+    """This process is the first of them."""
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(
+    ("by", "now", "told"),
+    [
+        (4, 1, "by 4 processes, not 1; resume it with torchrun --nproc-per-node 4 -m adafocus_cli train --resume run"),
+        (1, 2, "by 1 process, not 2; resume it with adafocus train --resume run"),
+    ],
+)
+def test_going_on_needs_as_many_processes(by, now, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    settings = TrainingSettings(data="videos", recipe="v2", processes=by)
+    run_of = TrainingRun(settings=settings, spec=tiny_spec("adafocus-v2"), labels=("a", "b"), clips={}, command="")
+    RunFolder(Path("run")).save_checkpoint(run_of, RunProgress(), {})
+    if now > 1:
+        torchrun(monkeypatch, now)
+    assert run(["train", "--resume", "run"]) == 2
+    assert f"the run in run was started {told}\n" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_several_processes_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adafocus_cli.training.train.resume", interrupted)
+    torchrun(monkeypatch, 4)
+    (tmp_path / "last.pt").touch()
+    assert run(["train", "--resume", str(tmp_path)]) == 130
+    command = f"torchrun --nproc-per-node 4 -m adafocus_cli train --resume {tmp_path}"
+    assert f"interrupted; resume the run with: {command}\n" in capsys.readouterr().err
 
 
 def test_two_processes_learn_what_one_does(train, videos):
