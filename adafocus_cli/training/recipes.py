@@ -471,7 +471,7 @@ _WITH_EPOCHS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Options that do not change the curve of a run."""
+    """Options that a resumed run may be given anew; in enough memory they do not change its curve."""
 
     device: str = "auto"
     memory: float | None = None
@@ -486,7 +486,11 @@ class Resources:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Resources:
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        return cls().with_values(values)
+
+    def with_values(self, values: Mapping[str, Any]) -> Resources:
+        """With those among the values."""
+        return replace(self, **{f.name: values[f.name] for f in fields(self) if f.name in values})
 
 
 def _counts(text: str) -> list[int]:

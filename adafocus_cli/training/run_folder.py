@@ -27,7 +27,7 @@ from adafocus_cli.files import replacing, sha256_of
 from adafocus_cli.library.store import RUN_BEST, RUN_LAST, RUN_MODEL, find_model
 from adafocus_cli.models.base import Family
 from adafocus_cli.spec import ModelSpec
-from adafocus_cli.training.recipes import QUICK, TrainingSettings
+from adafocus_cli.training.recipes import QUICK, Resources, TrainingSettings
 from adafocus_cli.weights_file import About
 
 CHECKPOINT, JOURNAL, VALIDATION = "last.pt", "log.jsonl", "validation.csv"
@@ -46,6 +46,8 @@ class TrainingRun:
     clips: Mapping[str, int]
     """How many there are for training and for validation."""
     command: str
+    resources: Resources = field(default_factory=Resources)
+    """Those that it was started with, or was resumed with."""
     pieces: tuple[int, ...] = ()
     """Into how many each stage cuts its batches, so that they fit into memory; empty: none is cut."""
 
@@ -149,6 +151,7 @@ class RunFolder:
                 raise AdaFocusError(f"{path} is of another version of adafocus; start a new run")
             run, progress = content["run"], RunProgress(**content["position"])
             run["settings"] = TrainingSettings(**run["settings"])
+            run["resources"] = Resources(**run.get("resources", {}))
             run["spec"] = ModelSpec.from_dict(run["spec"])
             run["labels"] = tuple(run["labels"])
             run["pieces"] = tuple(run.get("pieces", ()))

@@ -70,7 +70,13 @@ def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> T
             model = initial_model.begin(settings, data.labels, context.notify)
         pieces = _pieces(model, settings, context, processes, device)
         run = TrainingRun(
-            settings=settings, spec=model.spec, labels=data.labels, clips=data.clips, command=command, pieces=pieces
+            settings=settings,
+            spec=model.spec,
+            labels=data.labels,
+            clips=data.clips,
+            command=command,
+            resources=context.resources,
+            pieces=pieces,
         )
         with processes.first_before_others():  # which write into its folder
             if processes.first:
@@ -83,7 +89,7 @@ def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> T
 
 
 def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
-    """Resumes a run that was interrupted; `asked` are settings that were given again."""
+    """Resumes a run that was interrupted; `asked` are options that were given again."""
     processes = ProcessGroup.from_environment()
     run, progress, learning = RunFolder(context.folder).read()
     started_by = run.settings.processes
@@ -94,6 +100,8 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
             f"{how_to_resume(context.folder, started_by)}"
         )
     run.settings.check_unchanged(asked, context.folder)
+    run = replace(run, resources=run.resources.with_values(asked))
+    context = replace(context, resources=run.resources)
     data = find_data(run.settings, context.read)
     if data.labels != run.labels or data.clips != dict(run.clips):
         raise UsageError(
@@ -139,7 +147,14 @@ def _begin_quick(
     data = find_data(settings, context.read)
     _warn_of_groups(data, context)
     spec = quick.spec_for(len(data.labels), looks=True)
-    run = TrainingRun(settings=settings, spec=spec, labels=data.labels, clips=data.clips, command=command)
+    run = TrainingRun(
+        settings=settings,
+        spec=spec,
+        labels=data.labels,
+        clips=data.clips,
+        command=command,
+        resources=context.resources,
+    )
     folder = RunFolder(context.folder)
     folder.begin(run, data.validation.dataset if len(data.validation) else None)
     folder.save_checkpoint(run, RunProgress(), {})

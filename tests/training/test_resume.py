@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from adafocus_cli.cli import train as train_command
 from adafocus_cli.cli.app import run
+from adafocus_cli.training import train as runs
 from adafocus_cli.training.recipes import TrainingSettings
 from adafocus_cli.training.run_folder import RunFolder, RunProgress, TrainingRun
 from tests.forked import Forked
@@ -149,6 +151,23 @@ def test_going_on_needs_as_many_processes(by, now, told, tmp_path, monkeypatch, 
         torchrun(monkeypatch, now)
     assert run(["train", "--resume", "run"]) == 2
     assert f"the run in run was started {told}\n" in capsys.readouterr().err
+
+
+def test_going_on_takes_the_resources_of_the_run_but_for_those_that_are_given_again(tmp_path, monkeypatch):
+    """With less memory a batch would go in other pieces, and the curve would be another."""
+    taken = []
+
+    def teach(of_run, data, context):
+        taken.append((of_run.resources, context.resources))
+        return runs.TrainingOutcome(model=Path("run/model.safetensors"), progress=RunProgress())
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "_teach", teach)
+    assert run(["train", "world:motion", "-r", "quick", "-o", "run", "--workers", "3", "--decoder", "pyav"]) == 0
+    assert run(["train", "--resume", "run", "--device", "cpu", "--decoder", "decord"]) == 0
+    saved, resources = taken[1]
+    assert saved == resources == replace(taken[0][0], device="cpu", decoder="decord")
+    assert resources.workers == 3
 
 
 def test_ctrl_c_says_how_several_processes_go_on(tmp_path, monkeypatch, capsys):
