@@ -25,7 +25,8 @@ from adafocus_cli.labels import scores_of
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.clips import Loader, Pass, TrainingBatch, seed_for
 from adafocus_cli.training.learner import Learner, StepResult
-from adafocus_cli.training.recipes import Stage
+from adafocus_cli.training.memory import fewest_clips, smaller_model
+from adafocus_cli.training.recipes import Stage, TrainingSettings
 from adafocus_cli.training.run_folder import BEST, LAST, Epoch, RunFolder, RunProgress, TrainingRun
 
 _T = TypeVar("_T")
@@ -239,7 +240,7 @@ class Fit:
         return self.progress
 
     def _train_stage(self, number: int, stage: Stage) -> None:
-        with _explain_out_of_memory(self.run.settings.batch_size, self.run.settings.accumulate):
+        with _explain_out_of_memory(self.run.settings, fewest_clips(self.model)):
             current = self._begin(number, stage)
             for epoch in range(self.progress.epochs, stage.epochs):
                 started = time.monotonic()
@@ -416,14 +417,17 @@ def optimizer_of(stage: Stage, learner: Learner) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def _explain_out_of_memory(batch_size: int, accumulate: int) -> Iterator[None]:
-    """Says what to do if the memory is too small."""
+def _explain_out_of_memory(settings: TrainingSettings, fewest: int) -> Iterator[None]:
+    """Says what to do if the memory is too small; each process takes so many clips at least."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)):
             raise
+        half = settings.batch_size // 2
+        half -= half % settings.processes
+        less = f"{half} with --accumulate {2 * settings.accumulate} takes steps of the same size"
         raise AdaFocusError(
-            f"--batch-size {batch_size} needs more memory than there is; {max(1, batch_size // 2)} with --accumulate "
-            f"{2 * accumulate} takes steps of the same size"
+            f"--batch-size {settings.batch_size} needs more memory than there is; "
+            f"{less if half >= fewest * settings.processes else smaller_model(settings)}"
         ) from error

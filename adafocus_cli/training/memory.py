@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adafocus_cli.errors import AdaFocusError
+from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.clips import PlannedFrames, seed_for
 from adafocus_cli.training.learner import Learner
@@ -141,8 +141,7 @@ class Fitting:
 
     def _pieces(self, number: int, stage: Stage, model: Family, least: int) -> int:
         share = self.settings.batch_size // self.settings.processes
-        # Norms over clips need two of them.
-        fewest = min(share, 2 if model.clip_wise and model.cuts_patches else 1)
+        fewest = min(share, fewest_clips(model))
         torch.manual_seed(seed_for("trial", self.settings.seed, number))
         model.requires_grad_(True)
         learner = stage.learner_of(model).to(self.device).train()
@@ -152,6 +151,14 @@ class Fitting:
             peak = self._peak(learner, (fewest, *shape), self.room.most - fixed)
         except (_TooLargeError, torch.OutOfMemoryError):
             raise AdaFocusError(self._refusal(stage, fewest)) from None
+        except ValueError as error:
+            if share > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            settings = self.settings
+            raise UsageError(
+                f"--batch-size {settings.batch_size} gives each process 1 clip, and norms of {settings.recipe} need "
+                f"two; give {2 * settings.processes} or more"
+            ) from error
         ahead = 0 if self.device.type == "cuda" else 1 + _BATCHES_AHEAD * self.workers
         of_clip = _OVERHEAD * peak / fewest + ahead * prod(shape)
         counts = [n for n in range(least, share // fewest + 1) if share % n == 0]
@@ -210,11 +217,21 @@ class Fitting:
 
     def _refusal(self, stage: Stage, clips: int) -> str:
         more = "allow more with --memory" if self.room.by_option else "make some free"
-        smaller = "" if self.settings.recipe in ("sfc", "dense") else ", or smaller networks with --glance and --focus"
         return (
             f"stage {stage.name} needs more memory for {'one clip' if clips == 1 else f'{clips} clips'} than the "
-            f"{_gb(self.room.most)} that there is room for; {more}, give fewer --frames{smaller}"
+            f"{_gb(self.room.most)} that there is room for; {more}, {smaller_model(self.settings)}"
         )
+
+
+def fewest_clips(model: Family) -> int:
+    """That a step may take at a time: norms over clips need two of them."""
+    return 2 if model.clip_wise and model.cuts_patches else 1
+
+
+def smaller_model(settings: TrainingSettings) -> str:
+    """What to give, that a clip takes less memory."""
+    fewer = "give fewer --frames"
+    return fewer if settings.recipe in ("sfc", "dense") else f"{fewer}, or smaller networks with --glance and --focus"
 
 
 class _TooLargeError(Exception):

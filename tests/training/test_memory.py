@@ -10,9 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adafocus_cli.training import memory
+from adafocus_cli.errors import AdaFocusError, UsageError
+from adafocus_cli.models import build
+from adafocus_cli.training import fit, memory
 from adafocus_cli.training.fit import Fit
 from adafocus_cli.training.memory import Fitting, Room
+from adafocus_cli.training.recipes import TrainingSettings
+from tests.tiny import tiny_spec
 
 PLENTY = float("inf")
 
@@ -76,6 +80,39 @@ def test_networks_that_exchange_features_between_frames_keep_two_clips(train, vi
     cut_up(monkeypatch)
     assert train(videos, "-r", "v2-tsm", "--epochs", 1, "-o", "run", "-q") == 0
     assert heading_and_losses(Path("run"))[0]["pieces"] == [2]
+
+
+def test_a_single_clip_where_norms_need_two_is_refused():
+    settings = TrainingSettings(data="", recipe="v2-tsm", batch_size=4, processes=4)
+    fitting = Fitting(
+        settings=settings,
+        device=torch.device("cpu"),
+        precision=None,
+        room=Room(PLENTY, PLENTY, by_option=False),
+        workers=0,
+        notify=print,
+    )
+    with pytest.raises(
+        UsageError, match="--batch-size 4 gives each process 1 clip, and norms of v2-tsm need two; give 8"
+    ):
+        fitting.pieces(build(replace(tiny_spec("adafocus-v2-tsm"), glance_frames=2, focus_frames=2)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "batch_size", "processes", "told"),
+    [
+        ("v2", 12, 4, "4 with --accumulate 4"),
+        ("v2", 1, 1, "give fewer --frames, or smaller networks with --glance and --focus"),
+        ("v2-tsm", 3, 1, "give fewer --frames, or smaller networks with --glance and --focus"),
+    ],
+)
+def test_too_little_memory_names_no_batch_that_cannot_be(recipe, batch_size, processes, told):
+    settings = TrainingSettings(data="", recipe=recipe, batch_size=batch_size, accumulate=2, processes=processes)
+    with (
+        pytest.raises(AdaFocusError, match=f"--batch-size {batch_size} needs more memory than there is; {told}"),
+        fit._explain_out_of_memory(settings, 2 if recipe == "v2-tsm" else 1),
+    ):
+        raise MemoryError
 
 
 def test_the_trial_of_a_step_leaves_no_trace_in_a_run(train, videos, monkeypatch):
