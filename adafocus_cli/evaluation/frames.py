@@ -124,8 +124,14 @@ class FrameFolder:
     @classmethod
     def open(cls, path: str, *, frames: int | None = None) -> FrameFolder:
         """Of several series of numbered images the usual one; of that, the first `frames`."""
+        if frames == 0:
+            raise VideoError(f"{path}: the list gives it 0 frames; say how many it has, or take it out of the list")
         series: defaultdict[str, list[tuple[int, Path]]] = defaultdict(list)
-        for entry in Path(path).iterdir():
+        try:
+            entries = [*Path(path).iterdir()]
+        except OSError as error:
+            raise VideoError(f"{path}: {error.strerror}; check that the folder may be read") from error
+        for entry in entries:
             if match := _IMAGE.fullmatch(entry.name):
                 series[match[1]].append((int(match[2]), entry))
         names = list(series) if len(series) == 1 else [name for name in _USUAL_NAMES if name in series]

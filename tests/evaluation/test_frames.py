@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +48,19 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / "img_1.jpg").write_text("no image")
     with pytest.raises(VideoError, match=r"image img_1.jpg cannot be read"):
         FrameFolder.open(str(tmp_path)).info()
+
+
+def test_a_folder_of_no_frames_and_one_that_may_not_be_read(tmp_path, monkeypatch):
+    image_folder(tmp_path, frames=2)
+    with pytest.raises(VideoError, match="the list gives it 0 frames; say how many it has"):
+        FrameFolder.open(str(tmp_path), frames=0)
+
+    def refused(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(VideoError, match=f"{tmp_path}: Permission denied; check that the folder may be read"):
+        FrameFolder.open(str(tmp_path))
 
 
 @pytest.mark.parametrize("family", ["adafocus-v1", "uni-adafocus-tsm"])
