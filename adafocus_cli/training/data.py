@@ -180,12 +180,19 @@ def _held_out(split: Split, dataset: Dataset, share: float, seed: int) -> tuple[
                 "validation; add some, or give other videos with --val"
             )
         count = min(len(indices) - 1, max(1, round(share * len(indices))))
-        for index in rng.sample(indices, count):
+        drawn = rng.sample(indices, count)
+        for index in dict.fromkeys([*drawn, *indices]):  # others stand in for those that training cannot do without
             shown = dataset.samples[index].labels
-            if all(left[each] > 1 for each in shown):  # training keeps a video of every class
+            if count and all(left[each] > 1 for each in shown):  # training keeps a video of every class
                 left.subtract(shown)
                 chosen.add(index)
+                count -= 1
 
+    if not chosen:
+        raise UsageError(
+            f"no video of {split.source} can be held out for validation, since each is the only one of one of its "
+            "classes; add some, or give other videos with --val"
+        )
     return split.subset(lambda index: index not in chosen), split.subset(lambda index: index in chosen)
 
 

@@ -16,13 +16,15 @@ from PIL import Image
 
 from adafocus_cli import Tagger, checkpoint, models, weights_file, weights_packages
 from adafocus_cli.cli.app import run
+from adafocus_cli.errors import UsageError
+from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.library import download
 from adafocus_cli.models.uni_x3d import slowfast_name
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.output.texts import percent
 from adafocus_cli.spec import Network, Normalisation
 from adafocus_cli.training import initial_model
-from adafocus_cli.training.data import Split, TrainingData
+from adafocus_cli.training.data import Split, TrainingData, find_data
 from adafocus_cli.training.fit import WaitClock
 from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.memory import Fitting
@@ -95,6 +97,24 @@ def test_the_clips_that_were_kept_back_are_a_list_that_evaluate_reads(train, vid
     assert run(["evaluate", "../run/validation.csv", "-w", "../run", "--format", "json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
     assert (numbers["videos"]["tagged"], numbers["accuracy"]["top1"]) == (2, best)
+
+
+def held_out_of(*labels):
+    samples = tuple(Sample(f"{index}.mp4", shown[0], tuple(shown[1:])) for index, shown in enumerate(labels))
+    dataset = Dataset(samples, "list.csv")
+    data = find_data(TrainingSettings(data="list.csv", recipe="v2"), lambda *_: dataset)
+    return [sample.path for sample in data.validation.dataset.samples]
+
+
+def test_another_video_is_held_out_for_one_that_training_needs():
+    """Whichever is drawn: of each class only one video has no label of its own."""
+    assert held_out_of("ac", "ad", "a", "be", "b", "bf") == ["2.mp4", "4.mp4"]
+
+
+def test_where_no_video_can_be_held_out_val_is_asked_for():
+    told = "no video of list.csv can be held out for validation, since each is the only .*; add some, or .* with --val"
+    with pytest.raises(UsageError, match=told):
+        held_out_of("ac", "ad", "be", "bf")
 
 
 def test_videos_with_several_labels_are_judged_by_mean_average_precision(train, videos, monkeypatch, capsys):
