@@ -70,6 +70,10 @@ class Checkpoint:
         return self.skeleton.eval()
 
 
+class UnknownPatchSizeError(ModelError):
+    """Of a published checkpoint; not every command takes a --patch-size."""
+
+
 def load(
     path: Path,
     *,
@@ -383,4 +387,6 @@ def _damaged(path: Path) -> ModelError:
 
 
 def _ask_for_patch_size(path: Path) -> int:
-    raise ModelError(f"neither {path.name} nor its tensors tell the patch size; say it with --patch-size, as in 128")
+    raise UnknownPatchSizeError(
+        f"neither {path.name} nor its tensors tell the patch size; say it with --patch-size, as in 128"
+    )

@@ -59,7 +59,7 @@ def begin(settings: TrainingSettings, labels: tuple[str, ...], notify: Notify) -
         raise UsageError(f"--insertion and --compression are for recipe sfc, not {settings.recipe}; leave them out")
     if settings.recipe == DENSE:
         return _begin_dense(settings, labels, notify)
-    source = None if settings.init in (SCRATCH, IMAGENET) else checkpoint.load(find_model(settings.init))
+    source = None if settings.init in (SCRATCH, IMAGENET) else _model_of_init(settings)[1]
     spec = _spec(settings, len(labels), None if source is None else source.spec)
     if settings.init == IMAGENET:
         _check_imagenet_has(spec, settings)
@@ -209,6 +209,18 @@ def _load_fitting(model: Family, source: Checkpoint, labels: tuple[str, ...], in
     notify(f"{len(fitting)} of {len(wanted)} tensors are from {init}; new: {', '.join(new) or 'none'}")
 
 
+def _model_of_init(settings: TrainingSettings) -> tuple[Path, Checkpoint]:
+    """The file of --init, and what is in it."""
+    path = find_model(settings.init)
+    try:
+        return path, checkpoint.load(path)
+    except checkpoint.UnknownPatchSizeError as error:
+        raise ModelError(
+            f"neither {path.name} nor its tensors tell the patch size; give --init a file that does, made by adafocus "
+            f"models convert {settings.init} --patch-size N -o FILE"
+        ) from error
+
+
 def _answers(spec: ModelSpec) -> set[str]:
     """The tensors whose shape follows from the number of classes."""
     with torch.device("meta"):
@@ -302,8 +314,7 @@ def _network_over_clips(settings: TrainingSettings, refused: Iterable[str], why:
     needs = f"recipe {settings.recipe} needs a network over whole clips"
     if settings.init in (SCRATCH, IMAGENET):
         raise UsageError(f"{needs}; give one after --init: {networks}")
-    path = find_model(settings.init)
-    source = checkpoint.load(path)
+    path, source = _model_of_init(settings)
     if source.spec.family not in {family.name for family in dense.FAMILIES}:
         raise UsageError(f"--init {settings.init} is a {source.spec.family} model; {needs} ({networks})")
     return path, source
@@ -345,7 +356,7 @@ def _begin_skip(settings: TrainingSettings, labels: tuple[str, ...]) -> Family:
     _refuse(settings, _OF_NETWORKS, "whose networks do not change")
     if settings.init in (SCRATCH, IMAGENET):
         raise UsageError(f"recipe {SKIP} needs a model that looks step by step; give one after --init ({_STEP_WISE})")
-    source = checkpoint.load(find_model(settings.init))
+    _, source = _model_of_init(settings)
     family = family_named(source.spec.family)
     if not issubclass(family, StepWise):
         raise UsageError(

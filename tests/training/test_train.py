@@ -16,7 +16,7 @@ from PIL import Image
 
 from adafocus_cli import Tagger, checkpoint, models, weights_file, weights_packages
 from adafocus_cli.cli.app import run
-from adafocus_cli.errors import UsageError
+from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.evaluation.data import Dataset, Sample
 from adafocus_cli.library import download
 from adafocus_cli.models.uni_x3d import slowfast_name
@@ -333,6 +333,17 @@ def test_a_model_begins_with_what_fits_of_another(train, videos, capsys):
     assert about.labels == ("high", "low", "third")
     assert before["focus_net.conv1.weight"].equal(after["focus_net.conv1.weight"])
     assert before["classifiers.0.weight"].shape != after["classifiers.0.weight"].shape
+
+
+@pytest.mark.parametrize("recipe", ["v2", "skip", "dense"])
+def test_a_published_file_that_does_not_tell_its_patch_size_is_to_be_converted(recipe, tmp_path, monkeypatch):
+    """There is no --patch-size here."""
+    (tmp_path / "best.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "load", checkpoint._ask_for_patch_size)
+    settings = TrainingSettings(data="videos", recipe=recipe, init="best.pth")
+    with pytest.raises(ModelError, match=r"made by adafocus models convert best\.pth --patch-size N -o FILE"):
+        initial_model.begin(settings, ("high", "low"), print)
 
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
