@@ -353,7 +353,7 @@ def _begin_sfc(settings: TrainingSettings, labels: tuple[str, ...]) -> SFC:
 
 def _begin_skip(settings: TrainingSettings, labels: tuple[str, ...]) -> Family:
     """The model of --init, which must have exactly the classes of the data, with a head that skips frames."""
-    _refuse(settings, _OF_NETWORKS, "whose networks do not change")
+    _refuse(settings, (*_OF_NETWORKS, "frames", "insertion", "compression"), "whose networks do not change")
     if settings.init in (SCRATCH, IMAGENET):
         raise UsageError(f"recipe {SKIP} needs a model that looks step by step; give one after --init ({_STEP_WISE})")
     _, source = _model_of_init(settings)

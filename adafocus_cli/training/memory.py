@@ -25,7 +25,7 @@ from adafocus_cli.errors import AdaFocusError, UsageError
 from adafocus_cli.models.base import Family
 from adafocus_cli.training.clips import PlannedFrames, seed_for
 from adafocus_cli.training.learner import Learner
-from adafocus_cli.training.recipes import Stage, TrainingSettings
+from adafocus_cli.training.recipes import DENSE, SKIP, Stage, TrainingSettings
 
 DEFAULT_GB = 4.0
 """What a run takes at most of a processor's memory, so that the same command is the same run on most machines."""
@@ -230,8 +230,10 @@ def fewest_clips(model: Family) -> int:
 
 def smaller_model(settings: TrainingSettings) -> str:
     """What to give, that a clip takes less memory."""
+    if settings.recipe == SKIP:  # its networks are those of a file
+        return "give a smaller model after --init"
     fewer = "give fewer --frames"
-    return fewer if settings.recipe in ("sfc", "dense") else f"{fewer}, or smaller networks with --glance and --focus"
+    return fewer if settings.recipe in ("sfc", DENSE) else f"{fewer}, or smaller networks with --glance and --focus"
 
 
 class _TooLargeError(Exception):

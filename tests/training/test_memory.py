@@ -103,6 +103,7 @@ def test_a_single_clip_where_norms_need_two_is_refused():
     [
         ("v2", 12, 4, "4 with --accumulate 4"),
         ("v2", 1, 1, "give fewer --frames, or smaller networks with --glance and --focus"),
+        ("skip", 1, 1, "give a smaller model after --init"),
         ("v2-tsm", 3, 1, "give fewer --frames, or smaller networks with --glance and --focus"),
     ],
 )

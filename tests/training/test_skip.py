@@ -174,6 +174,9 @@ def test_a_ready_model_gets_its_head_and_nothing_else_changes_but_the_answers(fa
         ([], "recipe skip needs a model that looks step by step; give one after --init (adafocus-v1, adafocus-v2)"),
         (["--init", "start.safetensors", "--labels", "labels.txt"], "answers 2 classes and does not change"),
         (["--init", "start.safetensors", "--glance", "resnet18@64"], "--glance does not apply to recipe skip"),
+        (["--init", "start.safetensors", "--frames", "8"], "--frames does not apply to recipe skip"),
+        (["--init", "start.safetensors", "--compression", "2"], "--compression does not apply to recipe skip"),
+        (["--init", "start.safetensors", "--insertion", "res3"], "--insertion does not apply to recipe skip"),
         (["--init", "uni.safetensors"], "is a uni-adafocus model, which does not look step by step"),
     ],
 )
