@@ -324,7 +324,13 @@ Resume = Annotated[
 Threads = Annotated[int | None, _run_option("--threads", metavar="N", min=1, help="CPU threads of the model.")]
 ReadWorkers = Annotated[
     int | None,
-    _run_option("--workers", metavar="N", min=0, show_default="half the cores", help="Processes that read clips."),
+    _run_option(
+        "--workers",
+        metavar="N",
+        min=0,
+        show_default="half the cores; with quick all",
+        help="Processes that read clips.",
+    ),
 ]
 Memory = Annotated[
     float | None,
@@ -456,6 +462,7 @@ def _train(
             observer=observer,
             read=lambda data, root: labelled.read(data, root, terminal),
             notify=terminal.note,
+            curves=curves,
         )
         try:
             if new:

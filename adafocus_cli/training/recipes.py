@@ -401,15 +401,15 @@ class TrainingSettings:
                     "out to resume the run, or start another one with -o"
                 )
 
-    def check_options(self) -> None:
-        """Raises where an option does not belong to the recipe."""
+    def check_options(self, others: Sequence[str] = ()) -> None:
+        """Raises where an option does not belong to the recipe; `others` only to those with epochs."""
         if self.recipe != QUICK and self.folds is not None:
             raise UsageError(
                 f"--folds is for recipe quick, not {self.recipe}; leave it out, or hold clips out with --val"
             )
         if self.recipe != QUICK and self.tune:
             raise UsageError(f"--tune is for recipe quick, not {self.recipe}, which tunes its networks; leave it out")
-        for name in self.of_published_recipes if self.recipe == QUICK else ():
+        for name in (*self.of_published_recipes, *others) if self.recipe == QUICK else ():
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} does not apply to recipe quick, which has no epochs; leave it out")
 
@@ -465,7 +465,7 @@ _WITH_EPOCHS = (
     ),
     *("policy_channels", "policy_width", "classifier_width", "insertion", "compression", "freeze"),
     *("like", "epochs", "lr", "policy_lr", "rates", "optimizer", "weight_decay", "dropout"),
-    *("size_penalty", "looks", "batch_size", "accumulate", "precision"),
+    *("size_penalty", "looks", "batch_size", "accumulate", "precision", "threads"),
 )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, Trai
 
 PUBLISHED = "v2-tsm"
 """The recipe where the quick one is not taken and none is named."""
+_WITH_EPOCHS = ("memory", "frame_cache", "cache_gb")
+"""Of the resources those that the quick recipe, which keeps no frames, does not need."""
 _FRAMES = "frames"  # the folder of a run's own cache
 _MANY = 100  # clips of every class, from which on training networks is worth its time on a GPU
 
@@ -53,11 +56,20 @@ class RunContext:
     observer: TrainingObserver
     read: ReadDataset
     notify: Notify
+    curves: bool = False
+    """Whether the observer writes curves, by --tensorboard."""
+
+    @property
+    def of_published_recipes(self) -> tuple[str, ...]:
+        """Options like those of the settings that only recipes with epochs have."""
+        resources = tuple(name for name in _WITH_EPOCHS if getattr(self.resources, name) is not None)
+        return (*resources, "tensorboard") if self.curves else resources
 
 
 def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> TrainingOutcome:
     """Starts a new run in a folder."""
     processes = ProcessGroup.from_environment()
+    context = replace(context, read=cache(context.read))  # it warns of what it leaves out
     settings = _with_recipe(settings, context)
     if settings.recipe == QUICK:
         return _begin_quick(settings, context, processes, command)
@@ -107,6 +119,7 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
         raise UsageError(
             f"{run.settings.data} has changed since the run in {context.folder} was started; start another one with -o"
         )
+    run.settings.check_options(context.of_published_recipes)
     if run.settings.recipe == QUICK:
         RunFolder(context.folder).truncate_journal(RunProgress())
         return _teach(run, data, context)
@@ -127,16 +140,21 @@ def how_to_resume(folder: Path, processes: int) -> str:
 def _with_recipe(settings: TrainingSettings, context: RunContext) -> TrainingSettings:
     """Without a recipe: the quick one, unless a GPU and 100 clips a class are there, or its options are not its own."""
     if settings.recipe == AUTO:
-        clips = 0
-        if not settings.data.startswith(WORLD):
-            dataset = context.read(settings.data, None if settings.root is None else Path(settings.root))
-            clips = min(Counter(sample.label for sample in dataset.samples).values())
-        many = clips >= _MANY and resolve_device(context.resources.device).type == "cuda"
-        published = bool(settings.of_published_recipes) or not clips or many
-        quick_only = settings.folds is not None or settings.tune
-        settings = replace(settings, recipe=PUBLISHED if published and not quick_only else QUICK)
-    settings.check_options()
+        settings = replace(settings, recipe=PUBLISHED if _suits_published(settings, context) else QUICK)
+    settings.check_options(context.of_published_recipes)
     return settings
+
+
+def _suits_published(settings: TrainingSettings, context: RunContext) -> bool:
+    """Reads the data only where no option decides."""
+    if settings.folds is not None or settings.tune:
+        return False
+    if settings.of_published_recipes or context.of_published_recipes or settings.data.startswith(WORLD):
+        return True
+    if resolve_device(context.resources.device).type != "cuda":
+        return False
+    dataset = context.read(settings.data, None if settings.root is None else Path(settings.root))
+    return min(Counter(sample.label for sample in dataset.samples).values()) >= _MANY
 
 
 def _begin_quick(

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from adafocus_cli import Tagger, checkpoint, models, weights_file, weights_packages
+from adafocus_cli.cli import labelled
 from adafocus_cli.cli.app import run
 from adafocus_cli.errors import ModelError, UsageError
 from adafocus_cli.evaluation.data import Dataset, Sample
@@ -23,13 +24,14 @@ from adafocus_cli.models.uni_x3d import slowfast_name
 from adafocus_cli.nn.networks import build_backbone
 from adafocus_cli.output.texts import percent
 from adafocus_cli.spec import Network, Normalisation
-from adafocus_cli.training import initial_model
+from adafocus_cli.training import initial_model, quick
+from adafocus_cli.training import train as runs
 from adafocus_cli.training.data import Split, TrainingData, find_data
 from adafocus_cli.training.fit import WaitClock
 from adafocus_cli.training.learner import Learner
 from adafocus_cli.training.memory import Fitting
-from adafocus_cli.training.recipes import Stage, TrainingSettings
-from adafocus_cli.training.run_folder import Epoch
+from adafocus_cli.training.recipes import Resources, Stage, TrainingSettings
+from adafocus_cli.training.run_folder import Epoch, RunProgress
 from adafocus_cli.training.v2 import EndToEnd
 from tests.clips import cut_off
 from tests.tiny import tiny_model
@@ -97,6 +99,35 @@ def test_the_clips_that_were_kept_back_are_a_list_that_evaluate_reads(train, vid
     assert run(["evaluate", "../run/validation.csv", "-w", "../run", "--format", "json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
     assert (numbers["videos"]["tagged"], numbers["accuracy"]["top1"]) == (2, best)
+
+
+def recipe_of(read, *, curves=False, device="auto", **resources):
+    settings = TrainingSettings(data="videos", root="there")
+    context = runs.RunContext(
+        folder=Path("run"),
+        resources=Resources(device=device, **resources),
+        observer=None,
+        read=read,
+        notify=print,
+        curves=curves,
+    )
+    return runs._with_recipe(settings, context).recipe
+
+
+@pytest.mark.parametrize("option", [{"memory": 2.0}, {"frame_cache": "kept"}, {"cache_gb": 0.0}, {"curves": True}])
+def test_an_option_that_only_published_recipes_have_chooses_one_before_the_data_are_read(option):
+    assert recipe_of(None, **option) == "v2-tsm"
+    assert recipe_of(None, device="cpu") == "quick"
+
+
+def test_data_that_decide_the_recipe_are_read_once(videos, monkeypatch):
+    """Each reading warns of the same files."""
+    read, sources = labelled.read, []
+    monkeypatch.setattr(labelled, "read", lambda data, *more: sources.append(data) or read(data, *more))
+    monkeypatch.setattr(runs, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(quick.QuickRun, "teach", lambda _: RunProgress())
+    assert run(["train", "videos", "-o", "run", "-q"]) == 0
+    assert sources == ["videos"]
 
 
 def held_out_of(*labels):
