@@ -465,7 +465,7 @@ _WITH_EPOCHS = (
     ),
     *("policy_channels", "policy_width", "classifier_width", "insertion", "compression", "freeze"),
     *("like", "epochs", "lr", "policy_lr", "rates", "optimizer", "weight_decay", "dropout"),
-    *("size_penalty", "looks", "batch_size", "accumulate", "precision", "threads"),
+    *("size_penalty", "looks", "batch_size", "accumulate", "precision"),
 )
 
 

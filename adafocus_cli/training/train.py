@@ -32,8 +32,6 @@ from adafocus_cli.training.run_folder import FINAL, RunFolder, RunProgress, Trai
 
 PUBLISHED = "v2-tsm"
 """The recipe where the quick one is not taken and none is named."""
-_WITH_EPOCHS = ("memory", "frame_cache", "cache_gb")
-"""Of the resources those that the quick recipe, which keeps no frames, does not need."""
 _FRAMES = "frames"  # the folder of a run's own cache
 _MANY = 100  # clips of every class, from which on training networks is worth its time on a GPU
 
@@ -58,12 +56,6 @@ class RunContext:
     notify: Notify
     curves: bool = False
     """Whether the observer writes curves, by --tensorboard."""
-
-    @property
-    def of_published_recipes(self) -> tuple[str, ...]:
-        """Options like those of the settings that only recipes with epochs have."""
-        resources = tuple(name for name in _WITH_EPOCHS if getattr(self.resources, name) is not None)
-        return (*resources, "tensorboard") if self.curves else resources
 
 
 def begin(settings: TrainingSettings, context: RunContext, *, command: str) -> TrainingOutcome:
@@ -119,7 +111,7 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
         raise UsageError(
             f"{run.settings.data} has changed since the run in {context.folder} was started; start another one with -o"
         )
-    run.settings.check_options(context.of_published_recipes)
+    run.settings.check_options(_of_the_machine(run.settings, context))
     if run.settings.recipe == QUICK:
         RunFolder(context.folder).truncate_journal(RunProgress())
         return _teach(run, data, context)
@@ -141,15 +133,28 @@ def _with_recipe(settings: TrainingSettings, context: RunContext) -> TrainingSet
     """Without a recipe: the quick one, unless a GPU and 100 clips a class are there, or its options are not its own."""
     if settings.recipe == AUTO:
         settings = replace(settings, recipe=PUBLISHED if _suits_published(settings, context) else QUICK)
-    settings.check_options(context.of_published_recipes)
+    settings.check_options(_of_the_machine(settings, context))
     return settings
+
+
+def _of_the_machine(settings: TrainingSettings, context: RunContext) -> tuple[str, ...]:
+    """Options that only recipes with epochs have, and that choose none: minutes would become days unasked."""
+    resources = context.resources
+    given = {
+        "memory": resources.memory,
+        "frame-cache": resources.frame_cache,
+        "cache-gb": resources.cache_gb,
+        "threads": settings.threads,
+        "tensorboard": context.curves or None,
+    }
+    return tuple(name for name, value in given.items() if value is not None)
 
 
 def _suits_published(settings: TrainingSettings, context: RunContext) -> bool:
     """Reads the data only where no option decides."""
     if settings.folds is not None or settings.tune:
         return False
-    if settings.of_published_recipes or context.of_published_recipes or settings.data.startswith(WORLD):
+    if settings.of_published_recipes or settings.data.startswith(WORLD):
         return True
     if resolve_device(context.resources.device).type != "cuda":
         return False

@@ -101,8 +101,8 @@ def test_the_clips_that_were_kept_back_are_a_list_that_evaluate_reads(train, vid
     assert (numbers["videos"]["tagged"], numbers["accuracy"]["top1"]) == (2, best)
 
 
-def recipe_of(read, *, curves=False, device="auto", **resources):
-    settings = TrainingSettings(data="videos", root="there")
+def recipe_of(read, *, curves=False, device="cpu", recipe="auto", threads=None, optimizer=None, **resources):
+    settings = TrainingSettings(data="videos", root="there", recipe=recipe, threads=threads, optimizer=optimizer)
     context = runs.RunContext(
         folder=Path("run"),
         resources=Resources(device=device, **resources),
@@ -114,10 +114,19 @@ def recipe_of(read, *, curves=False, device="auto", **resources):
     return runs._with_recipe(settings, context).recipe
 
 
-@pytest.mark.parametrize("option", [{"memory": 2.0}, {"frame_cache": "kept"}, {"cache_gb": 0.0}, {"curves": True}])
-def test_an_option_that_only_published_recipes_have_chooses_one_before_the_data_are_read(option):
-    assert recipe_of(None, **option) == "v2-tsm"
-    assert recipe_of(None, device="cpu") == "quick"
+def test_an_option_that_only_published_recipes_have_chooses_one_before_the_data_are_read():
+    assert recipe_of(None, optimizer="adamw") == "v2-tsm"
+    assert recipe_of(None) == "quick"
+
+
+@pytest.mark.parametrize(
+    "option", [{"memory": 2.0}, {"frame_cache": "kept"}, {"cache_gb": 0.0}, {"threads": 1}, {"curves": True}]
+)
+def test_an_option_about_the_machine_chooses_no_recipe_and_is_refused_where_it_does_nothing(option):
+    name = {"curves": "tensorboard"}.get(*option, *option).replace("_", "-")
+    with pytest.raises(UsageError, match=f"--{name} does not apply to recipe quick"):
+        recipe_of(None, **option)
+    assert recipe_of(None, recipe="v2", **option) == "v2"
 
 
 def test_data_that_decide_the_recipe_are_read_once(videos, monkeypatch):
