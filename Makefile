@@ -25,10 +25,10 @@ test: setup  ## lint, types and all tests
 	$(MAKE) --jobs 3 lint types tests
 
 # Whoever is through with its files takes over half of what another one has left, so that none works alone at the end.
-# Two more than there are cores: some tests only wait. What they compile is kept, also where the environment forbids
+# One more than there are cores: some tests only wait. What they compile is kept, also where the environment forbids
 # it, as images of containers do: else each of them compiles all tests, and each process that they start all modules.
 tests: setup
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$($(BIN)/python -c "from adafocus_cli.requests import cores; print(cores() + 2)") --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$($(BIN)/python -c "from adafocus_cli.requests import cores; print(cores() + 1)") --dist worksteal
 
 soak: setup  ## what takes minutes: bad files, kills, thousands of videos, training steps of the authors
 	$(BIN)/python -m pytest tests/soak
