@@ -125,9 +125,10 @@ class _Tries:
             if time.monotonic() - began > _LONGEST_PAUSE:
                 self._is_well()
             yield from self._lost_or_pause(reason or "it ended", bool(stream and stream.ends))
+        if self._heard is None:
+            told = f"{self._reason}; it never came" if self._reason else "it was not asked for"
+            raise StreamLostError(f"{self._name}: {told} before the time of --for or --until was over; give more")
         if self._reason:
-            if self._heard is None:
-                raise StreamLostError(f"{self._name}: {self._reason}; it never came while --for or --until lasted")
             yield from self._silence()
 
     @property

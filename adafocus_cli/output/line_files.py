@@ -379,7 +379,7 @@ class BuiltStore(RecordStore):
         if begins:
             self._beside.build(file.records())
         try:
-            self._lines = LineStore(self._beside, settings)
+            self._lines = LineStore(self._beside, settings, called=file.path)
         except BaseException:
             if begins:  # else the file would seem to be older than a run that never was
                 self._beside.path.unlink()
@@ -411,8 +411,10 @@ class BuiltStore(RecordStore):
 
 
 class LineStore(RecordStore):
-    def __init__(self, file: LineFile, settings: RunSettings) -> None:
+    def __init__(self, file: LineFile, settings: RunSettings, *, called: Path | None = None) -> None:
+        """`called` is the file that was asked for, if this one only stands in for it."""
         self._file = file
+        self._called = called or file.path
         self._format = file.format
         self._settings = settings
         self._entries: dict[str, _Entry] = {}
@@ -509,7 +511,7 @@ class LineStore(RecordStore):
         self._remember(origin, spot)
 
     def _remember(self, origin: RecordOrigin, spot: Spot) -> None:
-        if not self._settings.are_those_of(origin.settings, self._file.path):
+        if not self._settings.are_those_of(origin.settings, self._called):
             return
         key = self.key(origin.path)
         if before := self._entries.get(key):

@@ -217,6 +217,11 @@ def test_a_playlist_names_no_files(tagger: Any, clip: Path, tmp_path: Path) -> N
             tagged(f"{folder}/bad.m3u8", tagger)
 
 
+def test_a_time_that_is_over_before_the_first_try_is_an_error(tagger: Any) -> None:
+    with pytest.raises(StreamLostError, match="it was not asked for before the time of --for or --until was over"):
+        tagged("rtsp://127.0.0.1:9/x", tagger, end=time.monotonic())
+
+
 def test_it_stops_when_it_is_time(tagger: Any, clip: Path) -> None:
     with streamed((clip.read_bytes(), "hang")) as (address, _):
         began = time.monotonic()

@@ -171,7 +171,7 @@ def test_a_file_of_another_model_is_refused_in_words(path: Path) -> None:
 
 def test_other_settings_are_refused_by_name_unless_told_otherwise(path: Path) -> None:
     write(path, "a.mp4")
-    with pytest.raises(UsageError, match=r"top_k was 5 and is 3\)"):
+    with pytest.raises(UsageError, match=rf"{path.name} was made with other settings \(top_k was 5 and is 3\)"):
         journal(path, top_k="3")
     assert paths(path) == ["a.mp4"]
     with journal(path, "append", top_k="3") as output:
