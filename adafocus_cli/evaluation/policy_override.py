@@ -23,7 +23,7 @@ from adafocus_cli.errors import UsageError
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.shared import ChoosesFrames
 from adafocus_cli.models.taught import TaughtToLook
-from adafocus_cli.models.uni_x3d import UniAdaFocusX3D
+from adafocus_cli.nn.pixels import view_of
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.tagger import ClipTagger
 
@@ -127,9 +127,7 @@ class WholeFramePolicy(PolicyOverride):
         return replace(gaze, boxes=_in_same_views(frames, gaze.boxes, side))
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
-        if isinstance(self.model, UniAdaFocusX3D):
-            pixels, _ = self.model.in_squares(pixels, boxes)
-        return self.model.normalised(pixels)
+        return self.model.whole_frames_of(pixels, boxes)
 
 
 class _RandomByPixels(PolicyOverride):
@@ -220,8 +218,7 @@ _OVERRIDES: dict[Policy, Callable[[Runtime, int], PolicyOverride]] = {
 
 def _in_same_views(boxes: Tensor, learned: Tensor, side: int) -> Tensor:
     """Boxes within the first view, moved to the one that each learned box is in: views are beside one another."""
-    left = (learned[..., 0] + learned[..., 2]).div(2 * side).floor() * side
-    return boxes + left[..., None] * boxes.new_tensor((1, 0, 1, 0))
+    return boxes + side * view_of(learned, side)[..., None] * boxes.new_tensor((1, 0, 1, 0))
 
 
 def _digest(content: bytes) -> bytes:

@@ -94,7 +94,7 @@ def quantise_model(
     compiled = runtime.networks if isinstance(runtime, OpenVinoRuntime) else ()
     of_pictures = [network for network in compiled if isinstance(network, CompiledNetwork)]
     networks = dict(zip(("glance", "focus"), of_pictures, strict=False))
-    if not isinstance(runtime, OpenVinoRuntime) or len(networks) < 2:
+    if len(networks) < 2:
         raise DeviceError(
             f"{request.name_or_file} is of family {exact.spec.family}, and int8 is for those that glance and look at "
             "pictures by OpenVINO; name another model"

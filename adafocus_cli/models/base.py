@@ -148,6 +148,10 @@ class Family(nn.Module, ABC):
         """How many frames the strong network would see, if it saw whole ones; None: nothing to compare with."""
         return self.spec.focus_frames
 
+    def whole_frames_of(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        """As `patches`, but of all of the frame that each box is in, as it is."""
+        return self.normalised(pixels)
+
     def on_whole_frames(self, frames: Tensor) -> Tensor:
         """What it would do to them; only the cost of it is ever asked for."""
         return self.focus(frames)

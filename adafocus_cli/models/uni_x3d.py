@@ -17,6 +17,7 @@ from adafocus_cli.errors import ModelError
 from adafocus_cli.models.base import Gaze, Memory, Turn
 from adafocus_cli.models.shared import OneBox, blocks_of, with_prefixes
 from adafocus_cli.nn.heads import pooled
+from adafocus_cli.nn.pixels import view_of
 from adafocus_cli.nn.x3d import SHAPES, X3D
 from adafocus_cli.spec import ClipArch, ModelSpec, Network
 
@@ -91,13 +92,16 @@ class UniAdaFocusX3D(OneBox):
         return Gaze(frames, moved.flatten(1, 2))
 
     def patches(self, pixels: Tensor, boxes: Tensor) -> Tensor:
-        return super().patches(*self.in_squares(pixels, boxes))
+        return super().patches(*self._in_squares(pixels, boxes))
 
-    def in_squares(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def whole_frames_of(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        squares, _ = self._in_squares(pixels, boxes)
+        return self.normalised(squares)
+
+    def _in_squares(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Of uint8 (n, s, views · s, 3) the square that each box is in, and the box there: it sees nothing beside."""
         side = self.spec.frame_size
-        middles = (boxes[:, 0] + boxes[:, 2]) / 2
-        square = (middles / side).long().clamp(0, self.spec.views - 1)
+        square = view_of(boxes, side).long().clamp(0, self.spec.views - 1)
         apart = pixels.reshape(*pixels.shape[:2], -1, side, pixels.shape[-1])
         squares = apart[torch.arange(len(pixels), device=pixels.device), :, square]
         offset = (side * square)[:, None] * torch.tensor((1, 0, 1, 0), device=boxes.device)

@@ -64,6 +64,11 @@ def boxes_of_any_size(actions: Tensor, frame_size: int, smallest: int) -> Tensor
     return torch.stack((left, top, left + width, top + height), dim=-1)
 
 
+def view_of(boxes: Tensor, side: int) -> Tensor:
+    """Which of several views of this side, beside one another, the middle of each box (…, 4) is in, from 0 on."""
+    return ((boxes[..., 0] + boxes[..., 2]) / (2 * side)).floor()
+
+
 def resize(frames: Tensor, side: int, *, smooth: bool = False) -> Tensor:
     """Frames (b, t, c, s, s) → (b, t, c, side, side), corner pixels kept in the corners, as the published models do it;
     `smooth` lets no detail be seen that is too fine for the new size."""

@@ -21,10 +21,10 @@ from openvino import opset13 as op
 from torch import Tensor
 
 from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.openvino import (
     LEVELS,
     CompiledNetwork,
-    OpenVinoRuntime,
     Ranges,
     convolutions,
     graph_of,
@@ -69,7 +69,7 @@ class ChosenRanges:
 
 
 @contextmanager
-def noting_pictures(runtime: OpenVinoRuntime, videos: int) -> Iterator[dict[str, SeenPictures]]:
+def noting_pictures(runtime: Runtime, videos: int) -> Iterator[dict[str, SeenPictures]]:
     """What glance and focus see meanwhile; of many videos, of some that are spread evenly."""
     networks = {"glance": runtime.model.glance_net, "focus": runtime.model.focus_net}
     seen = {name: SeenPictures() for name in networks}

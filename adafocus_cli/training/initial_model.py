@@ -124,7 +124,7 @@ def _spec(settings: TrainingSettings, classes: int, source: ModelSpec | None) ->
         "glance": _network(settings.glance, spec.glance, "--glance"),
         "focus": _network(settings.focus, spec.focus, "--focus"),
         "glance_frames": settings.frames,
-        "focus_frames": settings.focus_frames if clip_wise else settings.focus_frames or settings.frames,
+        "focus_frames": settings.focus_frames or (None if clip_wise else settings.frames),
         "short_videos": "evenly" if clip_wise else None,
         "frame_size": settings.frame_size,
         "policy_channels": settings.policy_channels,

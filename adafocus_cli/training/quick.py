@@ -959,9 +959,7 @@ class QuickRun:
         held_out = None
         if len(self.data.validation):
             held_out = self._validating(seeing, clips).see(self.data.validation, labels, training=False)
-            if (
-                held_out.looks is None
-            ):  # scenes of a world have none, and a model that looks could not be tested on them
+            if held_out.looks is None:  # as of scenes of a world: a model that looks could not be tested on them
                 clips = replace(clips, looks=None)
         kinds = empty_model(spec).whole_kinds
         crossed = self._cross_validate(clips, kinds)

@@ -106,12 +106,12 @@ def resume(asked: Mapping[str, Any], context: RunContext) -> TrainingOutcome:
     run.settings.check_unchanged(asked, context.folder)
     run = replace(run, resources=run.resources.with_values(asked))
     context = replace(context, resources=run.resources)
+    run.settings.check_options(_of_the_machine(run.settings, context))
     data = find_data(run.settings, context.read)
     if data.labels != run.labels or data.clips != dict(run.clips):
         raise UsageError(
             f"{run.settings.data} has changed since the run in {context.folder} was started; start another one with -o"
         )
-    run.settings.check_options(_of_the_machine(run.settings, context))
     if run.settings.recipe == QUICK:
         RunFolder(context.folder).truncate_journal(RunProgress())
         return _teach(run, data, context)

@@ -1,4 +1,4 @@
-"""`adafocus flops` of one model; docs/cost.md has the table of all, as it is printed."""
+"""`adafocus flops`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import json
 
 import pytest
 
+from adafocus_cli.models import FAMILIES
 from tests.cli.conftest import Adafocus
+
+
+def test_all_families(adafocus: Adafocus) -> None:
+    outcome = adafocus("flops", "--patch-size", "128")  # docs/cost.md has all sizes
+    assert outcome.code == 0
+    for family in FAMILIES:
+        assert family in outcome.out
+    assert "multiply-adds" in outcome.out
 
 
 def test_one_model_by_stage(adafocus: Adafocus) -> None:
