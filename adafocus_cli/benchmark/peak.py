@@ -51,7 +51,7 @@ class Kernel:
 
 def kernels(device: str, precision: str, graphs: Sequence[openvino.Model] = ()) -> list[Kernel]:
     """All that may be the fastest here; `graphs` are those of a model that OpenVINO runs in this format."""
-    found = [matrix_product(device, precision), _convolution(device, precision)]
+    found = [] if precision == "int8" else [matrix_product(device, precision), _convolution(device, precision)]
     if device == "cpu" and find_spec("openvino") is not None:
         found += _of_openvino(precision, graphs)
     return found
@@ -138,23 +138,29 @@ def _largest_layers(graph: openvino.Model) -> list[_Layer]:
 def _compiled(
     name: str, precision: str, given: tuple[int, ...], weights: tuple[int, ...], layer: _Layer | None = None
 ) -> Kernel:
-    """A convolution, or without a layer a product of matrices."""
+    """A convolution, or without a layer a product of matrices; with int8, of whole numbers as they come."""
     from openvino import Model
     from openvino import opset13 as op
 
-    from adafocus_cli.runtime.openvino import compiled_for_streams
+    from adafocus_cli.runtime.openvino import LEVELS, compiled_for_streams, rounded
 
     chance, threads = np.random.default_rng(0), torch.get_num_threads()
-    maps, factor = op.parameter(given, np.float32), op.constant(chance.standard_normal(weights, np.float32))
+    shown = chance.integers(0, LEVELS, given, np.uint8)
+    maps, factor = op.parameter(given, np.uint8), op.constant(chance.standard_normal(weights, np.float32))
+    source = op.convert(maps, np.float32)
+    if precision == "int8":
+        factor = rounded(factor, -4, 4, levels=LEVELS - 1)
+    else:
+        maps = source = op.parameter(given, np.float32)
+        shown = shown.astype(np.float32)
     if layer is None:
-        out = op.matmul(maps, factor, False, False)
+        out = op.matmul(source, factor, False, False)
     else:
         sides = layer.strides, layer.pads_begin, layer.pads_end, [1] * len(layer.strides)
-        out = op.convolution(maps, factor, *map(list, sides))
+        out = op.convolution(source, factor, *map(list, sides))
     macs = prod(out.shape) * prod(weights[1:])
     graph = compiled_for_streams(Model([out], [maps]), precision, threads, threads)
     requests = [graph.create_infer_request() for _ in range(threads)]
-    shown = chance.standard_normal(given, np.float32)
 
     def run() -> None:
         for request in requests:
@@ -207,4 +213,6 @@ def macs_per_cycle(precision: str, features: frozenset[str]) -> int | None:
     fp32 = 32 if "avx512f" in features and not halves else 16 if {"avx2", "fma"} <= features else None
     if precision == "bf16":
         return 1024 if "amx_bf16" in features else 2 * (fp32 or 0) if "avx512_bf16" in features else None
+    if precision == "int8":
+        return 2048 if "amx_int8" in features else 4 * (fp32 or 0) if "avx512_vnni" in features else None
     return fp32 if precision == "fp32" else None

@@ -155,7 +155,7 @@ def _rows(rows: Sequence[Row]) -> Table:
 def _stages(rows: Sequence[Row]) -> Table:
     table = _table("")
     for row in rows:
-        table.add_column(row.name.removesuffix(", by stage"), justify="right")
+        table.add_column(row.name.removesuffix(", by stage").replace(", ", "\n"), justify="right")
         table.add_column("", style="dim")
     for stage in rows[0].timing.parts:
         cells = []
@@ -164,7 +164,7 @@ def _stages(rows: Sequence[Row]) -> Table:
             cells += [_ms(row.timing.parts[stage]), "" if share is None else percent(share, digits=0)]
         table.add_row(stage, *cells)
     networks = [cell for row in rows for cell in ("", percent((row.shares or {})["networks"], digits=0))]
-    table.add_row("glance + focus", *networks, style="dim")
+    table.add_row("networks", *networks, style="dim")
     return table
 
 

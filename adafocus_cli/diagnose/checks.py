@@ -70,7 +70,7 @@ def _ffmpeg_in_av() -> str | None:
 
 # CPU features that speed up convolutions or matrix products.
 _TELLING_FEATURES = (
-    *("avx2", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16"),
+    *("avx2", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
 _GIB = 1 << 30

@@ -92,7 +92,13 @@ def empty(spec: ModelSpec, settings: TrainingSettings) -> Family:
     for network in (model.glance_net, model.focus_net):
         if isinstance(network, X3D):
             initialise(network)
-        else:
+    return _channels_last(model)
+
+
+def _channels_last(model: Family) -> Family:
+    """As it is trained: in another layout sums would be added up in another order."""
+    for network in (model.glance_net, model.focus_net):
+        if not isinstance(network, X3D):
             network.to(memory_format=torch.channels_last)
     return model
 
@@ -367,7 +373,7 @@ def _begin_skip(settings: TrainingSettings, labels: tuple[str, ...]) -> Family:
     torch.manual_seed(seed_for("weights", settings.seed))
     model = build(replace(source.spec, skips=True))
     model.load_state_dict(dict(source.tensors), strict=False)
-    return model
+    return _channels_last(model)
 
 
 def _refuse(settings: TrainingSettings, options: Iterable[str], why: str) -> None:

@@ -23,12 +23,12 @@ from adafocus_cli.requests import ModelRequest
 from adafocus_cli.runtime import runtime_for
 from adafocus_cli.runtime.openvino import (
     adds_in_32_bits,
+    compiled_for_streams,
     convolutions,
     graph_of,
     make_writing,
     quantise,
     ranges_by_network,
-    the_core,
 )
 from adafocus_cli.runtime.quantising import (
     ChosenRanges,
@@ -52,14 +52,15 @@ def made_up_ranges(family, widened=1.0):
     """Of every layer what it is given of noise."""
     exact = runtime_of(tiny_model(family), "fp32")
     spec, found = exact.model.spec, {}
-    with noting_pictures(exact, 1) as seen:
+    with noting_pictures(exact, 1) as noted:
         exact.glance(pixels(spec.glance_frames))
         exact.focus(pictures(32, spec.focus_frames))
-    for name, given in seen.items():
+    for name, given in noted.items():
         graph = graph_of(getattr(exact.model, f"{name}_net").network, given.shape)
         layers = convolutions(graph)
         inside = openvino.Model([node.input_value(0) for node in layers], graph.get_parameters())
-        for node, maps in zip(layers, the_core().compile_model(inside, "CPU")(given.calls[0]).values(), strict=True):
+        seen = compiled_for_streams(inside, "fp32", 1, 1)(given.calls[0])
+        for node, maps in zip(layers, seen.values(), strict=True):
             low, high = min(maps.min(), 0), max(maps.max(), 1)
             bounds = torch.tensor([widened * low, widened * high])
             found[f"{name}_net.{node.get_friendly_name()}"] = torch.cat((bounds, torch.zeros(node.shape[1])))
@@ -132,7 +133,7 @@ def test_what_channels_make_keeps_its_mean():
     def means(ranges):
         graph = graph_of(layer, shown.shape)
         quantise(graph, ranges, by_hand=True)
-        return the_core().compile_model(graph, "CPU")([shown])[0].mean(axis=(0, 2, 3))
+        return compiled_for_streams(graph, "fp32", 1, 1)([shown])[0].mean(axis=(0, 2, 3))
 
     exact, off = means({}), torch.cat((chosen[:2], torch.zeros(8)))
     assert np.abs(means({"0": chosen}) - exact).max() < 1e-5 < np.abs(means({"0": off}) - exact).max()
