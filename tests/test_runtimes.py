@@ -69,8 +69,9 @@ def threads():
     torch.set_num_threads(usual)
 
 
+@pytest.mark.parametrize("clips", [1, 2])
 @torch.inference_mode()
-def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(threads):
+def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(clips, threads):
     torch.manual_seed(0)
     layers = nn.ModuleDict(
         {
@@ -80,7 +81,8 @@ def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(threads):
             "odd": nn.Linear(1024, 1023),
         }
     )
-    shown = {"memory": (torch.randn(2, 5, 80), torch.randn(1, 2, 512)), "answer": (torch.randn(2, 5, 1024),)}
+    memory = torch.randn(clips, 5, 80), torch.randn(1, clips, 512)
+    shown = {"memory": memory, "answer": (torch.randn(clips, 1, 1024),)}
     expected = {name: layers[name](*given) for name, given in shown.items()}
     from_nothing, _ = layers["memory"](shown["memory"][0])
     slice_large_layers(layers)

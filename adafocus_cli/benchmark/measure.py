@@ -41,7 +41,7 @@ from adafocus_cli.video.process import VideoProcess
 _MADE_SECONDS, _MADE_TIMES = 10, 8
 _MOST_DECODED, _MOST_TAGGED = 5, 50
 _RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino")
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,21 +138,17 @@ def _largest_layers(graph: openvino.Model) -> list[_Layer]:
 def _compiled(
     name: str, precision: str, given: tuple[int, ...], weights: tuple[int, ...], layer: _Layer | None = None
 ) -> Kernel:
-    """A convolution, or without a layer a product of matrices; with int8, of whole numbers as they come."""
+    """A convolution, or without a layer a product of matrices; with int8, of numbers that are rounded before."""
     from openvino import Model
     from openvino import opset13 as op
 
     from adafocus_cli.runtime.openvino import LEVELS, compiled_for_streams, rounded
 
     chance, threads = np.random.default_rng(0), torch.get_num_threads()
-    shown = chance.integers(0, LEVELS, given, np.uint8)
-    maps, factor = op.parameter(given, np.uint8), op.constant(chance.standard_normal(weights, np.float32))
-    source = op.convert(maps, np.float32)
+    maps, factor = op.parameter(given, np.float32), op.constant(chance.standard_normal(weights, np.float32))
+    source = maps
     if precision == "int8":
-        factor = rounded(factor, -4, 4, levels=LEVELS - 1)
-    else:
-        maps = source = op.parameter(given, np.float32)
-        shown = shown.astype(np.float32)
+        source, factor = rounded(maps, -4, 4), rounded(factor, -4, 4, levels=LEVELS - 1)
     if layer is None:
         out = op.matmul(source, factor, False, False)
     else:
@@ -161,6 +157,7 @@ def _compiled(
     macs = prod(out.shape) * prod(weights[1:])
     graph = compiled_for_streams(Model([out], [maps]), precision, threads, threads)
     requests = [graph.create_infer_request() for _ in range(threads)]
+    shown = chance.standard_normal(given, np.float32)
 
     def run() -> None:
         for request in requests:

@@ -22,16 +22,17 @@ from openvino import opset13 as op
 from torch import Tensor, nn
 
 from adafocus_cli.errors import DeviceError, ModelError
-from adafocus_cli.models.base import Family
+from adafocus_cli.models.base import Family, frame_by_frame
 from adafocus_cli.nn.backbones import FOLD, Backbone, SamePaddedConv2d, TemporalShift
 from adafocus_cli.nn.clip_networks import ClipNet
 from adafocus_cli.runtime.pytorch import TorchRuntime, fold, names_of_networks, resolve_precision
+from adafocus_cli.spec import Colour, Normalisation
 
-# Of a piece of a batch of frames: two of 224 pixels, whose maps stay in the caches of one core.
-_PIXELS = 2 * 224**2
+# Of a piece of a batch of frames: three of 224 pixels, whose maps stay in the caches of one core, or eight patches of
+# 128, for which weights are read once.
+_PIXELS = 3 * 224**2
 
-# What is calculated in; with int8, that is what keeps its precision.
-_FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16, "int8": openvino.Type.f32}
+_FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
 Ranges = Mapping[str, Tensor]
 """How each layer is rounded to eight bits, by its name: the lowest and the highest number that it is given, and then
@@ -45,6 +46,10 @@ def the_core() -> Core:
     return Core()
 
 
+def calculates_in_bf16() -> bool:
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoRuntime(TorchRuntime):
     name = "openvino"
     computes_networks = False
@@ -52,7 +57,7 @@ class OpenVinoRuntime(TorchRuntime):
     def __init__(self, model: Family, *, precision: str = "auto") -> None:
         super().__init__(model, device="cpu", precision="fp32")
         self.precision = precision if precision == "int8" else resolve_precision(precision, self._device)
-        if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if self.precision == "bf16" and not calculates_in_bf16():
             raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
         if self.precision == "int8" and not adds_in_32_bits():
             raise DeviceError("this CPU has no instructions for int8 (VNNI); use --precision fp32")
@@ -60,6 +65,13 @@ class OpenVinoRuntime(TorchRuntime):
         self.networks = [
             _replaced(model, name, self.precision, ranges.get(name, {})) for name in names_of_networks(model)
         ]
+
+    def glance(self, pixels: Tensor) -> Tensor:
+        """Where a family glances at nothing but its frames, as large as they are, the network is given the pixels."""
+        as_usual = type(self.model).glance is Family.glance and pixels.shape[2] == self.model.spec.glance.size
+        if as_usual and isinstance(self.model.glance_net, CompiledNetwork):
+            return frame_by_frame(self.model.glance_net, pixels)
+        return super().glance(pixels)
 
     @contextmanager
     def spread(self) -> Iterator[int]:
@@ -87,6 +99,8 @@ class OpenVinoRuntime(TorchRuntime):
 
 def compiled_for_streams(graph: openvino.Model, precision: str, streams: int, threads: int) -> CompiledModel:
     """For so many requests at a time, which share the threads."""
+    if precision == "int8":  # what is not rounded, beside eight bits: bf16 is near enough, if it is faster
+        precision = "bf16" if calculates_in_bf16() else "fp32"
     settings = {
         "INFERENCE_PRECISION_HINT": _FORMATS[precision],
         "NUM_STREAMS": streams,
@@ -162,11 +176,16 @@ class _Compiled(nn.Module):
 
 
 class CompiledNetwork(_Compiled, Backbone):
-    """A backbone: many small pieces of a batch on a core each, if it sees each frame by itself."""
+    """A backbone: many small pieces of a batch on a core each, if it sees each frame by itself.
 
-    def __init__(self, network: Backbone, precision: str, ranges: Ranges) -> None:
+    It takes normalised frames (n, 3, h, w), or pixels, uint8 (n, h, w, 3), which its graph normalises: what is not
+    written down need not be read again.
+    """
+
+    def __init__(self, network: Backbone, precision: str, ranges: Ranges, normalisation: Normalisation) -> None:
         super().__init__(precision)
         make_writing(network)
+        self.normalisation = normalisation
         self.channels, self.stride, self.smooth = network.channels, network.stride, network.smooth
         self.network, self._ranges, self._by_hand = network, ranges, False
 
@@ -177,11 +196,11 @@ class CompiledNetwork(_Compiled, Backbone):
 
     def forward(self, frames: Tensor) -> Tensor:
         pieces = torch.split(frames.contiguous(), self._frames_at_once(frames))
-        return self._run(None, self._graph, pieces)
+        return self._run(frames.dtype, partial(self._graph, dtype=frames.dtype), pieces)
 
-    def _graph(self, shape: tuple[int, ...]) -> openvino.Model:
-        """For pictures of this shape, rounded where it calculates in eight bits."""
-        graph = graph_of(self.network, shape)
+    def _graph(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> openvino.Model:
+        """For frames or pixels of this shape, rounded where it calculates in eight bits."""
+        graph = graph_of(self.network, shape, self.normalisation if dtype == torch.uint8 else None)
         if self._ranges:
             quantise(graph, self._ranges, by_hand=self._by_hand)
         return graph
@@ -191,7 +210,8 @@ class CompiledNetwork(_Compiled, Backbone):
         count = len(frames)
         if self.network.pixels_at_once is None:
             return count
-        most = max(1, min(_PIXELS // prod(frames.shape[-2:]), count // self._cores))
+        of_each = prod(frames.shape[1:]) // 3
+        most = max(1, min(_PIXELS // of_each, count // self._cores))
         sizes = [size for size in range(1, most + 1) if count % size == 0]
         return min(sizes, key=lambda size: (size * ceil(count / size / self._cores), -size))
 
@@ -231,7 +251,7 @@ def _replaced(model: Family, name: str, precision: str, ranges: Ranges) -> Compi
         compiled = CompiledClipNet(network, precision)
     else:
         assert isinstance(network, Backbone), "the other kind"
-        compiled = CompiledNetwork(network, precision, ranges)
+        compiled = CompiledNetwork(network, precision, ranges, model.spec.normalisation)
     setattr(model, name, compiled)
     return compiled
 
@@ -252,15 +272,25 @@ def make_writing(network: nn.Module) -> None:
             raise TypeError(f"do not know how to write {type(layer).__name__} ({name}) for OpenVINO; add it")
 
 
-def graph_of(network: Callable[[Any], Any], shape: tuple[int, ...]) -> openvino.Model:
-    """What a network that writes makes of pictures of this very shape; -1: of any."""
-    pictures = op.parameter(openvino.PartialShape(list(shape)), np.float32)
-    graph = openvino.Model([network(pictures)], [pictures])
+def graph_of(
+    network: Callable[[Any], Any], shape: tuple[int, ...], normalisation: Normalisation | None = None
+) -> openvino.Model:
+    """What a network that writes makes of pictures of this very shape; -1: of any. With a normalisation, of pixels."""
+    pictures = op.parameter(openvino.PartialShape(list(shape)), np.float32 if normalisation is None else np.uint8)
+    given = pictures if normalisation is None else _normalised(pictures, *normalisation)
+    graph = openvino.Model([network(given)], [pictures])
     for node in graph.get_ordered_ops():  # no layer writes the sum of two branches
         first = node.input_value(0).get_node() if node.get_type_name() == "Add" else None
         if first is not None and not node.get_friendly_name().endswith(_BIAS):
             node.set_friendly_name(first.get_friendly_name().removesuffix(_BIAS) + _SUM)
     return graph
+
+
+def _normalised(pixels: Node, mean: Colour, std: Colour) -> Node:
+    """As `nn.pixels.normalised`."""
+    middle, spread = (op.constant(np.array(values, np.float32)) for values in (mean, std))
+    shares = op.divide(op.convert(pixels, np.float32), op.constant(np.float32(255)))
+    return op.transpose(op.divide(op.subtract(shares, middle), spread), _whole(0, 3, 1, 2))
 
 
 # Of a node beside the name of the layer that writes it. With them nodes keep their names, whatever the pictures' shape.

@@ -330,6 +330,9 @@ class SlicedLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         flat = rows.flatten(0, -2)
+        if len(flat) == 1:  # as a row it is multiplied as fast as weights are read, as a column in twice the time
+            out = torch.baddbmm(self.biases.mT, flat.expand(SLICES, -1, -1), self.weights.mT)
+            return out.reshape(*rows.shape[:-1], -1)
         outs = torch.baddbmm(self.biases, self.weights, flat.mT.expand(SLICES, -1, -1))
         return outs.flatten(0, 1).mT.reshape(*rows.shape[:-1], -1)
 

@@ -21,6 +21,7 @@ from openvino import opset13 as op
 from torch import Tensor
 
 from adafocus_cli.nn.backbones import Backbone
+from adafocus_cli.nn.pixels import normalised
 from adafocus_cli.runtime import Runtime
 from adafocus_cli.runtime.openvino import (
     LEVELS,
@@ -89,6 +90,8 @@ def _noting(seen: SeenPictures, stride: int) -> Any:
         calls += 1
         if calls % stride == 0 or calls == 1:
             (frames,) = given
+            if frames.dtype == torch.uint8:
+                frames = normalised(frames, *network.normalisation)
             if network.network.pixels_at_once is not None:
                 frames = frames[:: -(-len(frames) // _PICTURES)]
             seen.calls.append(frames.numpy().copy())

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from adafocus_cli import checkpoint, weights_file
 from adafocus_cli.benchmark import measure, model_only, peak
 from adafocus_cli.benchmark.bench_model import find_bench_model, noise_clip, spec_of, with_random_weights
 from adafocus_cli.benchmark.measure import BenchRequest, load_variants
@@ -14,6 +15,8 @@ from adafocus_cli.benchmark.model_only import REST, STAGES, StageTimer, measure_
 from adafocus_cli.benchmark.peak import Kernel, kernels, macs_per_cycle, theoretical_rate
 from adafocus_cli.library import catalogue
 from adafocus_cli.requests import ModelRequest
+from adafocus_cli.runtime.openvino import adds_in_32_bits
+from tests.cli.test_quantize import made_up_ranges
 from tests.clips import cut_off, numbered_clip
 from tests.conftest import has_bf16
 from tests.tiny import tiny_spec, tiny_tagger
@@ -101,6 +104,28 @@ def test_the_peak_is_looked_for_in_the_largest_layers_of_the_networks_too(family
     assert sum(name.startswith("convolution ") for name in names) == 2
     assert sum(name.startswith("layer ") for name in names) == 4
     assert len(set(names)) == 8
+
+
+def test_in_eight_bits_the_peak_is_of_kernels_that_round():
+    tried = kernels("cpu", "int8")
+    assert [kernel.name for kernel in tried] == ["matrix product by OpenVINO, int8", "convolution by OpenVINO, int8"]
+    for kernel in tried:
+        kernel.run()
+        assert kernel.gmacs > 0
+
+
+def test_a_model_with_ranges_is_also_measured_in_eight_bits(tmp_path):
+    if not adds_in_32_bits():
+        pytest.skip("this CPU has no VNNI")
+    about, tensors = weights_file.read(with_random_weights(tiny_spec("adafocus-v2"), "tiny", tmp_path).path)
+    with (tmp_path / "eight.safetensors").open("wb") as file:
+        weights_file.write(file, about, checkpoint.with_ranges(tensors, made_up_ranges("adafocus-v2")))
+    request = BenchRequest(model=ModelRequest(), runtimes=("openvino",), rounds=1)
+    taggers = load_variants(find_bench_model(str(tmp_path / "eight.safetensors"), None, tmp_path), request)
+    assert "openvino, int8" in taggers
+    found = measure_model_only({"openvino, int8": taggers["openvino, int8"]}, 1, lambda text: None)
+    assert found.peaks["int8"].kernel
+    assert 0 < found.rows[0].shares["all"] <= 1
 
 
 @pytest.mark.parametrize(
