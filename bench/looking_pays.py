@@ -32,7 +32,7 @@ from adafocus_cli.evaluation.pictures import CURVE_PLOT, CURVE_SIZE
 FOCUS = 96
 NETWORKS = f"--init scratch --focus resnet18:0.25@{FOCUS} --policy-width 256 --classifier-width 256"
 LEARNING = "--optimizer adamw --lr 0.0005 --policy-lr 0.0005 --dropout 0 --threads 1 --workers 1 --val-clips 200"
-FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {LEARNING} --batch-size 16 --clips-per-epoch 2048"
+FEW_FRAMES = f"{NETWORKS} --glance resnet18:0.25@80 --frames 2 {LEARNING} --clips-per-epoch 2048"
 UNI = f"--recipe uni {LEARNING} --batch-size 8 --clips-per-epoch 1024 --rates answers=5 --size-penalty 0"
 WHOLE_FRAMES = f"--frame-size {FOCUS}"
 ASKED = "--limit 500 --seed 0"
@@ -54,19 +54,26 @@ class Trial:
 
 TRIALS = {
     "v1": Trial(
-        f"{FEW_FRAMES} --recipe v1 --epochs 0,5,8,2 --rates focus=1,answers=1", ("learned", "centre", "random", "whole")
+        f"{FEW_FRAMES} --recipe v1 --batch-size 8 --epochs 4,6,6,2 --rates focus=1,answers=1",
+        ("learned", "centre", "random", "whole"),
     ),
-    "v2": Trial(f"{FEW_FRAMES} --recipe v2-features --epochs 8", ("learned", "centre", "random", "whole")),
+    "v2": Trial(
+        f"{FEW_FRAMES} --recipe v2-features --batch-size 16 --epochs 8", ("learned", "centre", "random", "whole")
+    ),
     # The policy learns from what the glance reads in its boxes, so the glance sees a little more; nothing is held
     # against small boxes, for which alone signs are large enough; and there are more frames, to choose from. The policy
     # takes many steps to learn, so batches are small.
     "uni": Trial(
-        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 --focus-frames 2 {UNI} --epochs 8",
+        f"{NETWORKS} --glance resnet18:0.25@112 --frames 4 --focus-frames 2 {UNI} --epochs 14",
         ("learned", "centre", "random"),
         glance_reader=48,
     ),
+    # The layers that teach the policy start anew, and at a higher rate it would unlearn places before they are of use.
     "uni-turning": Trial(
-        f"{UNI} --epochs 6", ("learned", "centre", "random", "random-frames"), world="glyphs-turning", after="uni"
+        f"{UNI} --lr 0.0003 --policy-lr 0.0001 --epochs 16",
+        ("learned", "centre", "random", "random-frames"),
+        world="glyphs-turning",
+        after="uni",
     ),
 }
 SEEDS = (1, 2, 3)

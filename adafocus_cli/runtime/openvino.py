@@ -32,7 +32,8 @@ from adafocus_cli.spec import Colour, Normalisation
 # 128, for which weights are read once.
 _PIXELS = 3 * 224**2
 
-_FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+# What is calculated in; with int8, that is what is not rounded: bf16 would move maps further than eight bits do.
+_FORMATS = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16, "int8": openvino.Type.f32}
 
 Ranges = Mapping[str, Tensor]
 """How each layer is rounded to eight bits, by its name: the lowest and the highest number that it is given, and then
@@ -46,10 +47,6 @@ def the_core() -> Core:
     return Core()
 
 
-def calculates_in_bf16() -> bool:
-    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 class OpenVinoRuntime(TorchRuntime):
     name = "openvino"
     computes_networks = False
@@ -57,7 +54,7 @@ class OpenVinoRuntime(TorchRuntime):
     def __init__(self, model: Family, *, precision: str = "auto") -> None:
         super().__init__(model, device="cpu", precision="fp32")
         self.precision = precision if precision == "int8" else resolve_precision(precision, self._device)
-        if self.precision == "bf16" and not calculates_in_bf16():
+        if self.precision == "bf16" and "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("this CPU does not compute in bf16; use --precision fp32")
         if self.precision == "int8" and not adds_in_32_bits():
             raise DeviceError("this CPU has no instructions for int8 (VNNI); use --precision fp32")
@@ -99,8 +96,6 @@ class OpenVinoRuntime(TorchRuntime):
 
 def compiled_for_streams(graph: openvino.Model, precision: str, streams: int, threads: int) -> CompiledModel:
     """For so many requests at a time, which share the threads."""
-    if precision == "int8":  # what is not rounded, beside eight bits: bf16 is near enough, if it is faster
-        precision = "bf16" if calculates_in_bf16() else "fp32"
     settings = {
         "INFERENCE_PRECISION_HINT": _FORMATS[precision],
         "NUM_STREAMS": streams,

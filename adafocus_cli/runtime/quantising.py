@@ -43,7 +43,7 @@ _NUMBERS, _NARROWEST, _WIDTHS = 4096, 0.4, 25
 _COMPARED = 4
 # A layer stays in full precision if so much of the squared error is its own, and all of them together are no more of
 # the work than that.
-_DEAR, _MOST_WORK = 0.05, 0.1
+_DEAR, _MOST_WORK = 0.05, 0.03
 
 
 @dataclass
