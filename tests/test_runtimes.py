@@ -69,9 +69,9 @@ def threads():
     torch.set_num_threads(usual)
 
 
-@pytest.mark.parametrize("clips", [1, 2])
+@pytest.mark.parametrize(("clips", "steps"), [(1, 1), (2, 5)])
 @torch.inference_mode()
-def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(clips, threads):
+def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(clips, steps, threads):
     torch.manual_seed(0)
     layers = nn.ModuleDict(
         {
@@ -82,7 +82,7 @@ def test_large_layers_in_slices_answer_alike_on_one_core_and_on_many(clips, thre
         }
     )
     memory = torch.randn(clips, 5, 80), torch.randn(1, clips, 512)
-    shown = {"memory": memory, "answer": (torch.randn(clips, 1, 1024),)}
+    shown = {"memory": memory, "answer": (torch.randn(clips, steps, 1024),)}
     expected = {name: layers[name](*given) for name, given in shown.items()}
     from_nothing, _ = layers["memory"](shown["memory"][0])
     slice_large_layers(layers)

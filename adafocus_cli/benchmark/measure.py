@@ -90,7 +90,8 @@ def load_variants(model: BenchModel, request: BenchRequest) -> dict[str, ClipTag
             except DeviceError as error:
                 if all_named:
                     raise
-                obstacle = error
+                # Of formats that nobody named, the first says it most plainly.
+                obstacle = error if request.precisions else obstacle or error
                 continue
             if request.precisions or not _is_emulated(tagger):
                 found[variant_name(tagger)] = tagger

@@ -51,7 +51,7 @@ class Kernel:
 
 def kernels(device: str, precision: str, graphs: Sequence[openvino.Model] = ()) -> list[Kernel]:
     """All that may be the fastest here; `graphs` are those of a model that OpenVINO runs in this format."""
-    found = [] if precision == "int8" else [matrix_product(device, precision), _convolution(device, precision)]
+    found = [matrix_product(device, precision), _convolution(device, precision)] if precision in PRECISIONS else []
     if device == "cpu" and find_spec("openvino") is not None:
         found += _of_openvino(precision, graphs)
     return found

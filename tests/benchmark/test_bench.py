@@ -128,6 +128,13 @@ def test_a_model_with_ranges_is_also_measured_in_eight_bits(tmp_path):
     assert 0 < found.rows[0].shares["all"] <= 1
 
 
+def test_what_openvino_cannot_run_is_not_put_down_to_eight_bits(adafocus):
+    outcome = adafocus("bench", "-m", "motion", "--runtime", "openvino", "--rounds", 1)
+    assert outcome.code != 0
+    assert "OpenVINO is not given networks called 'matching'" in outcome.err
+    assert "int8" not in outcome.err
+
+
 @pytest.mark.parametrize(
     ("features", "fp32", "bf16", "int8"),
     [
